@@ -1,0 +1,37 @@
+// Decisions the specification leaves open. The implementation emits each when it is made; the model checks that it was
+// allowed (was that frame free? is that handle unused?) and follows it. Nothing else flows from implementation to model.
+
+import type { DomId, GrantHandle, Mfn, PcpuId } from './address.ts';
+import type { FailureClass } from './failures.ts';
+
+export type Choice =
+  /** The heap gave 2^order frames from mfn on. */
+  | { readonly kind: 'frame'; readonly mfn: Mfn; readonly order: number }
+  /** An unused maptrack handle was taken. */
+  | { readonly kind: 'handle'; readonly handle: GrantHandle }
+  /** A page of the domain's pool became a table. */
+  | { readonly kind: 'tableTaken'; readonly domain: DomId; readonly mfn: Mfn }
+  /** A table page returned to the domain's pool. */
+  | { readonly kind: 'tableGiven'; readonly domain: DomId; readonly mfn: Mfn }
+  /** A pool page was given back to the heap. */
+  | { readonly kind: 'poolGiven'; readonly domain: DomId; readonly mfn: Mfn }
+  /** A pCPU forgot all translations of a domain. */
+  | { readonly kind: 'flush'; readonly pcpu: PcpuId; readonly domain: DomId }
+  /** A free frame's content was erased. */
+  | { readonly kind: 'scrub'; readonly mfn: Mfn }
+  /** An access used this translation from a cache instead of walking the tables. */
+  | { readonly kind: 'cached'; readonly mfn: Mfn; readonly rights: number }
+  /** An access walked the tables. */
+  | { readonly kind: 'walked' }
+  /** A resource was refused: by injection, or because it is exhausted. */
+  | { readonly kind: 'failed'; readonly class: FailureClass; readonly injected: boolean }
+  /** The operation stopped at a preemption check. */
+  | { readonly kind: 'preempted' };
+
+export type ChoiceKind = Choice['kind'];
+
+/** A choice with its place in the machine-wide order of choices. */
+export interface Logged {
+  readonly seq: number;
+  readonly choice: Choice;
+}

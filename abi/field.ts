@@ -1,0 +1,65 @@
+// Operations are declared as tables of fields. From one table follow the types of both phases, decoding, resolution,
+// description, shrinking of arguments and absurd values, so a new operation is one row here and the arms that the
+// compiler then asks for in model, implementation and generators.
+
+import type { DomId, GrantRef, PcpuId, VcpuId } from './address.ts';
+import type { Buffer, Extents, Operands, Phase } from './operand.ts';
+
+/** The declaration of one argument. `int` ranges bound what a trace may hold, not what is legal. */
+export type Field =
+  | { readonly type: 'gfn' | 'frame' | 'handle' | 'start' | 'word' | 'buffer' | 'extents' | 'domain' | 'ref' | 'vcpu' | 'pcpu' }
+  | { readonly type: 'int'; readonly min: number; readonly max: number }
+  | { readonly type: 'oneOf'; readonly values: readonly string[] }
+  | { readonly type: 'list'; readonly of: Fields; readonly max: number };
+
+/** The arguments of one operation by name. */
+export interface Fields {
+  readonly [name: string]: Field;
+}
+
+interface Plain {
+  readonly domain: DomId;
+  readonly ref: GrantRef;
+  readonly vcpu: VcpuId;
+  readonly pcpu: PcpuId;
+  readonly int: number;
+}
+
+/** The value of a field in phase `P`. */
+export type Value<F extends Field, P extends Phase> = F extends { readonly type: 'oneOf'; readonly values: readonly (infer V)[] }
+  ? V
+  : F extends { readonly type: 'list'; readonly of: infer R extends Fields }
+    ? readonly Arguments<R, P>[]
+    : F['type'] extends keyof Plain
+      ? Plain[F['type']]
+      : F['type'] extends keyof Operands<P>
+        ? Operands<P>[F['type']]
+        : F['type'] extends 'buffer'
+          ? Buffer<P>
+          : F['type'] extends 'extents'
+            ? Extents<P>
+            : never;
+
+/** The arguments that `R` declares, in phase `P`. */
+export type Arguments<R extends Fields, P extends Phase> = { readonly [K in keyof R]: Value<R[K], P> };
+
+/** One operation: who may observe its reply besides the caller, its sentence, its arguments. */
+export interface Declaration {
+  /** A sentence with arguments in braces. */
+  readonly says: string;
+  readonly fields: Fields;
+}
+
+/** The union of operations that a table declares, in phase `P`. */
+export type OpsOf<T extends Readonly<Record<string, Declaration>>, P extends Phase> = {
+  readonly [K in keyof T & string]: { readonly kind: K } & Arguments<T[K]['fields'], P>;
+}[keyof T & string];
+
+export const gfnField = { type: 'gfn' } as const;
+export const domainField = { type: 'domain' } as const;
+export const startField = { type: 'start' } as const;
+export const extentsField = { type: 'extents' } as const;
+export const bufferField = { type: 'buffer' } as const;
+export const orderField = { type: 'int', min: 0, max: 63 } as const;
+export const countField = { type: 'int', min: 0, max: 64 } as const;
+export const offsetField = { type: 'int', min: 0, max: 0xffff } as const;

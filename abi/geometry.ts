@@ -1,0 +1,122 @@
+// How big things are. A geometry is data: both sides and the harness take all sizes, capacities and counter widths
+// from it. `x86` is the real shape; `tiny` keeps entry formats bit-exact but gives tables 4 entries, so that superpages,
+// splits, overflow and exhaustion are ordinary in short traces (small-scope hypothesis).
+// Sources: Intel SDM vol. 3C, "EPT Translation Mechanism" (levels, bits per level).
+
+/** Sizes and widths of one kind of machine. */
+export interface Geometry {
+  readonly name: GeometryName;
+  /** Table levels of a nested walk; level 1 holds the 4 KiB leaves, `levels` is the root. */
+  readonly levels: number;
+  /** Index bits consumed per level; a table has 2^bitsPerLevel entries. */
+  readonly bitsPerLevel: number;
+  /** Highest level at which an entry may map a superpage. */
+  readonly superpageLevels: number;
+  /** 64-bit words in a frame; at least 2^bitsPerLevel. */
+  readonly wordsPerFrame: number;
+  /** Machine frames. */
+  readonly frameCount: number;
+  /** Physical address bits: frame numbers in entries at or above 2^(maxPhysAddr-12) are reserved. */
+  readonly maxPhysAddr: number;
+  readonly capacity: Capacity;
+  readonly width: Widths;
+}
+
+/** How many of each thing the hypervisor has room for. */
+export interface Capacity {
+  /** Domain slots, the control domain included; domain ids are 0..domains-1. */
+  readonly domains: number;
+  readonly vcpusPerDomain: number;
+  readonly pcpus: number;
+  /** Frames of grant entries per domain. */
+  readonly grantFrames: number;
+  /** Frames of mapping handles per domain. */
+  readonly maptrackFrames: number;
+  /** Handles held by one maptrack frame. */
+  readonly handlesPerMaptrackFrame: number;
+  /** Paging-structure entries one pCPU remembers. */
+  readonly cacheEntries: number;
+  /** Frames in a domain's paging pool at most. */
+  readonly poolFrames: number;
+  /** Elements of one batch at most; more is E2BIG before anything happens. */
+  readonly batch: number;
+  /** Largest extent order for ordinary guests and for the control domain. */
+  readonly orderMaxGuest: number;
+  readonly orderMaxControl: number;
+}
+
+/** Bits of every counter that hardware or hypervisor keeps in a fixed field. */
+export interface Widths {
+  /** General reference count of a frame. */
+  readonly refCount: number;
+  /** Type reference count of a frame. */
+  readonly typeCount: number;
+  /** Each of the four pin counters of an active grant entry. */
+  readonly pin: number;
+  /** The global TLB clock that stamps freed frames. */
+  readonly tlbClock: number;
+}
+
+export type GeometryName = 'tiny' | 'x86';
+
+const tiny: Geometry = {
+  name: 'tiny',
+  levels: 3,
+  bitsPerLevel: 2,
+  superpageLevels: 2,
+  wordsPerFrame: 4,
+  frameCount: 96,
+  maxPhysAddr: 46,
+  capacity: {
+    domains: 4,
+    vcpusPerDomain: 2,
+    pcpus: 3,
+    grantFrames: 2,
+    maptrackFrames: 2,
+    handlesPerMaptrackFrame: 4,
+    cacheEntries: 48,
+    poolFrames: 12,
+    batch: 6,
+    orderMaxGuest: 2,
+    orderMaxControl: 4,
+  },
+  width: { refCount: 8, typeCount: 8, pin: 3, tlbClock: 4 },
+};
+
+const x86: Geometry = {
+  name: 'x86',
+  levels: 4,
+  bitsPerLevel: 9,
+  superpageLevels: 3,
+  wordsPerFrame: 512,
+  frameCount: 2048,
+  maxPhysAddr: 46,
+  capacity: {
+    domains: 4,
+    vcpusPerDomain: 2,
+    pcpus: 3,
+    grantFrames: 4,
+    maptrackFrames: 4,
+    handlesPerMaptrackFrame: 256,
+    cacheEntries: 64,
+    poolFrames: 64,
+    batch: 6,
+    orderMaxGuest: 9,
+    orderMaxControl: 18,
+  },
+  width: { refCount: 26, typeCount: 26, pin: 8, tlbClock: 32 },
+};
+
+/** The known geometries by name. */
+export const geometries: Readonly<Record<GeometryName, Geometry>> = { tiny, x86 };
+
+/** Entries per table. */
+export const tableEntries = (g: Geometry): number => 2 ** g.bitsPerLevel;
+/** gfns that the tables of `g` can map: 0..gfnCount-1. */
+export const gfnCount = (g: Geometry): number => 2 ** (g.bitsPerLevel * g.levels);
+/** 4 KiB frames mapped by one leaf at `level` (1 = ordinary leaf). */
+export const framesPerLeaf = (g: Geometry, level: number): number => 2 ** (g.bitsPerLevel * (level - 1));
+/** Bytes in a frame. */
+export const bytesPerFrame = (g: Geometry): number => g.wordsPerFrame * 8;
+/** Version-1 grant entries (8 bytes each) in a frame. */
+export const grantsPerFrame = (g: Geometry): number => g.wordsPerFrame;

@@ -1,0 +1,56 @@
+// The bits of nested page-table entries, as data. Predicates over them (present, leaf, reserved) are written twice: in
+// model/hap and in impl/hap. Sources: Intel SDM vol. 3C, "EPT Translation Mechanism", tables of EPT entry formats;
+// software bits as in Xen asm/hvm/vmx/vmcs.h, ept_entry_t.
+//
+//   63      58 57  56 55 54   52 51                 12 11 10 9 8 7 6 5  3 2 1 0
+//  |         |  access |        |     frame number   |  | xu|D|A|S|I|mt |X|W|R|
+//
+//   S superpage (leaf above level 1), I ignore PAT, mt memory type; bits 52..61 are ignored by hardware: software keeps
+//   the p2m type there.
+
+import type { Declaration } from './field.ts';
+import type { OpsOf } from './field.ts';
+import type { Phase } from './operand.ts';
+
+/** Bit numbers in the low and high half of an EPT entry. */
+export const eptBits = {
+  read: 0,
+  write: 1,
+  execute: 2,
+  memoryTypeFrom: 3,
+  memoryTypeCount: 3,
+  ignorePat: 6,
+  superpage: 7,
+  accessed: 8,
+  dirty: 9,
+  frameFrom: 12,
+  /** In the high half: first bit and width of the p2m type. */
+  typeFrom: 52 - 32,
+  typeCount: 6,
+} as const;
+
+/** Write-back memory, the type of every leaf here (Intel SDM vol. 3A, memory types: 6). */
+export const EPT_WRITE_BACK = 6;
+
+/** P2M types by their code in the software bits (names after Xen asm/p2m.h, p2m_type_t). */
+export const p2mTypes = ['none', 'ramRw', 'ramRo', 'ramLogDirty', 'mmioDirect', 'foreign', 'grantRw', 'grantRo'] as const;
+
+/** What a gfn means: nothing, RAM (of some kind), a device, another domain's frame, a granted frame. */
+export type P2mType = (typeof p2mTypes)[number];
+
+/** Rights an entry of each type gives the guest: read, write, execute. Source: Xen mm/p2m-ept.c, ept_p2m_type_to_flags. */
+export const p2mRights: Readonly<Record<P2mType, string>> = {
+  none: '',
+  ramRw: 'rwx',
+  ramRo: 'rx',
+  ramLogDirty: 'rx',
+  mmioDirect: 'rw',
+  foreign: 'rw',
+  grantRw: 'rw',
+  grantRo: 'r',
+};
+
+/** Nested paging has no calls of its own in this vocabulary. */
+export const hapOps = {} as const satisfies Readonly<Record<string, Declaration>>;
+
+export type HapOp<P extends Phase> = OpsOf<typeof hapOps, P>;

@@ -1,0 +1,67 @@
+// Memory operations and the life of domains: what guests, the control domain and the background can ask.
+// Sources: Xen public/memory.h (XENMEM_*), public/domctl.h (XEN_DOMCTL_*).
+//
+// `start` is the continuation of a preempted batch, held in the caller's registers as in Xen: 0 in a first call, the done
+// count when a preempted call is taken up again, and anything at all when forged.
+
+import { countField, domainField, extentsField, gfnField, orderField, startField, type OpsOf } from './field.ts';
+import type { Phase } from './operand.ts';
+
+export const memorySpaces = ['sharedInfo', 'grantTable', 'gmfn', 'gmfnForeign'] as const;
+
+export const memoryOps = {
+  'memory.populate': {
+    says: 'populates {extents} of {target} with order {order} from {start}',
+    fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
+  },
+  'memory.increase': {
+    says: 'gives {target} {count} extents of order {order} outside its address space from {start}',
+    fields: { target: domainField, count: countField, order: orderField, start: startField },
+  },
+  'memory.decrease': {
+    says: 'takes {extents} of order {order} from {target} from {start}',
+    fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
+  },
+  'memory.exchange': {
+    says: 'exchanges {given} of order {givenOrder} of {target} for order {takenOrder} from {start}',
+    fields: { target: domainField, given: extentsField, givenOrder: orderField, takenOrder: orderField, start: startField },
+  },
+  'memory.addToPhysmap': {
+    says: 'puts {space} {index} (of {foreign}) at {gfn} of {target}',
+    fields: {
+      target: domainField,
+      space: { type: 'oneOf', values: memorySpaces },
+      foreign: domainField,
+      index: gfnField,
+      gfn: gfnField,
+    },
+  },
+  'memory.removeFromPhysmap': {
+    says: 'removes {gfn} of {target}',
+    fields: { target: domainField, gfn: gfnField },
+  },
+  'memory.reservation': { says: 'asks for the page count of {target}', fields: { target: domainField } },
+  'memory.createDomain': {
+    says: 'creates {target} with {vcpus} vCPUs, {maxPages} pages at most, {grantFrames} grant frames',
+    fields: {
+      target: domainField,
+      vcpus: { type: 'int', min: 1, max: 8 },
+      maxPages: { type: 'int', min: 0, max: 4096 },
+      grantFrames: { type: 'int', min: 0, max: 64 },
+    },
+  },
+  'memory.pauseDomain': { says: 'pauses {target}', fields: { target: domainField } },
+  'memory.unpauseDomain': { says: 'unpauses {target}', fields: { target: domainField } },
+  'memory.killDomain': { says: 'kills {target}', fields: { target: domainField } },
+  'memory.setMaxPages': {
+    says: 'limits {target} to {maxPages} pages',
+    fields: { target: domainField, maxPages: { type: 'int', min: 0, max: 4096 } },
+  },
+  'memory.setPool': {
+    says: 'sets the paging pool of {target} to {frames} frames',
+    fields: { target: domainField, frames: { type: 'int', min: 0, max: 4096 } },
+  },
+  'memory.scrub': { says: 'scrubs up to {frames} free frames', fields: { frames: countField } },
+} as const;
+
+export type MemoryOp<P extends Phase> = OpsOf<typeof memoryOps, P>;

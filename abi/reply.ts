@@ -1,0 +1,61 @@
+// What a caller hears. One shape for all operations, so that comparison, printing and declassification are written once.
+// Sources: Xen public/errno.h (names), public/grant_table.h (grant statuses).
+
+import type { Word } from './address.ts';
+import type { GrantStatus } from './grants.ts';
+
+/** Xen's errno names that any operation here can answer with. */
+export const errnos = [
+  'EPERM', 'ENOENT', 'ESRCH', 'E2BIG', 'ENOMEM', 'EFAULT', 'EBUSY', 'EEXIST', 'EXDEV', 'EINVAL', 'ENOSPC', 'ENOSYS', 'EOPNOTSUPP', 'ERESTART',
+] as const; // prettier-ignore
+
+export type Errno = (typeof errnos)[number];
+
+/**
+ * ok: done. preempted: stopped at a boundary, `done` elements complete, to be taken up with `start` = done.
+ * violation: a CPU access that the nested tables refuse (it reads all ones and writes nothing).
+ * gone: the calling domain no longer runs (dead, dying or paused): nothing was done.
+ */
+export type Status = 'ok' | 'preempted' | 'violation' | 'gone' | Errno | GrantStatus;
+
+/** The answer to one element of a batch. */
+export interface ElementReply {
+  readonly status: Status;
+  /** Numbers handed out for this element (a handle). */
+  readonly out: readonly number[];
+}
+
+/** The answer to an operation. */
+export interface Reply {
+  readonly status: Status;
+  /** Elements completed, counted from the start of the batch, `start` included. */
+  readonly done: number;
+  /** Numbers handed out (counts, frame numbers). */
+  readonly out: readonly number[];
+  /** Words read. */
+  readonly words: readonly Word[];
+  readonly elements: readonly ElementReply[];
+}
+
+const NOTHING: Omit<Reply, 'status'> = { done: 0, out: [], words: [], elements: [] };
+
+/** A reply of `status` with the given parts and nothing else. */
+export const reply = (status: Status, parts: Partial<Omit<Reply, 'status'>> = {}): Reply => ({ ...NOTHING, ...parts, status });
+
+/**
+ * How tightly the model fixes a reply. exact: this one. oneOf: any of these. anyError: some errno and no effect.
+ * Looser is weaker; the share per operation is measured and may only fall.
+ */
+export type Expected =
+  | { readonly kind: 'exact'; readonly reply: Reply }
+  | { readonly kind: 'oneOf'; readonly replies: readonly Reply[] }
+  | { readonly kind: 'anyError' };
+
+/** Who observes each part of a reply: the caller alone. Events with other observers are declared with their mechanism. */
+export const replyObservers: Readonly<Record<keyof Reply, 'caller'>> = {
+  status: 'caller',
+  done: 'caller',
+  out: 'caller',
+  words: 'caller',
+  elements: 'caller',
+};

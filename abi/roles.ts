@@ -1,0 +1,27 @@
+// What a machine frame is for. The model assigns roles; authority and hypervisor access rules are stated over them.
+// Sources: Xen xen/include/xen/mm.h (owners), public/memory.h (spaces of add_to_physmap).
+
+/** Roles in the order of their codes; the implementation stores the index. */
+export const frameRoles = [
+  'free',
+  'ram',
+  'sharedInfo',
+  'grantFrame',
+  'statusFrame',
+  'apicAccess',
+  'requestPage',
+  'overlay',
+  'pool',
+  'mmio',
+  'xen',
+] as const;
+
+/**
+ * free: in the heap. ram: guest memory. sharedInfo, grantFrame, statusFrame, apicAccess, requestPage, overlay: hypervisor
+ * pages that one guest may map. pool: the paging pool of a domain, nested page tables among it. mmio: device registers.
+ * xen: the hypervisor's own data (domain structure, maptrack).
+ */
+export type FrameRole = (typeof frameRoles)[number];
+
+/** Roles that add_to_physmap may put into the owner's P2M besides RAM. */
+export const guestVisibleRoles: readonly FrameRole[] = ['ram', 'sharedInfo', 'grantFrame', 'statusFrame', 'overlay'];

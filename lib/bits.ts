@@ -1,0 +1,46 @@
+// The only place where numbers are taken apart bit by bit outside the files that tidy lists.
+// JavaScript's bit operators keep 32 bits and give signed results; these keep what they say.
+
+/** 2^n for 0 <= n <= 53, exact. */
+export const pow2 = (n: number): number => 2 ** n;
+
+/** The low 32 bits of a non-negative integer below 2^53, as an unsigned number. */
+export const low32 = (value: number): number => value >>> 0;
+
+/** Bits 32..52 of a non-negative integer below 2^53. */
+export const high21 = (value: number): number => Math.floor(value / 0x1_0000_0000);
+
+/** `count` bits of `word` (32 bits) from bit `from`, unsigned. */
+export const field = (word: number, from: number, count: number): number =>
+  count >= 32 ? word >>> from : (word >>> from) & ((1 << count) - 1);
+
+/** `word` (32 bits) with `count` bits from bit `from` replaced by `value`; unsigned. */
+export const withField = (word: number, from: number, count: number, value: number): number => {
+  const mask = count >= 32 ? 0xffff_ffff : ((1 << count) - 1) << from;
+  return ((word & ~mask) | ((value << from) & mask)) >>> 0;
+};
+
+/** Whether all bits of `mask` are set in `word` (both 32 bits). */
+export const hasAll = (word: number, mask: number): boolean => ((word & mask) >>> 0) === mask >>> 0;
+
+/** Whether any bit of `mask` is set in `word` (both 32 bits). */
+export const hasAny = (word: number, mask: number): boolean => (word & mask) !== 0;
+
+/** Bitwise and of two 32-bit words, unsigned. */
+export const and = (a: number, b: number): number => (a & b) >>> 0;
+
+/** Bitwise or of two 32-bit words, unsigned. */
+export const or = (a: number, b: number): number => (a | b) >>> 0;
+
+/** `a` without the bits of `b`, unsigned. */
+export const without = (a: number, b: number): number => (a & ~b) >>> 0;
+
+/** The 32-bit word with only bit `n` set, unsigned. */
+export const bit = (n: number): number => (1 << n) >>> 0;
+
+/** How many bits are set in a 32-bit word. */
+export const popCount = (word: number): number => {
+  let n = 0;
+  for (let rest = word >>> 0; rest !== 0; rest = (rest & (rest - 1)) >>> 0) n += 1;
+  return n;
+};
