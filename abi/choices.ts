@@ -23,10 +23,13 @@ export type Choice =
   | { readonly kind: 'cached'; readonly mfn: Mfn; readonly rights: number }
   /** An access walked the tables. */
   | { readonly kind: 'walked' }
-  /** A resource was refused: by injection, or because it is exhausted. */
-  | { readonly kind: 'failed'; readonly class: FailureClass; readonly injected: boolean }
-  /** The operation stopped at a preemption check. */
-  | { readonly kind: 'preempted' };
+  /**
+   * A resource was refused: by injection, or because it is exhausted. `done` tells which of several like parts it was: the
+   * parts complete by then (elements, start included; pages for memory.decrease). Absent: the first that could fail.
+   */
+  | { readonly kind: 'failed'; readonly class: FailureClass; readonly injected: boolean; readonly done?: number }
+  /** The operation stopped at a preemption check, with `done` parts complete (absent: at the first check). */
+  | { readonly kind: 'preempted'; readonly done?: number };
 
 export type ChoiceKind = Choice['kind'];
 

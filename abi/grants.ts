@@ -44,6 +44,7 @@ export const grantStatus = {
   badCopyArg: -10,
   addressTooBig: -11,
   eagain: -12,
+  noSpace: -13,
 } as const;
 
 export type GrantStatus = keyof typeof grantStatus;
