@@ -25,6 +25,12 @@ export interface Case {
 
 /** What the translation of a case comes to. */
 export type CaseResult =
-  | { readonly kind: 'frame'; readonly mfn: number; readonly rights: number; readonly level: number; readonly image: readonly Poke[] }
+  | {
+      readonly kind: 'frame';
+      readonly mfn: number;
+      readonly rights: number;
+      readonly level: number;
+      readonly image: readonly Poke[];
+    }
   | { readonly kind: 'violation'; readonly level: number; readonly qualification: number }
   | { readonly kind: 'misconfiguration'; readonly level: number };

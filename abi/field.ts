@@ -7,7 +7,10 @@ import type { Buffer, Extents, Operands, Phase } from './operand.ts';
 
 /** The declaration of one argument. `int` ranges bound what a trace may hold, not what is legal. */
 export type Field =
-  | { readonly type: 'gfn' | 'frame' | 'handle' | 'start' | 'word' | 'buffer' | 'extents' | 'domain' | 'ref' | 'vcpu' | 'pcpu' }
+  | {
+      readonly type:
+        'gfn' | 'frame' | 'handle' | 'start' | 'word' | 'buffer' | 'extents' | 'domain' | 'ref' | 'vcpu' | 'pcpu';
+    }
   | { readonly type: 'int'; readonly min: number; readonly max: number }
   | { readonly type: 'oneOf'; readonly values: readonly string[] }
   | { readonly type: 'list'; readonly of: Fields; readonly max: number };
@@ -26,7 +29,10 @@ interface Plain {
 }
 
 /** The value of a field in phase `P`. */
-export type Value<F extends Field, P extends Phase> = F extends { readonly type: 'oneOf'; readonly values: readonly (infer V)[] }
+export type Value<F extends Field, P extends Phase> = F extends {
+  readonly type: 'oneOf';
+  readonly values: readonly (infer V)[];
+}
   ? V
   : F extends { readonly type: 'list'; readonly of: infer R extends Fields }
     ? readonly Arguments<R, P>[]

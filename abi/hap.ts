@@ -33,7 +33,16 @@ export const eptBits = {
 export const EPT_WRITE_BACK = 6;
 
 /** P2M types by their code in the software bits (names after Xen asm/p2m.h, p2m_type_t). */
-export const p2mTypes = ['none', 'ramRw', 'ramRo', 'ramLogDirty', 'mmioDirect', 'foreign', 'grantRw', 'grantRo'] as const;
+export const p2mTypes = [
+  'none',
+  'ramRw',
+  'ramRo',
+  'ramLogDirty',
+  'mmioDirect',
+  'foreign',
+  'grantRw',
+  'grantRo',
+] as const;
 
 /** What a gfn means: nothing, RAM (of some kind), a device, another domain's frame, a granted frame. */
 export type P2mType = (typeof p2mTypes)[number];

@@ -24,7 +24,13 @@ export const memoryOps = {
   },
   'memory.exchange': {
     says: 'exchanges {given} of order {givenOrder} of {target} for order {takenOrder} from {start}',
-    fields: { target: domainField, given: extentsField, givenOrder: orderField, takenOrder: orderField, start: startField },
+    fields: {
+      target: domainField,
+      given: extentsField,
+      givenOrder: orderField,
+      takenOrder: orderField,
+      start: startField,
+    },
   },
   'memory.addToPhysmap': {
     says: 'puts {space} {index} (of {foreign}) at {gfn} of {target}',

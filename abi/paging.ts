@@ -20,7 +20,14 @@ export const pagingOps = {
   },
   'paging.compareExchange': {
     says: 'replaces {expected} by {value} ({size} bytes) at {gfn}+{offset}',
-    fields: { gfn: gfnField, offset: offsetField, size: sizeField, expected: wordField, value: wordField, via: viaField },
+    fields: {
+      gfn: gfnField,
+      offset: offsetField,
+      size: sizeField,
+      expected: wordField,
+      value: wordField,
+      via: viaField,
+    },
   },
   'paging.fetch': {
     says: 'fetches {size} bytes of code at {gfn}+{offset}',

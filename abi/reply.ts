@@ -40,7 +40,11 @@ export interface Reply {
 const NOTHING: Omit<Reply, 'status'> = { done: 0, out: [], words: [], elements: [] };
 
 /** A reply of `status` with the given parts and nothing else. */
-export const reply = (status: Status, parts: Partial<Omit<Reply, 'status'>> = {}): Reply => ({ ...NOTHING, ...parts, status });
+export const reply = (status: Status, parts: Partial<Omit<Reply, 'status'>> = {}): Reply => ({
+  ...NOTHING,
+  ...parts,
+  status,
+});
 
 /**
  * How tightly the model fixes a reply. exact: this one. oneOf: any of these. anyError: some errno and no effect.

@@ -5,7 +5,9 @@ export const RIGHT = { read: 1, write: 2, execute: 4 } as const;
 
 /** Rights written as letters, `'rw'`, as bits. */
 export const rightsOf = (letters: string): number =>
-  (letters.includes('r') ? RIGHT.read : 0) + (letters.includes('w') ? RIGHT.write : 0) + (letters.includes('x') ? RIGHT.execute : 0);
+  (letters.includes('r') ? RIGHT.read : 0) +
+  (letters.includes('w') ? RIGHT.write : 0) +
+  (letters.includes('x') ? RIGHT.execute : 0);
 
 /** Rights bits as letters; nothing is `-`. */
 export const describeRights = (rights: number): string =>

@@ -21,7 +21,7 @@ export const withField = (word: number, from: number, count: number, value: numb
 };
 
 /** Whether all bits of `mask` are set in `word` (both 32 bits). */
-export const hasAll = (word: number, mask: number): boolean => ((word & mask) >>> 0) === mask >>> 0;
+export const hasAll = (word: number, mask: number): boolean => (word & mask) >>> 0 === mask >>> 0;
 
 /** Whether any bit of `mask` is set in `word` (both 32 bits). */
 export const hasAny = (word: number, mask: number): boolean => (word & mask) !== 0;

@@ -11,7 +11,11 @@ export function mix(word: number): number {
 
 /** Folds `value` into the running hash `seed`; the order of values matters. Unsigned 32 bits. */
 export const fold = (seed: number, value: number): number =>
-  mix(Math.imul(seed ^ (seed >>> 15), 0x9e37_79b1) ^ (value | 0) ^ Math.imul(Math.floor(value / 0x1_0000_0000), 0x27d4_eb2f));
+  mix(
+    Math.imul(seed ^ (seed >>> 15), 0x9e37_79b1) ^
+      (value | 0) ^
+      Math.imul(Math.floor(value / 0x1_0000_0000), 0x27d4_eb2f),
+  );
 
 /** Hash of a string's UTF-16 units; unsigned 32 bits. */
 export function hashText(text: string): number {

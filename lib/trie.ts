@@ -191,7 +191,8 @@ function digestNode(node: Node, base: number, of: (value: unknown) => number): n
   for (let i = 0; i < 16; i += 1) {
     const slot = node.slots[i];
     if (slot === undefined) continue;
-    const part = node.shift === 0 ? fold(fold(0x51ed_270b, base + i), of(slot)) : digestNode(slot as Node, base + i * step, of);
+    const part =
+      node.shift === 0 ? fold(fold(0x51ed_270b, base + i), of(slot)) : digestNode(slot as Node, base + i * step, of);
     sum = (sum + part) >>> 0;
   }
   node.digest = sum === 0 ? 1 : sum;
