@@ -1,4 +1,5 @@
 // What can be made to fail, counted within one operation. Fate decides; the trace records.
+// A failure that the operation never comes to has no effect, so every trace remains a trace.
 
 /** Classes of injected failures. */
 export const failureClasses = [

@@ -1,4 +1,5 @@
 // Rights as a set of three bits, in the order of an EPT entry's low bits, so that folding rights over levels is `and`.
+// Source: Intel SDM vol. 3C, "EPT Translation Mechanism", bits 0 to 2 of every entry.
 
 /** Read, write and execute as bits 0, 1 and 2. */
 export const RIGHT = { read: 1, write: 2, execute: 4 } as const;

@@ -36,21 +36,25 @@ export interface DomainSetup {
   readonly on: readonly number[];
 }
 
+/** What the hypervisor does with freed frames, and whether it maps superpages. */
+export interface Policies {
+  /** eager: translations are flushed before a frame is freed. lazy: a freed frame carries its debt to the next use. */
+  readonly flush: 'eager' | 'lazy';
+  /** always: every freed frame is erased. dying: only those of dying domains and the hypervisor's own. */
+  readonly scrub: 'always' | 'dying';
+  /** free: erased when freed. later: in the background or at allocation. */
+  readonly scrubAt: 'free' | 'later';
+  readonly superpages: boolean;
+}
+
 /** The machine and its policies. */
-export interface Header {
+export interface Header extends Policies {
   readonly version: typeof TRACE_VERSION;
   readonly geometry: GeometryName;
   /** Counter widths that differ from the geometry's. */
   readonly width: Partial<Widths>;
   readonly pcpus: number;
   readonly iommus: readonly IommuUnit[];
-  /** eager: translations are flushed before a frame is freed. lazy: a freed frame carries its debt to the next use. */
-  readonly flush: 'eager' | 'lazy';
-  /** always: every freed frame is erased. dying: only those of dying domains and the hypervisor's own. */
-  readonly scrub: 'always' | 'dying';
-  /** eager: erased when freed. deferred: in the background or at allocation. */
-  readonly scrubAt: 'free' | 'later';
-  readonly superpages: boolean;
   readonly domains: readonly DomainSetup[];
 }
 
