@@ -1,0 +1,67 @@
+// Small integers that class the objects of a state: what role a frame has, whether a count is none, one, many or full, what
+// a gfn means. Guidance hashes them (each mechanism's features.ts says which), so that a campaign knows a new kind of
+// situation when it sees one. Names and numbers of objects do not count. A first reader may skip this file.
+
+import { DOMID_SELF, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
+import { callerOf, type Agent } from '#abi/agents.ts';
+import { framesPerLeaf } from '#abi/geometry.ts';
+import { p2mTypes } from '#abi/hap.ts';
+import { frameRoles } from '#abi/roles.ts';
+import { pow2 } from '#lib/bits.ts';
+import { hasDebt } from './p2m.ts';
+import { entryOf, frameOf, pcpusRunning, type Domain, type State } from './state.ts';
+
+/** 0: none, 1: one, 2: many, 3: no more fit. */
+export const countClass = (count: number, max: number): number => (count >= max ? 3 : Math.min(count, 2));
+
+/** What a frame is: role, references, how many places show it, whether it is dirty or may still be reached as it was. */
+export function frameClass(state: State, mfn: Mfn): number {
+  const { role, refs, mappings, dirty, allocated } = frameOf(state, mfn);
+  const references = countClass(refs, pow2(state.geometry.width.refCount) - 2);
+  const flags = (dirty ? 1 : 0) + (allocated ? 2 : 0) + (hasDebt(state, mfn) ? 4 : 0);
+  return ((frameRoles.indexOf(role) * 4 + references) * 4 + Math.min(mappings.length, 3)) * 8 + flags;
+}
+
+/** Whether the aligned extent around a gfn starts with the frame that a superpage would need there. */
+function isSuperAligned(state: State, domain: DomId, at: { gfn: number; mfn: Mfn }): boolean {
+  const into = at.gfn % framesPerLeaf(state.geometry, 2);
+  const isFit = at.mfn % framesPerLeaf(state.geometry, 2) === into;
+  return isFit && entryOf(state, domain, at.gfn - into)?.mfn === at.mfn - into;
+}
+
+/** What a gfn is to a domain: type of entry, class of the frame, superpage or not, whether it is stale somewhere. */
+export function gfnClass(state: State, domain: DomId, gfn: Gfn): readonly number[] {
+  const entry = entryOf(state, domain, gfn);
+  const isStale = (state.domains.get(domain)?.stale ?? []).some((one) => one.gfn === gfn);
+  const stale = isStale ? 1 : 0;
+  if (entry === undefined) return [stale];
+  const isOwn = frameOf(state, entry.mfn).owner === domain;
+  const shape = (isSuperAligned(state, domain, { gfn, mfn: entry.mfn }) ? 2 : 0) + (isOwn ? 4 : 0);
+  return [p2mTypes.indexOf(entry.type) * 8 + shape + stale + 1, frameClass(state, entry.mfn)];
+}
+
+const lives = ['running', 'dying', 'dead'] as const;
+
+/** 0: empty, 1: one frame left, 2: plenty. */
+const poolClass = ({ pool }: Domain): number => Math.min(pool.frames.size - pool.used, 2);
+
+/** What a domain is: kind, life, paused or crashed, how much room it has, on how many pCPUs it runs. */
+export function domainClass(state: State, id: DomId): number {
+  const domain = state.domains.get(id);
+  if (domain === undefined) return 0;
+  const { kind, pauseCount, crashed, totalPages, maxPages } = domain;
+  const life = lives.indexOf(domain.state) * 2 + (kind === 'control' ? 1 : 0);
+  const halt = Math.min(pauseCount, 1) * 2 + (crashed ? 1 : 0);
+  const room = (totalPages >= maxPages ? 3 : 0) + poolClass(domain);
+  return 1 + ((life * 4 + halt) * 6 + room) * 3 + Math.min(pcpusRunning(state, id).length, 2);
+}
+
+/** The domain that `id` names when `agent` says it. */
+export const named = (agent: Agent, id: DomId): DomId => (id === DOMID_SELF ? (callerOf(agent) ?? id) : id);
+
+/** How the target of a call relates to its caller: 0 itself, 1 another, 2 the caller is no domain. */
+export function relation(agent: Agent, target: DomId): number {
+  const caller = callerOf(agent);
+  if (caller === undefined) return 2;
+  return named(agent, target) === caller ? 0 : 1;
+}

@@ -1,0 +1,199 @@
+// A cut: a state and a place in the log of choices that led to it. Operations ask it for the choices that the
+// specification leaves open; bookkeeping (tables, flushes, scrubs) is absorbed on the way, as late as possible.
+// `Stop` leaves a micro-step that cannot go on (no choice yet, or one that is not allowed); step.ts alone catches it.
+// The design is docs/decisions/0002. A first reader may skip `absorbed`.
+
+import type { Choice, ChoiceKind, Logged } from '#abi/choices.ts';
+import type { DomId, Mfn } from '#abi/address.ts';
+import type { Invariant } from '#abi/invariants.ts';
+import type { FrameRole } from '#abi/roles.ts';
+import { match } from 'ts-pattern';
+import { free, handOver, isHeapEmpty, scrub } from './frames.ts';
+import { flush } from './p2m.ts';
+import { frameOf, withDomain, type Domain, type State } from './state.ts';
+
+/** A state and how much of the operation's log it has taken in. `sealed`: nothing more will be logged. */
+export interface Cut {
+  readonly state: State;
+  readonly cursor: number;
+  readonly log: readonly Logged[];
+  readonly sealed: boolean;
+}
+
+/** Needs a choice that has not been logged yet, or another operation to come to its end. */
+export interface Waits {
+  readonly kind: 'waits';
+}
+
+/** The log holds a choice that is not allowed here; `invariant` is what following it would break. */
+export interface Refused {
+  readonly kind: 'refused';
+  readonly reason: string;
+  readonly invariant: Invariant;
+}
+
+/** Thrown to leave a micro-step; never an error of ours. */
+export class Stop {
+  readonly outcome: Waits | Refused;
+
+  constructor(outcome: Waits | Refused) {
+    this.outcome = outcome;
+  }
+}
+
+/** Leaves the micro-step: it cannot be performed yet. */
+export const wait = (): never => {
+  throw new Stop({ kind: 'waits' });
+};
+
+/** Leaves the micro-step: the implementation chose what it must not. */
+export const refuse = (reason: string, invariant: Invariant): never => {
+  throw new Stop({ kind: 'refused', reason, invariant });
+};
+
+type Bookkeeping = Extract<Choice, { kind: 'tableTaken' | 'tableGiven' | 'flush' | 'scrub' }>;
+
+const isBookkeeping = (choice: Choice): choice is Bookkeeping =>
+  choice.kind === 'tableTaken' || choice.kind === 'tableGiven' || choice.kind === 'flush' || choice.kind === 'scrub';
+
+function withPoolFrame(state: State, domain: Domain, change: { mfn: Mfn; use: 'spare' | 'table' }): State {
+  const used = domain.pool.used + (change.use === 'table' ? 1 : -1);
+  return withDomain(state, domain.id, { pool: { frames: domain.pool.frames.set(change.mfn, change.use), used } });
+}
+
+/** The state after a piece of bookkeeping; undefined if it is not allowed (yet). */
+const absorbed = (state: State, choice: Bookkeeping): State | undefined =>
+  match(choice)
+    .with({ kind: 'flush' }, ({ domain, pcpu }) => flush(state, domain, pcpu))
+    .with({ kind: 'scrub' }, ({ mfn }) =>
+      mfn < state.geometry.frameCount && frameOf(state, mfn).role === 'free' ? scrub(state, mfn) : undefined,
+    )
+    .with({ kind: 'tableTaken' }, ({ domain, mfn }) => {
+      const owner = state.domains.get(domain);
+      return owner?.pool.frames.get(mfn) === 'spare' && owner.state === 'running'
+        ? withPoolFrame(state, owner, { mfn, use: 'table' })
+        : undefined;
+    })
+    .with({ kind: 'tableGiven' }, ({ domain, mfn }) => {
+      const owner = state.domains.get(domain);
+      return owner?.pool.frames.get(mfn) === 'table' ? withPoolFrame(state, owner, { mfn, use: 'spare' }) : undefined;
+    })
+    .exhaustive();
+
+/** Takes in bookkeeping as long as it is allowed. */
+export function absorb(cut: Cut): Cut {
+  const next = cut.log[cut.cursor]?.choice;
+  if (next === undefined || !isBookkeeping(next)) return cut;
+  const state = absorbed(cut.state, next);
+  return state === undefined ? cut : absorb({ ...cut, state, cursor: cut.cursor + 1 });
+}
+
+/** The next choice as it stands, bookkeeping too; undefined: the log is complete and has no more. */
+export function peek(cut: Cut): Choice | undefined {
+  const choice = cut.log[cut.cursor]?.choice;
+  return choice === undefined && !cut.sealed ? wait() : choice;
+}
+
+/** Why a choice that is left when its operation ends must not have been made. */
+export const leftover = (choice: Choice): Refused => ({
+  kind: 'refused',
+  reason: `${JSON.stringify(choice)} was logged, but the operation asks for no such choice`,
+  invariant: isBookkeeping(choice) ? 'FREE' : 'refines',
+});
+
+/** The next choice, which must be of one of `kinds`. */
+export function ask<K extends ChoiceKind>(
+  cut: Cut,
+  kinds: readonly K[],
+): { readonly cut: Cut; readonly choice: Extract<Choice, { kind: K }> } {
+  const at = absorb(cut);
+  const choice = peek(at);
+  if (choice === undefined) return refuse(`no choice of ${kinds.join(' or ')} was logged`, 'refines');
+  if (!(kinds as readonly ChoiceKind[]).includes(choice.kind))
+    return refuse(`${JSON.stringify(choice)} was logged where ${kinds.join(' or ')} is due`, 'refines');
+  return { cut: { ...at, cursor: at.cursor + 1 }, choice: choice as Extract<Choice, { kind: K }> };
+}
+
+type Failed = Extract<Choice, { kind: 'failed' }>;
+
+/** What a failure is measured by: the order asked of the heap, whose pool or maptrack it is. */
+export interface Want {
+  readonly class: Failed['class'];
+  readonly done?: number;
+  readonly order?: number;
+  readonly domain?: DomId;
+}
+
+const isPoolEmpty = (domain: Domain | undefined): boolean =>
+  domain === undefined || domain.state !== 'running' || domain.pool.used === domain.pool.frames.size;
+
+function isMaptrackFull(state: State, domain: Domain | undefined): boolean {
+  const { maptrackFrames, handlesPerMaptrackFrame } = state.geometry.capacity;
+  return domain === undefined || domain.grants.handles.size >= maptrackFrames * handlesPerMaptrackFrame;
+}
+
+/** Whether a resource may be refused: by injection, or because none is left. */
+function isLegal(state: State, failed: Failed, want: Want): boolean {
+  const domain = want.domain === undefined ? undefined : state.domains.get(want.domain);
+  if (failed.injected) return true;
+  if (failed.class === 'heap') return isHeapEmpty(state, want.order ?? 0);
+  if (failed.class === 'pool') return isPoolEmpty(domain);
+  return failed.class === 'maptrack' && isMaptrackFull(state, domain);
+}
+
+/** Refuses a failure that had no reason. */
+export const checkFailure = (cut: Cut, failed: Failed, want: Want): Cut =>
+  isLegal(cut.state, failed, want) ? cut : refuse(`${failed.class} was refused although there is room`, 'refines');
+
+const isHere = (at: number | undefined, done: number | undefined): boolean =>
+  at === undefined || done === undefined || at === done;
+
+/** The cut after a logged failure of this class at this part; undefined if none is next. */
+export function failure(cut: Cut, want: Want): Cut | undefined {
+  const at = absorb(cut);
+  const choice = at.log[at.cursor]?.choice;
+  if (choice?.kind !== 'failed' || choice.class !== want.class || !isHere(choice.done, want.done)) return undefined;
+  return checkFailure({ ...at, cursor: at.cursor + 1 }, choice, want);
+}
+
+/** The cut after a logged preemption with `done` parts complete; undefined if none is next. */
+export function preemption(cut: Cut, done: number): Cut | undefined {
+  const at = absorb(cut);
+  const choice = at.log[at.cursor]?.choice;
+  const isNext = choice?.kind === 'preempted' && isHere(choice.done, done);
+  return isNext ? { ...at, cursor: at.cursor + 1 } : undefined;
+}
+
+/** Takes frames from the heap as logged; `mfn` is undefined if the heap was refused. */
+export function allocate(
+  cut: Cut,
+  want: { readonly order: number; readonly owner: DomId; readonly role: FrameRole },
+): { readonly cut: Cut; readonly mfn: Mfn | undefined } {
+  const { cut: after, choice } = ask(cut, ['frame', 'failed']);
+  if (choice.kind === 'failed') {
+    if (choice.class !== 'heap') return refuse(`${choice.class} failed where the heap was asked`, 'refines');
+    return { cut: checkFailure(after, choice, { class: 'heap', order: want.order }), mfn: undefined };
+  }
+  if (choice.order !== want.order)
+    return refuse(`order ${choice.order} was given where ${want.order} was asked`, 'refines');
+  const given = handOver(after.state, { ...want, mfn: choice.mfn });
+  if ('reason' in given) return refuse(given.reason, given.invariant);
+  return { cut: { ...after, state: given }, mfn: choice.mfn };
+}
+
+/** Single frames of these roles for `owner`, in order; those given before a refusal go back. */
+export function allocateAll(
+  cut: Cut,
+  owner: DomId,
+  roles: readonly FrameRole[],
+): { readonly cut: Cut; readonly mfns: readonly Mfn[] | undefined } {
+  let now = cut;
+  const mfns: Mfn[] = [];
+  for (const role of roles) {
+    const given = allocate(now, { order: 0, owner, role });
+    now = given.cut;
+    if (given.mfn === undefined) return { cut: { ...now, state: mfns.reduce(free, now.state) }, mfns: undefined };
+    mfns.push(given.mfn);
+  }
+  return { cut: now, mfns };
+}

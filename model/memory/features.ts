@@ -1,0 +1,66 @@
+// What a memory operation touches: its target, the gfns it names (of a list in memory only its length), and its size.
+// A first reader may skip this file: it only tells kinds of situations apart.
+
+import type { DomId } from '#abi/address.ts';
+import type { Agent } from '#abi/agents.ts';
+import { memorySpaces, type MemoryOp } from '#abi/memory.ts';
+import type { Extents } from '#abi/operand.ts';
+import { match, P } from 'ts-pattern';
+import { countClass, domainClass, gfnClass, named, relation } from '../classes.ts';
+import type { OpOf } from '../progress.ts';
+import type { State } from '../state.ts';
+
+/** Lists longer than this are classed by their beginning. */
+const LOOKED_AT = 3;
+
+function extentClasses(state: State, domain: DomId, extents: Extents<'concrete'>): readonly number[] {
+  if (extents.by === 'buffer') return [4 + countClass(extents.count, state.geometry.capacity.batch)];
+  const { gfns } = extents;
+  const first = gfns.slice(0, LOOKED_AT).flatMap((gfn) => gfnClass(state, domain, gfn));
+  return [countClass(gfns.length, state.geometry.capacity.batch), ...first];
+}
+
+function sourceClasses(state: State, id: DomId, op: OpOf<'memory.addToPhysmap'>): readonly number[] {
+  const call = [domainClass(state, op.foreign), memorySpaces.indexOf(op.space), ...gfnClass(state, id, op.gfn)];
+  const from = op.space === 'gmfnForeign' ? op.foreign : id;
+  const isFrame = op.space === 'gmfn' || op.space === 'gmfnForeign';
+  return [...call, ...(isFrame ? gfnClass(state, from, op.index) : [Math.min(op.index, 3)])];
+}
+
+/** Whether a wanted number lies below, at or above what is: 0, 1 or 2. */
+const compared = (wanted: number, is: number): number => Math.sign(wanted - is) + 1;
+
+type Targeted = Exclude<MemoryOp<'concrete'>, { kind: 'memory.scrub' }>;
+
+/** What an operation touches beyond its target `id`. */
+const argumentClasses = (state: State, id: DomId, op: Targeted): readonly number[] =>
+  match(op)
+    .with({ kind: P.union('memory.populate', 'memory.decrease') }, ({ extents, order, start }) => [
+      Math.min(order, 3) * 2 + Math.min(start, 1),
+      ...extentClasses(state, id, extents),
+    ])
+    .with({ kind: 'memory.addToPhysmap' }, (add) => sourceClasses(state, id, add))
+    .with({ kind: 'memory.removeFromPhysmap' }, ({ gfn }) => gfnClass(state, id, gfn))
+    .with({ kind: 'memory.exchange' }, ({ given, givenOrder, takenOrder, start }) => [
+      compared(givenOrder, takenOrder) * 2 + Math.min(start, 1),
+      ...extentClasses(state, id, given),
+    ])
+    .with({ kind: 'memory.increase' }, ({ count, order }) => [
+      countClass(count, state.geometry.capacity.batch) * 4 + Math.min(order, 3),
+    ])
+    .with({ kind: 'memory.setMaxPages' }, ({ maxPages }) => [
+      compared(maxPages, state.domains.get(id)?.totalPages ?? 0),
+    ])
+    .with({ kind: 'memory.setPool' }, ({ frames }) => {
+      const pool = state.domains.get(id)?.pool;
+      return [compared(frames, pool?.used ?? 0) * 3 + compared(frames, pool?.frames.size ?? 0)];
+    })
+    .with({ kind: P.union('memory.reservation', 'memory.createDomain', 'memory.killDomain') }, () => [])
+    .with({ kind: P.union('memory.pauseDomain', 'memory.unpauseDomain') }, () => [])
+    .exhaustive();
+
+export function features(state: State, agent: Agent, op: MemoryOp<'concrete'>): readonly number[] {
+  if (op.kind === 'memory.scrub') return [Math.min(op.frames, 2)];
+  const id = named(agent, op.target);
+  return [domainClass(state, id), relation(agent, op.target), ...argumentClasses(state, id, op)];
+}

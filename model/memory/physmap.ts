@@ -1,0 +1,129 @@
+// Putting hypervisor pages, own frames and foreign frames at a gfn, and taking what is there away.
+// Order: the previous page is unhooked and freed, then the frame leaves its old gfn, then it appears at the new one.
+// A refusal of the pool changes nothing: tables are reserved before the first change (stricter than Xen).
+// Sources: Xen common/memory.c (xenmem_add_to_physmap_one), arch/x86/mm.c, arch/x86/mm/p2m.c (p2m_add_foreign).
+
+import type { Gfn, Mfn } from '#abi/address.ts';
+import { gfnCount } from '#abi/geometry.ts';
+import type { Errno } from '#abi/reply.ts';
+import { match } from 'ts-pattern';
+import { failure, type Cut } from '../cut.ts';
+import { getReference, putReference } from '../frames.ts';
+import { growGrants } from '../grants/table.ts';
+import { ownGfn, setP2m, settle } from '../p2m.ts';
+import { at, end, go, isSame, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
+import { entryOf, frameOf, isRamType, isSpecialType, type Domain } from '../state.ts';
+import { letGo } from './reservation.ts';
+
+type Add = OpOf<'memory.addToPhysmap'>;
+type Found = { readonly cut: Cut; readonly mfn: Mfn } | { readonly cut: Cut; readonly errno: Errno };
+
+/** One micro-step of addToPhysmap. */
+export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
+  const target = targetOf(cut, task);
+  if (typeof target === 'string') return end(cut, target);
+  if (task.work.at === 'begin') return begin(cut, task, target);
+  if (task.work.at === 'release')
+    return go(at(cut, release(cut, task, target)), task, { at: 'detach', mfn: task.work.handle as Mfn });
+  return task.work.at === 'detach' ? detach(cut, task, target) : install(cut, task, target);
+}
+
+/** The frame of another domain that the control domain may map: RAM of some kind, not itself borrowed. */
+function foreignFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
+  const foreign = cut.state.domains.get(task.op.foreign);
+  if (target.kind !== 'control') return { cut, errno: 'EPERM' };
+  if (foreign === undefined) return { cut, errno: 'ESRCH' };
+  const entry = foreign.p2m.get(task.op.index);
+  if (foreign.id === target.id || entry === undefined || !isRamType(entry.type)) return { cut, errno: 'EINVAL' };
+  return { cut, mfn: entry.mfn };
+}
+
+function grantFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
+  const { index } = task.op;
+  if (index >= target.grants.limit) return { cut, errno: 'EINVAL' };
+  const grown = growGrants(cut, target, index + 1);
+  const mfn = grown.cut.state.domains.get(target.id)?.grants.frames[index];
+  return !grown.ok || mfn === undefined ? { cut: grown.cut, errno: 'EINVAL' } : { cut: grown.cut, mfn };
+}
+
+function ownFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
+  const entry = target.p2m.get(task.op.index);
+  if (entry === undefined || !isRamType(entry.type)) return { cut, errno: 'EINVAL' };
+  return { cut, mfn: entry.mfn };
+}
+
+const find = (cut: Cut, task: Task<Add>, target: Domain): Found =>
+  match(task.op.space)
+    .with('gmfn', () => ownFrame(cut, task, target))
+    .with('grantTable', () => grantFrame(cut, task, target))
+    .with('gmfnForeign', () => foreignFrame(cut, task, target))
+    .with('sharedInfo', (): Found => (task.op.index === 0 ? { cut, mfn: target.sharedInfo } : { cut, errno: 'EINVAL' }))
+    .exhaustive();
+
+/** Checks, finds the frame, holds it if it is foreign, and unhooks what was at the gfn. */
+function begin(cut: Cut, task: Task<Add>, target: Domain): Turn {
+  const { op } = task;
+  const isForeign = op.space === 'gmfnForeign';
+  const found = find(cut, task, target);
+  if ('errno' in found) return end(found.cut, found.errno);
+  if (target.state !== 'running' || op.gfn >= gfnCount(cut.state.geometry)) return end(found.cut, 'EINVAL');
+  const previous = entryOf(found.cut.state, target.id, op.gfn);
+  if (previous?.type === 'mmioDirect') return end(found.cut, 'EPERM');
+  if (previous !== undefined && isSpecialType(previous.type)) return end(found.cut, 'EINVAL');
+  const failed = failure(found.cut, { class: 'pool', domain: target.id });
+  if (failed !== undefined) return end(failed, 'ENOMEM');
+  const held = isForeign ? getReference(found.cut.state, found.mfn) : found.cut.state;
+  if (held === undefined) return end(found.cut, 'EBUSY');
+  const handle = found.mfn as number;
+  const work = { gfn: op.gfn, part: frameOf(held, found.mfn).incarnation };
+  if (previous === undefined || previous.mfn === found.mfn)
+    return go(at(found.cut, held), task, { ...work, at: 'detach', mfn: found.mfn, handle });
+  const unhooked = setP2m(held, { domain: target.id, gfn: op.gfn }, undefined);
+  const { incarnation } = frameOf(unhooked, previous.mfn);
+  return go(at(found.cut, unhooked), task, { ...work, at: 'release', mfn: previous.mfn, handle, incarnation });
+}
+
+const release = (cut: Cut, task: Task<Add>, target: Domain) => letGo(cut, task, target.id);
+
+/** The frame leaves the gfn it had. */
+function detach(cut: Cut, task: Task<Add>, target: Domain): Turn {
+  const { op, work } = task;
+  const old = op.space === 'gmfnForeign' ? undefined : ownGfn(cut.state, work.mfn);
+  const incarnation = work.part;
+  if (old === undefined || old === op.gfn) return go(cut, task, { at: 'install', incarnation });
+  const moved = setP2m(cut.state, { domain: target.id, gfn: old }, undefined);
+  return go(at(cut, moved), task, { at: 'install', incarnation });
+}
+
+function install(cut: Cut, task: Task<Add>, target: Domain): Turn {
+  const { op, work } = task;
+  const isForeign = op.space === 'gmfnForeign';
+  const state = settle(cut.state, task.debts);
+  const isFitting = target.state === 'running' && isSame(state, work) && !isTaken(target, op.gfn, work.mfn);
+  if (!isFitting) return end(at(cut, isForeign ? putReference(state, work.mfn) : state), 'EINVAL');
+  const place = { domain: target.id, gfn: op.gfn };
+  const entry = { mfn: work.mfn, type: isForeign ? 'foreign' : 'ramRw' } as const;
+  const isThere = entryOf(state, place.domain, place.gfn)?.mfn === work.mfn;
+  return end(at(cut, isThere ? state : setP2m(state, place, entry)), 'ok');
+}
+
+/** Whether another operation has put something that holds a reference there meanwhile. */
+function isTaken(target: Domain, gfn: Gfn, mfn: Mfn): boolean {
+  const entry = target.p2m.get(gfn);
+  return entry !== undefined && entry.mfn !== mfn && isSpecialType(entry.type);
+}
+
+/** Takes away what is at a gfn. RAM stays owned, at no gfn; a foreign entry gives its reference back. */
+export function removeFromPhysmap(cut: Cut, task: Task<OpOf<'memory.removeFromPhysmap'>>): Turn {
+  const { op, work } = task;
+  if (work.at === 'release') return end(at(cut, putReference(settle(cut.state, task.debts), work.mfn)), 'ok');
+  const target = targetOf(cut, task);
+  if (typeof target === 'string') return end(cut, target);
+  const entry = target.p2m.get(op.gfn);
+  if (entry === undefined || entry.type === 'grantRw' || entry.type === 'grantRo') return end(cut, 'ENOENT');
+  if (entry.type === 'mmioDirect') return end(cut, 'EPERM');
+  const failed = failure(cut, { class: 'pool', domain: target.id });
+  if (failed !== undefined) return end(failed, 'ENOMEM');
+  const removed = at(cut, setP2m(cut.state, { domain: target.id, gfn: op.gfn }, undefined));
+  return entry.type === 'foreign' ? go(removed, task, { at: 'release', mfn: entry.mfn }) : end(removed, 'ok');
+}

@@ -1,0 +1,159 @@
+// Reservations: populate, increase, decrease, exchange, and the question how much a domain has.
+// Each extent is fetched, served and settled before the next; a failing one is not counted, and what it did so far stays
+// (a populated extent that could not be mapped stays allocated; pages of a half-removed extent stay removed).
+// Sources: Xen common/memory.c (populate_physmap, increase_reservation, decrease_reservation, guest_remove_page,
+// memory_exchange), arch/x86/mm/p2m.c (p2m_add_page).
+
+import type { DomId, Gfn, Mfn } from '#abi/address.ts';
+import { gfnCount } from '#abi/geometry.ts';
+import type { Extents } from '#abi/operand.ts';
+import type { Errno } from '#abi/reply.ts';
+import { pow2 } from '#lib/bits.ts';
+import { allocate, failure, preemption, type Cut } from '../cut.ts';
+import { crash, dropAllocated } from '../frames.ts';
+import { setP2m, settle } from '../p2m.ts';
+import { at, end, go, isSame, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
+import { domainNamed, entryOf, frameOf, isRamType, isSpecialType, type Domain, type State } from '../state.ts';
+import { fetchWord } from '../words.ts';
+
+type Reservation = OpOf<'memory.populate' | 'memory.increase' | 'memory.decrease'>;
+
+const countOf = (extents: Extents<'concrete'>): number =>
+  extents.by === 'value' ? extents.gfns.length : extents.count;
+
+const elementsOf = (op: Reservation): number => (op.kind === 'memory.increase' ? op.count : countOf(op.extents));
+
+const orderMax = (state: State, caller: DomId): number =>
+  caller === 0 ? state.geometry.capacity.orderMaxControl : state.geometry.capacity.orderMaxGuest;
+
+/** The gfn that element `index` names; undefined: its fetch faults. */
+function fetchGfn(state: State, caller: DomId, from: { extents: Extents<'concrete'>; index: number }): Gfn | undefined {
+  const { extents, index } = from;
+  if (extents.by === 'value') return extents.gfns[index];
+  const word = fetchWord(state, caller, { buffer: extents.buffer, index });
+  return word && ((word.lo + word.hi * pow2(32)) as Gfn);
+}
+
+/** populate, increase, decrease: one micro-step. */
+export function reservationStep(cut: Cut, task: Task<Reservation>): Turn {
+  if (task.work.at === 'begin') return begin(cut, task);
+  if (task.work.at === 'next') return next(at(cut, settle(cut.state, task.debts)), task);
+  const domain = domainNamed(cut.state, task.op.target, task.caller);
+  if (domain === undefined) return end(cut, 'ESRCH', { done: task.work.index });
+  if (task.work.at === 'allocate') return give(cut, task, domain);
+  if (task.work.at === 'install') return install(cut, task, domain);
+  return task.work.at === 'unhook' ? unhook(cut, task, domain) : release(cut, task, domain);
+}
+
+function begin(cut: Cut, task: Task<Reservation>): Turn {
+  const { op } = task;
+  const target = targetOf(cut, task);
+  if (elementsOf(op) > cut.state.geometry.capacity.batch) return end(cut, 'E2BIG');
+  if (op.start >= elementsOf(op)) return end(cut, 'ok', { done: op.start });
+  if (typeof target === 'string') return end(cut, target, { done: op.start });
+  if (op.order > orderMax(cut.state, task.caller)) return end(cut, 'EPERM', { done: op.start });
+  return go(cut, task, { at: 'next', index: op.start });
+}
+
+/** The border between two elements: the end, preemption, or the fetch of the next. */
+function next(cut: Cut, task: Task<Reservation>): Turn {
+  const { op, work, caller } = task;
+  if (work.index === elementsOf(op)) return end(cut, 'ok', { done: work.index });
+  const preempted = work.index > op.start ? preemption(cut, work.index) : undefined;
+  if (preempted !== undefined) return end(preempted, 'preempted', { done: work.index });
+  if (op.kind === 'memory.increase') return go(cut, task, { at: 'allocate' });
+  const gfn = fetchGfn(cut.state, caller, { extents: op.extents, index: work.index });
+  if (gfn === undefined) return end(cut, 'EFAULT', { done: work.index });
+  return go(cut, task, { at: op.kind === 'memory.populate' ? 'allocate' : 'unhook', gfn, part: 0 });
+}
+
+function give(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
+  const { op, work } = task;
+  if (domain.state !== 'running') return end(cut, 'EINVAL', { done: work.index });
+  if (domain.totalPages + pow2(op.order) > domain.maxPages) return end(cut, 'E2BIG', { done: work.index });
+  const { cut: given, mfn } = allocate(cut, { order: op.order, owner: domain.id, role: 'ram' });
+  if (mfn === undefined) return end(given, 'ENOMEM', { done: work.index });
+  const isMapped = op.kind === 'memory.populate';
+  return go(given, task, isMapped ? { at: 'install', mfn } : { at: 'next', index: work.index + 1 });
+}
+
+/** Why an extent cannot be mapped at `gfn`. */
+function objection(state: State, domain: Domain, extent: { gfn: Gfn; size: number }): Errno | undefined {
+  if (domain.state !== 'running' || extent.gfn + extent.size > gfnCount(state.geometry)) return 'EINVAL';
+  for (let i = 0; i < extent.size; i += 1) {
+    const entry = domain.p2m.get(extent.gfn + i);
+    if (entry !== undefined && isSpecialType(entry.type)) return 'EPERM';
+  }
+  return undefined;
+}
+
+/**
+ * Maps the new extent, ascending, after making sure of all of it: nothing is mapped if something is in the way or the pool
+ * refuses. RAM that was there is orphaned: owned, counted, at no gfn. A domain that covers a granted or foreign entry is
+ * stopped for it.
+ */
+function install(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
+  const { op, work } = task;
+  const { part, index } = work;
+  const size = pow2(op.order);
+  const place = { domain: domain.id, gfn: (work.gfn + part) as Gfn };
+  const errno = objection(cut.state, domain, { gfn: place.gfn, size: size - part });
+  if (errno === 'EPERM') return end(at(cut, crash(cut.state, domain.id)), errno, { done: index });
+  if (errno !== undefined) return end(cut, errno, { done: index });
+  const failed = part === 0 ? failure(cut, { class: 'pool', domain: domain.id, done: index }) : undefined;
+  if (failed !== undefined) return end(failed, 'ENOMEM', { done: index });
+  const mapped = at(cut, setP2m(cut.state, place, { mfn: (work.mfn + part) as Mfn, type: 'ramRw' }));
+  return go(mapped, task, part + 1 === size ? { at: 'next', index: index + 1 } : { part: part + 1 });
+}
+
+/** Takes one page of the extent out of the P2M. */
+function unhook(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
+  const { op, work } = task;
+  const place = { domain: domain.id, gfn: (work.gfn + work.part) as Gfn };
+  const entry = domain.p2m.get(place.gfn);
+  if (entry === undefined) return end(cut, 'ENOENT', { done: work.index });
+  if (entry.type === 'mmioDirect') return end(cut, 'EPERM', { done: work.index });
+  if (!isRamType(entry.type)) return end(cut, 'EINVAL', { done: work.index });
+  const done = work.index * pow2(op.order) + work.part;
+  const failed = failure(cut, { class: 'pool', domain: domain.id, done });
+  if (failed !== undefined) return end(failed, 'ENOMEM', { done: work.index });
+  const { incarnation } = frameOf(cut.state, entry.mfn);
+  return go(at(cut, setP2m(cut.state, place, undefined)), task, { at: 'release', mfn: entry.mfn, incarnation });
+}
+
+/** Lets go of a page that has been unhooked; special pages of the domain are only unhooked. */
+export function letGo(cut: Cut, task: Task<unknown>, owner: DomId): State {
+  const isRam = frameOf(cut.state, task.work.mfn).role === 'ram' && frameOf(cut.state, task.work.mfn).owner === owner;
+  const isLazy = cut.state.policies.flush === 'lazy';
+  const before = isLazy ? cut.state : settle(cut.state, task.debts);
+  const after = isRam && isSame(before, task.work) ? dropAllocated(before, task.work.mfn) : before;
+  return isLazy ? settle(after, task.debts) : after;
+}
+
+function release(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
+  const { op, work } = task;
+  const freed = at(cut, letGo(cut, task, domain.id));
+  const isLast = work.part + 1 === pow2(op.order);
+  return go(freed, task, isLast ? { at: 'next', index: work.index + 1 } : { at: 'unhook', part: work.part + 1 });
+}
+
+/** A translated guest has no frames to exchange: every path refuses, in Xen's order. */
+export function exchange(cut: Cut, task: Task<OpOf<'memory.exchange'>>): Turn {
+  const { op, caller } = task;
+  const count = countOf(op.given);
+  const target = targetOf(cut, task);
+  if (count > cut.state.geometry.capacity.batch) return end(cut, 'E2BIG');
+  if (op.start !== 0) return end(cut, 'EINVAL');
+  if (Math.max(op.givenOrder, op.takenOrder) > orderMax(cut.state, caller)) return end(cut, 'EPERM');
+  if ((count * pow2(op.givenOrder)) % pow2(op.takenOrder) !== 0) return end(cut, 'EINVAL');
+  if (count === 0) return end(cut, 'ok');
+  if (typeof target === 'string') return end(cut, target);
+  const gfn = fetchGfn(cut.state, caller, { extents: op.given, index: 0 });
+  if (gfn === undefined) return end(cut, 'EFAULT');
+  return end(cut, entryOf(cut.state, target.id, gfn) === undefined ? 'EINVAL' : 'EOPNOTSUPP');
+}
+
+export function reservation(cut: Cut, task: Task<OpOf<'memory.reservation'>>): Turn {
+  const target = targetOf(cut, task);
+  return typeof target === 'string' ? end(cut, target) : end(cut, 'ok', { out: [target.totalPages] });
+}

@@ -1,0 +1,122 @@
+// The P2M and what outlives its changes: the one function that changes an entry, and the three ways in which a stale
+// translation goes (a flush, the settling of the operation that made it, its pCPU leaving or entering the domain).
+// A first reader may skip the list handling. Sources: Xen mm/p2m-ept.c (ept_set_entry, ept_sync_domain), mm/p2m.c.
+
+import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
+import { p2mRights } from '#abi/hap.ts';
+import { rightsOf } from '#abi/rights.ts';
+import { hasAll } from '#lib/bits.ts';
+import { entryOf, frameOf, pcpusRunning, withDomain, withFrame, type Entry, type Stale, type State } from './state.ts';
+
+/** A stale translation and whose it is. */
+export interface Debt {
+  readonly domain: DomId;
+  readonly stale: Stale;
+}
+
+/** The rights that an entry gives its domain. */
+export const rightsOfEntry = (entry: Entry): number => rightsOf(p2mRights[entry.type]);
+
+const sameTranslation = (a: Stale, b: Stale): boolean =>
+  a.gfn === b.gfn && a.mfn === b.mfn && a.incarnation === b.incarnation && a.rights === b.rights;
+
+/** Adds what processors may go on using now that `old` is replaced by `entry`. */
+function remember(
+  state: State,
+  at: { domain: DomId; gfn: Gfn },
+  change: { old: Entry; entry: Entry | undefined },
+): State {
+  const { old, entry } = change;
+  const rights = rightsOfEntry(old);
+  const pcpus = pcpusRunning(state, at.domain);
+  const kept = entry !== undefined && entry.mfn === old.mfn && hasAll(rightsOfEntry(entry), rights);
+  if (kept || rights === 0 || pcpus.length === 0) return state;
+  const stale: Stale = { gfn: at.gfn, mfn: old.mfn, rights, incarnation: frameOf(state, old.mfn).incarnation, pcpus };
+  const others = (state.domains.get(at.domain)?.stale ?? []).filter((other) => !sameTranslation(other, stale));
+  return withDomain(state, at.domain, { stale: [...others, stale] });
+}
+
+/** Lets `gfn` of `domain` mean `entry` (undefined: nothing): P2M, its inverse and stale translations together. */
+export function setP2m(state: State, at: { domain: DomId; gfn: Gfn }, entry: Entry | undefined): State {
+  const domain = state.domains.get(at.domain);
+  if (domain === undefined) return state;
+  const old = domain.p2m.get(at.gfn);
+  let next = old === undefined ? state : remember(state, at, { old, entry });
+  if (old !== undefined) {
+    const rest = frameOf(next, old.mfn).mappings.filter((place) => place.domain !== at.domain || place.gfn !== at.gfn);
+    next = withFrame(next, old.mfn, { mappings: rest });
+  }
+  if (entry === undefined) return withDomain(next, at.domain, { p2m: domain.p2m.delete(at.gfn) });
+  next = withFrame(next, entry.mfn, { mappings: [...frameOf(next, entry.mfn).mappings, at] });
+  return withDomain(next, at.domain, { p2m: domain.p2m.set(at.gfn, entry) });
+}
+
+/** Where its owner sees the frame as RAM; undefined: nowhere. */
+export function ownGfn(state: State, mfn: Mfn): Gfn | undefined {
+  const { owner, mappings } = frameOf(state, mfn);
+  const isOwn = (type: string | undefined): boolean => type !== undefined && type.startsWith('ram');
+  return mappings.find((place) => place.domain === owner && isOwn(entryOf(state, place.domain, place.gfn)?.type))?.gfn;
+}
+
+/** `domain`'s stale translations on `pcpu` are forgotten: an invalidation of everything it had there. */
+export const flush = (state: State, domain: DomId, pcpu: PcpuId): State =>
+  keepStale(state, domain, (other) => other !== pcpu);
+
+/** `domain`'s stale translations are forgotten on every pCPU but those that `isKept` names. */
+export function keepStale(state: State, domain: DomId, isKept: (pcpu: PcpuId) => boolean): State {
+  const stale = state.domains.get(domain)?.stale ?? [];
+  if (stale.every((one) => one.pcpus.every(isKept))) return state;
+  const rest = stale.map((one) => (one.pcpus.every(isKept) ? one : { ...one, pcpus: one.pcpus.filter(isKept) }));
+  return withDomain(state, domain, { stale: rest.filter((one) => one.pcpus.length > 0) });
+}
+
+/** Whether some processor may still use a translation to the present incarnation of `mfn`. */
+export function hasDebt(state: State, mfn: Mfn): boolean {
+  const { incarnation } = frameOf(state, mfn);
+  const owes = (one: Stale): boolean => one.mfn === mfn && one.incarnation === incarnation;
+  return state.domains.values().some((domain) => domain.stale.some(owes));
+}
+
+/** Under the lazy policy a frame on the heap keeps its debt to its next use. */
+const mayKeep = (state: State, stale: Stale): boolean =>
+  state.policies.flush === 'lazy' && frameOf(state, stale.mfn).role === 'free';
+
+/** The contract of an operation: from here on nobody uses what it replaced. */
+export function settle(state: State, debts: readonly Debt[]): State {
+  let now = state;
+  for (const id of new Set(debts.map(({ domain }) => domain))) {
+    const stale = now.domains.get(id)?.stale ?? [];
+    const isSettled = (one: Stale): boolean =>
+      !mayKeep(state, one) && debts.some((debt) => debt.domain === id && sameTranslation(one, debt.stale));
+    const rest = stale.filter((one) => !isSettled(one));
+    if (rest.length < stale.length) now = withDomain(now, id, { stale: rest });
+  }
+  return now;
+}
+
+const isOpen = (state: State, debt: Debt): boolean =>
+  (state.domains.get(debt.domain)?.stale ?? []).some((one) => sameTranslation(one, debt.stale));
+
+/** Whether `one` says more than `known` did: a new translation, or more pCPUs that may use it. */
+const isFresh = (known: readonly Stale[], one: Stale): boolean =>
+  !known.some((other) => sameTranslation(one, other) && one.pcpus.every((pcpu) => other.pcpus.includes(pcpu)));
+
+/** What an operation owes after a step from `before` to `after`: what is left of `debts`, and what the step made stale. */
+export function debtsAfter(debts: readonly Debt[], before: State, after: State): readonly Debt[] {
+  if (before.domains === after.domains) return debts;
+  const fresh: Debt[] = [];
+  let isChanged = false;
+  after.domains.diff(before.domains, (_, now, old) => {
+    const known = old?.stale ?? NONE;
+    const stale = now?.stale ?? NONE;
+    if (now === undefined || stale === known) return;
+    isChanged = true;
+    const firstOther = stale.findIndex((one, i) => one !== known[i]);
+    const others = firstOther < 0 ? NONE : stale.slice(firstOther);
+    for (const one of others) if (isFresh(known, one)) fresh.push({ domain: now.id, stale: one });
+  });
+  if (fresh.length > 0) return [...debts, ...fresh];
+  return isChanged ? debts.filter((debt) => isOpen(after, debt)) : debts;
+}
+
+const NONE: readonly Stale[] = [];

@@ -1,0 +1,161 @@
+// An operation in flight as a value: who does what, how far it is, and what it owes. `Work` is its registers; a handler
+// performs one micro-step and says where to go on, or what the caller hears.
+// A first reader may skip the fields of `Work` and meet them in the handlers. The design is docs/decisions/0002.
+
+import { INVALID_GFN, INVALID_MFN, type DomId, type Gfn, type GrantRef, type Mfn } from '#abi/address.ts';
+import type { Agent, DeviceModelAgent } from '#abi/agents.ts';
+import type { Op } from '#abi/operation.ts';
+import { reply, type ElementReply, type Expected, type Reply, type Status } from '#abi/reply.ts';
+import type { Cut, Refused, Waits } from './cut.ts';
+import type { Debt } from './p2m.ts';
+import { domainNamed, frameOf, type Domain, type State } from './state.ts';
+
+/** Where a micro-step begins. Each operation uses those it needs. */
+export type At =
+  | 'begin' | 'next' | 'allocate' | 'mark' | 'pin' | 'install' | 'undo' | 'unhook' | 'release' | 'detach'
+  | 'check' | 'claim' | 'bytes' | 'complete' | 'copyBack' | 'settle' | 'finish'; // prettier-ignore
+
+/** A use of a grant that an operation has to let go of: pins and references by `flags`. */
+export interface Grip {
+  readonly granter: DomId;
+  readonly ref: GrantRef;
+  readonly mfn: Mfn;
+  readonly flags: number;
+}
+
+/** A side of a copy as claimed: the frame is referenced, and pinned if it came by a grant. `domain` as the caller wrote it. */
+export interface Claim {
+  readonly by: 'gfn' | 'ref';
+  readonly domain: DomId;
+  readonly gfn: Gfn;
+  readonly mfn: Mfn;
+  /** Undefined: not pinned (any more). */
+  readonly grip: Grip | undefined;
+  readonly ref: GrantRef;
+}
+
+/** The registers of an operation. */
+export interface Work {
+  readonly at: At;
+  /** The element in hand, counted from the start of the batch. */
+  readonly index: number;
+  /** The page of the element, or units of work done. */
+  readonly part: number;
+  readonly gfn: Gfn;
+  readonly mfn: Mfn;
+  readonly incarnation: number;
+  readonly handle: number;
+  readonly elements: readonly ElementReply[];
+  /** Uses of grants to let go of. */
+  readonly grips: readonly Grip[];
+  /** What the caller will hear of the element, or at the end. */
+  readonly status: Status;
+  /** The sides of a copy: claimed, in hand, and to be released before going on at `then`. */
+  readonly source: Claim | undefined;
+  readonly dest: Claim | undefined;
+  readonly side: 'source' | 'dest';
+  readonly leaving: readonly Claim[];
+  readonly then: At;
+}
+
+export const BEGIN: Work = {
+  at: 'begin',
+  index: 0,
+  part: 0,
+  gfn: INVALID_GFN,
+  mfn: INVALID_MFN,
+  incarnation: 0,
+  handle: 0,
+  elements: [],
+  grips: [],
+  status: 'ok',
+  source: undefined,
+  dest: undefined,
+  side: 'source',
+  leaving: [],
+  then: 'next',
+};
+
+/** One micro-step of the operation that it was made for. */
+export type Perform = (cut: Cut, task: Situation) => Turn;
+
+/** An operation in flight. `perform` follows from `op`; `ending` is its reply once all its effects are there. */
+export interface Progress {
+  readonly agent: Agent;
+  readonly op: Op<'concrete'>;
+  readonly perform: Perform;
+  readonly cursor: number;
+  readonly work: Work;
+  readonly debts: readonly Debt[];
+  /** Whether its domain counts it among its calls in flight. */
+  readonly isCounted: boolean;
+  readonly ending: Expected | undefined;
+}
+
+export interface Moved {
+  readonly kind: 'moved';
+  readonly state: State;
+  readonly progress: Progress;
+}
+
+export interface Done {
+  readonly kind: 'done';
+  readonly state: State;
+  readonly expected: Expected;
+}
+
+export type Outcome = Moved | Done | Waits | Refused;
+
+/** Who calls, how far the operation is, and what it owes. */
+export interface Situation {
+  readonly agent: Agent;
+  readonly caller: DomId;
+  readonly work: Work;
+  readonly debts: readonly Debt[];
+}
+
+/** What a handler is given beside the cut. */
+export interface Task<O> extends Situation {
+  readonly op: O;
+}
+
+/** What a handler answers: go on at `work`, or tell the caller. */
+export type Turn = { readonly cut: Cut; readonly work: Work } | { readonly cut: Cut; readonly expected: Expected };
+
+/** The micro-steps of `op` by the handler of its kind. */
+export const performing =
+  <O>(handler: (cut: Cut, task: Task<O>) => Turn, op: O): Perform =>
+  (cut, { agent, caller, work, debts }) =>
+    handler(cut, { agent, caller, op, work, debts });
+
+/** Operations of one kind, concrete. */
+export type OpOf<K extends Op<'concrete'>['kind']> = Extract<Op<'concrete'>, { kind: K }>;
+
+/** Goes on at `at`. */
+export const go = (cut: Cut, task: { readonly work: Work }, change: Partial<Work>): Turn => ({
+  cut,
+  work: { ...task.work, ...change },
+});
+
+/** Ends with exactly this reply. */
+export const end = (cut: Cut, status: Status, parts: Partial<Omit<Reply, 'status'>> = {}): Turn => ({
+  cut,
+  expected: { kind: 'exact', reply: reply(status, parts) },
+});
+
+/** `cut` with another state. */
+export const at = (cut: Cut, state: State): Cut => ({ ...cut, state });
+
+/** Whether `agent`, calling as `caller`, may manage `target`: itself, the domain it serves, or as control domain. */
+export const mayManage = (agent: Agent, caller: DomId, target: DomId): boolean =>
+  caller === target || caller === 0 || (agent as Partial<DeviceModelAgent>).serves === target;
+
+/** The target of a memory operation, or why not. */
+export function targetOf(cut: Cut, task: Task<{ readonly target: DomId }>): Domain | 'ESRCH' | 'EPERM' {
+  const domain = domainNamed(cut.state, task.op.target, task.caller);
+  if (domain === undefined) return 'ESRCH';
+  return mayManage(task.agent, task.caller, domain.id) ? domain : 'EPERM';
+}
+
+/** Whether the frame in hand is still the one it was. */
+export const isSame = (state: State, work: Work): boolean => frameOf(state, work.mfn).incarnation === work.incarnation;

@@ -1,0 +1,193 @@
+// The state of the machine as one immutable value: what every frame is for, what every gfn means, who runs where.
+// Only types and look-ups; the only ways of changing it are in frames.ts (hand-over, references, free), p2m.ts (setP2m,
+// stale translations) and words.ts (contents). A first reader may skip everything below `State`.
+// Sources: Xen asm/mm.h (page_info), xen/sched.h (domain), common/grant_table.c (active entries, maptrack).
+
+import { DOMID_SELF, type DomId, type Gfn, type GrantRef, type Mfn, type PcpuId, type Word } from '#abi/address.ts';
+import type { Geometry } from '#abi/geometry.ts';
+import type { P2mType } from '#abi/hap.ts';
+import type { FrameRole } from '#abi/roles.ts';
+import { NOWHERE } from '#abi/agents.ts';
+import type { Trie } from '#lib/trie.ts';
+
+/** A place in a guest's physical address space. */
+export interface Place {
+  readonly domain: DomId;
+  readonly gfn: Gfn;
+}
+
+/** A machine frame. A free one keeps its incarnation, and `dirty` while its erasure is owed. */
+export interface Frame {
+  readonly role: FrameRole;
+  readonly owner: DomId | undefined;
+  /** Whether the owner still holds its own reference (PGC_allocated). */
+  readonly allocated: boolean;
+  /** General references: 1 while allocated, and one per foreign entry and grant mapping. */
+  readonly refs: number;
+  /** How often the heap has handed it over. */
+  readonly incarnation: number;
+  readonly dirty: boolean;
+  /** The inverse of all P2Ms. */
+  readonly mappings: readonly Place[];
+}
+
+/** What a gfn means. */
+export interface Entry {
+  readonly mfn: Mfn;
+  readonly type: P2mType;
+}
+
+/** A translation that the P2M gives no more, but that these pCPUs may still remember. */
+export interface Stale {
+  readonly gfn: Gfn;
+  readonly mfn: Mfn;
+  readonly rights: number;
+  readonly incarnation: number;
+  readonly pcpus: readonly PcpuId[];
+}
+
+/** How many uses a grant has, by who (host, device) and for what (reading, writing). */
+export interface Pins {
+  readonly hstr: number;
+  readonly hstw: number;
+  readonly devr: number;
+  readonly devw: number;
+}
+
+/** A grant in use: by which domain, which frame, how often. */
+export interface Active extends Pins {
+  readonly domain: DomId;
+  readonly mfn: Mfn;
+}
+
+/** A mapping as the mapper's handle remembers it. `flags` are those map flags that still stand; 0: not yet mapped. */
+export interface Mapped {
+  readonly domain: DomId;
+  readonly ref: GrantRef;
+  readonly flags: number;
+  readonly gfn: Gfn;
+}
+
+/** A domain's grant table (as granter) and maptrack (as mapper). */
+export interface GrantTable {
+  readonly frames: readonly Mfn[];
+  readonly limit: number;
+  readonly active: Trie<Active>;
+  readonly handles: Trie<Mapped>;
+  readonly maptrack: readonly Mfn[];
+}
+
+/** Frames from which a domain's tables are made; `used` of them are tables. */
+export interface Pool {
+  readonly frames: Trie<'spare' | 'table'>;
+  readonly used: number;
+}
+
+export interface Domain {
+  readonly id: DomId;
+  readonly kind: 'control' | 'hvm';
+  /** dying: being relinquished. dead: relinquished, but others still hold frames of it. Without a trace once none does. */
+  readonly state: 'running' | 'dying' | 'dead';
+  /** How far relinquishing has come. */
+  readonly relinquish: 'handles' | 'tables' | 'pages';
+  readonly pauseCount: number;
+  /** Whether Xen has stopped it for a crime (domain_crash): it never runs again. */
+  readonly crashed: boolean;
+  /** Calls of its vCPUs in flight, while others are too: pausing and killing wait for them. */
+  readonly calls: number;
+  readonly maxPages: number;
+  /** RAM frames owned, mapped or not. */
+  readonly totalPages: number;
+  readonly vcpus: number;
+  readonly p2m: Trie<Entry>;
+  readonly stale: readonly Stale[];
+  /** The frame of the domain structure. */
+  readonly structure: Mfn;
+  readonly sharedInfo: Mfn;
+  readonly grants: GrantTable;
+  readonly pool: Pool;
+}
+
+/** A word of memory and who wrote it; undefined: the hypervisor. */
+export interface Authored extends Word {
+  readonly author: DomId | undefined;
+}
+
+export interface Policies {
+  readonly flush: 'eager' | 'lazy';
+  readonly scrub: 'always' | 'dying';
+  readonly scrubAt: 'free' | 'later';
+}
+
+export interface State {
+  readonly geometry: Geometry;
+  readonly policies: Policies;
+  readonly pcpus: number;
+  /** Absent: free, clean and never used. */
+  readonly frames: Trie<Frame>;
+  /** By mfn * wordsPerFrame + index; absent: zero. */
+  readonly words: Trie<Authored>;
+  readonly domains: Trie<Domain>;
+  /** Where each vCPU runs (a pCPU or NOWHERE), by domain * vcpusPerDomain + vcpu. */
+  readonly vcpus: Trie<PcpuId>;
+}
+
+/** A frame that was never used. */
+export const FREE: Frame = {
+  role: 'free',
+  owner: undefined,
+  allocated: false,
+  refs: 0,
+  incarnation: 0,
+  dirty: false,
+  mappings: [],
+};
+
+export const frameOf = (state: State, mfn: Mfn): Frame => state.frames.get(mfn) ?? FREE;
+
+export const withFrame = (state: State, mfn: Mfn, change: Partial<Frame>): State => ({
+  ...state,
+  frames: state.frames.set(mfn, { ...frameOf(state, mfn), ...change }),
+});
+
+/** `state` with `change` in domain `id`; unchanged if there is no such domain. */
+export function withDomain(state: State, id: DomId, change: Partial<Domain>): State {
+  const domain = state.domains.get(id);
+  return domain === undefined ? state : { ...state, domains: state.domains.set(id, { ...domain, ...change }) };
+}
+
+/** `state` with `change` in the grant table of domain `id`. */
+export function withGrants(state: State, id: DomId, change: Partial<GrantTable>): State {
+  const domain = state.domains.get(id);
+  return domain === undefined ? state : withDomain(state, id, { grants: { ...domain.grants, ...change } });
+}
+
+/** The domain that `id` names when `caller` says it. */
+export const domainNamed = (state: State, id: DomId, caller: DomId): Domain | undefined =>
+  state.domains.get(id === DOMID_SELF ? caller : id);
+
+/** What `gfn` means to `domain`. */
+export const entryOf = (state: State, domain: DomId, gfn: number): Entry | undefined =>
+  state.domains.get(domain)?.p2m.get(gfn);
+
+/** The key of a vCPU in `state.vcpus`. */
+export const vcpuKey = (state: State, domain: DomId, vcpu: number): number =>
+  domain * state.geometry.capacity.vcpusPerDomain + vcpu;
+
+/** Where a vCPU runs. */
+export const placeOfVcpu = (state: State, domain: DomId, vcpu: number): PcpuId =>
+  state.vcpus.get(vcpuKey(state, domain, vcpu)) ?? NOWHERE;
+
+/** The pCPUs that run `domain` now, ascending. */
+export function pcpusRunning(state: State, domain: DomId): readonly PcpuId[] {
+  const count = state.domains.get(domain)?.vcpus ?? 0;
+  const places = Array.from({ length: count }, (_, vcpu) => placeOfVcpu(state, domain, vcpu));
+  return [...new Set(places.filter((pcpu) => pcpu !== NOWHERE))].toSorted((a, b) => a - b);
+}
+
+/** RAM of some kind: what the owner's own entries have. */
+export const isRamType = (type: P2mType): boolean => type === 'ramRw' || type === 'ramRo' || type === 'ramLogDirty';
+
+/** Entries that hold a reference on another's frame or reach a device; they are never overwritten silently. */
+export const isSpecialType = (type: P2mType): boolean =>
+  type === 'grantRw' || type === 'grantRo' || type === 'foreign' || type === 'mmioDirect';

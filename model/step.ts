@@ -1,0 +1,143 @@
+// The engine: one operation as a sequence of micro-steps over the state, following the log of choices.
+// `advance` performs one micro-step (interleavings are the caller's business); `runAlone` performs all of them.
+// An operation is done when its handler has ended, its whole log is taken in, and what it made stale is settled.
+// The design is docs/decisions/0002. A first reader may skip `runAlone`, which is `advance` repeated.
+
+import { DOMID_CONTROL, DOMID_INVALID, type DomId } from '#abi/address.ts';
+import { callerOf, NOWHERE, type Agent } from '#abi/agents.ts';
+import type { Logged } from '#abi/choices.ts';
+import type { GrantsOp } from '#abi/grants.ts';
+import type { MemoryOp } from '#abi/memory.ts';
+import { mechanismOf, type Op } from '#abi/operation.ts';
+import type { PagingOp } from '#abi/paging.ts';
+import { reply, type Expected, type Status } from '#abi/reply.ts';
+import type { TlbOp } from '#abi/tlb.ts';
+import { unreachable } from '#lib/invariant.ts';
+import { match } from 'ts-pattern';
+import { absorb, leftover, Stop, type Cut, type Refused } from './cut.ts';
+import { grantsStep } from './grants/step.ts';
+import { memoryStep } from './memory/step.ts';
+import { debtsAfter, settle } from './p2m.ts';
+import { pagingStep } from './paging/step.ts';
+import { BEGIN, performing, type Done, type Outcome, type Perform, type Progress, type Turn } from './progress.ts';
+import { placeOfVcpu, withDomain, type State } from './state.ts';
+import { tlbStep } from './tlb/step.ts';
+
+/** How an operation goes on, by mechanism. The table of operations says that a mechanism's kinds bear its name. */
+const performOf = (op: Op<'concrete'>): Perform =>
+  match(mechanismOf(op.kind))
+    .with('paging', () => performing(pagingStep, op as PagingOp<'concrete'>))
+    .with('memory', () => memoryStep(op as MemoryOp<'concrete'>))
+    .with('grants', () => grantsStep(op as GrantsOp<'concrete'>))
+    .with('tlb', () => performing(tlbStep, op as TlbOp<'concrete'>))
+    .with('hap', () => unreachable(op as never))
+    .exhaustive();
+
+/** An operation that has been called and has done nothing yet. */
+export const begin = (agent: Agent, op: Op<'concrete'>): Progress => ({
+  agent,
+  op,
+  perform: performOf(op),
+  cursor: 0,
+  work: BEGIN,
+  debts: [],
+  isCounted: false,
+  ending: undefined,
+});
+
+/** Whether the vCPUs of `id` may run. */
+function runs(state: State, id: DomId): boolean {
+  const domain = state.domains.get(id);
+  return domain !== undefined && domain.state === 'running' && domain.pauseCount === 0 && !domain.crashed;
+}
+
+/** What an agent hears that cannot call, or not now; undefined: it calls. */
+const silence = (state: State, agent: Agent, op: Op<'concrete'>): Status | undefined =>
+  match(agent)
+    .with({ kind: 'vcpu' }, ({ domain, vcpu }) => {
+      const isPlaced = vcpu < (state.domains.get(domain)?.vcpus ?? 0) && placeOfVcpu(state, domain, vcpu) !== NOWHERE;
+      return isPlaced && runs(state, domain) ? undefined : ('gone' as const);
+    })
+    .with({ kind: 'toolstack' }, () => undefined)
+    .with({ kind: 'deviceModel' }, ({ domain }) => (runs(state, domain) ? undefined : ('gone' as const)))
+    .with({ kind: 'background' }, { kind: 'fate' }, () => {
+      const isOwnChore = op.kind === 'memory.scrub' || mechanismOf(op.kind) === 'tlb';
+      return isOwnChore ? undefined : ('EPERM' as const);
+    })
+    .with({ kind: 'device' }, () => 'gone' as const)
+    .exhaustive();
+
+/** The domain an operation acts for. Chores have none: what they do is gated by agent alone. */
+const callerIn = (agent: Agent): DomId =>
+  agent.kind === 'toolstack' ? DOMID_CONTROL : (callerOf(agent) ?? DOMID_INVALID);
+
+/** One turn of the handler. Throws `Stop`. */
+function turn(cut: Cut, progress: Progress): Turn {
+  const { agent, op, work, debts, perform } = progress;
+  const silent = work === BEGIN ? silence(cut.state, agent, op) : undefined;
+  if (silent !== undefined) return { cut, expected: { kind: 'exact', reply: reply(silent) } };
+  return perform(cut, { agent, caller: callerIn(agent), work, debts });
+}
+
+/** The calls in flight of the domain whose vCPU `agent` is become one more or one less. */
+function count(state: State, agent: Agent, by: 1 | -1): State {
+  const domain = agent.kind === 'vcpu' ? state.domains.get(agent.domain) : undefined;
+  return domain === undefined ? state : withDomain(state, domain.id, { calls: domain.calls + by });
+}
+
+/** The end, once the handler has spoken and nothing more will be logged: all is taken in and settled. */
+function finish(cut: Cut, progress: Progress, expected: Expected): Done | Refused {
+  const { state, cursor, log } = absorb(cut);
+  const left = log[cursor];
+  if (left !== undefined) return leftover(left.choice);
+  const settled = settle(state, progress.debts);
+  return { kind: 'done', state: progress.isCounted ? count(settled, progress.agent, -1) : settled, expected };
+}
+
+/** Takes in what is logged after the handler ended; the end itself needs a sealed log. */
+function close(cut: Cut, progress: Progress, ending: Expected): Outcome {
+  if (cut.sealed) return finish(cut, progress, ending);
+  const { state, cursor, log } = absorb(cut);
+  const left = log[cursor];
+  if (left !== undefined) return leftover(left.choice);
+  return cursor === cut.cursor ? { kind: 'waits' } : { kind: 'moved', state, progress: { ...progress, cursor } };
+}
+
+/** One indivisible part of an operation. */
+export function advance(state: State, progress: Progress, log: readonly Logged[], sealed: boolean): Outcome {
+  const cut: Cut = { state, cursor: progress.cursor, log, sealed };
+  if (progress.ending !== undefined) return close(cut, progress, progress.ending);
+  try {
+    const next = turn(cut, progress);
+    const { cursor, state: after } = next.cut;
+    const debts = debtsAfter(progress.debts, state, after);
+    const isFirst = progress.work === BEGIN;
+    const rest = { ...progress, cursor, debts, isCounted: isFirst || progress.isCounted };
+    const moved = 'work' in next ? { ...rest, work: next.work } : { ...rest, ending: next.expected };
+    return { kind: 'moved', state: isFirst ? count(after, progress.agent, 1) : after, progress: moved };
+  } catch (stop) {
+    if (stop instanceof Stop) return stop.outcome;
+    throw stop;
+  }
+}
+
+/** With a complete log only calls in flight can be waited for. */
+const STUCK: Refused = { kind: 'refused', reason: 'it waits for calls of its target in flight', invariant: 'LOCK' };
+
+/** The whole operation, or what is left of it, with its complete log, while no other is in flight. */
+export function runAlone(state: State, progress: Progress, log: readonly Logged[]): Done | Refused {
+  let now = progress;
+  let cut: Cut = { state, cursor: progress.cursor, log, sealed: true };
+  try {
+    while (now.ending === undefined) {
+      const next = turn(cut, now);
+      const debts = debtsAfter(now.debts, cut.state, next.cut.state);
+      cut = next.cut;
+      now = 'work' in next ? { ...now, debts, work: next.work } : { ...now, debts, ending: next.expected };
+    }
+    return finish(cut, now, now.ending);
+  } catch (stop) {
+    if (!(stop instanceof Stop)) throw stop;
+    return stop.outcome.kind === 'refused' ? stop.outcome : STUCK;
+  }
+}

@@ -1,0 +1,134 @@
+// Contents of memory: bytes within a frame, and arrays in a guest's memory as hypercalls fetch and store them.
+// A first reader may skip the byte arithmetic. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy): hypercall buffers may lie in
+// the caller's own RAM and in foreign entries, never in granted ones; copies to read-only RAM are dropped silently.
+
+import { ZERO_WORD, type DomId, type Mfn, type Word } from '#abi/address.ts';
+import { bytesPerFrame } from '#abi/geometry.ts';
+import type { Buffer } from '#abi/operand.ts';
+import { field, withField } from '#lib/bits.ts';
+import { entryOf, frameOf, type Authored, type State } from './state.ts';
+
+/** A byte in a guest's physical address space. */
+export interface Byte {
+  readonly gfn: number;
+  readonly offset: number;
+}
+
+export const wordAt = (state: State, mfn: Mfn, index: number): Word =>
+  state.words.get(mfn * state.geometry.wordsPerFrame + index) ?? ZERO_WORD;
+
+/** `state` with a word of a frame replaced. */
+export function withWord(state: State, at: { mfn: Mfn; index: number }, word: Authored): State {
+  const key = at.mfn * state.geometry.wordsPerFrame + at.index;
+  const isZero = word.lo === 0 && word.hi === 0;
+  return { ...state, words: isZero ? state.words.delete(key) : state.words.set(key, word) };
+}
+
+/** `state` with all words of a frame zero. */
+export function eraseFrame(state: State, mfn: Mfn): State {
+  const { wordsPerFrame } = state.geometry;
+  let { words } = state;
+  for (let i = 0; i < wordsPerFrame; i += 1) words = words.delete(mfn * wordsPerFrame + i);
+  return { ...state, words };
+}
+
+const byteOf = (word: Word, i: number): number => field(i < 4 ? word.lo : word.hi, (i % 4) * 8, 8);
+
+const withByte = (word: Word, i: number, byte: number): Word =>
+  i < 4
+    ? { lo: withField(word.lo, i * 8, 8, byte), hi: word.hi }
+    : { lo: word.lo, hi: withField(word.hi, (i - 4) * 8, 8, byte) };
+
+/** The little-endian bytes of `word`, the first `size` of them. */
+export const bytesOf = (word: Word, size: number): readonly number[] =>
+  Array.from({ length: size }, (_, i) => byteOf(word, i));
+
+/** The word that up to 8 little-endian bytes make. */
+export const wordOf = (bytes: readonly number[]): Word =>
+  bytes.reduce<Word>((word, byte, i) => withByte(word, i, byte), ZERO_WORD);
+
+/** `count` bytes of a frame. */
+export function readBytes(state: State, at: { mfn: Mfn; offset: number }, count: number): readonly number[] {
+  const bytes: number[] = [];
+  for (let from = at.offset; from < at.offset + count; from = 8 * Math.floor(from / 8) + 8) {
+    const word = wordAt(state, at.mfn, Math.floor(from / 8));
+    for (let i = from % 8; i < 8 && bytes.length < count; i += 1) bytes.push(byteOf(word, i));
+  }
+  return bytes;
+}
+
+/** `state` with bytes of a frame replaced by `author`. */
+export function writeBytes(
+  state: State,
+  at: { mfn: Mfn; offset: number; author: DomId | undefined },
+  bytes: readonly number[],
+): State {
+  let now = state;
+  for (let done = 0; done < bytes.length;) {
+    const index = Math.floor((at.offset + done) / 8);
+    let word = wordAt(now, at.mfn, index);
+    for (let i = (at.offset + done) % 8; i < 8 && done < bytes.length; i += 1, done += 1)
+      word = withByte(word, i, bytes[done] ?? 0);
+    now = withWord(now, { mfn: at.mfn, index }, { lo: word.lo, hi: word.hi, author: at.author });
+  }
+  return now;
+}
+
+/** A run of bytes that lies within one frame: where it starts and how long it is. */
+export interface Piece extends Byte {
+  readonly count: number;
+}
+
+/** Cuts `count` bytes from `from` at frame borders; an offset past the frame counts into the next ones. */
+export function pieces(state: State, from: Byte, count: number): readonly Piece[] {
+  const size = bytesPerFrame(state.geometry);
+  const gfn = from.gfn + Math.floor(from.offset / size);
+  const offset = from.offset % size;
+  const first = Math.min(count, size - offset);
+  const head: Piece = { gfn, offset, count: first };
+  return first === count ? [head] : [head, ...pieces(state, { gfn: gfn + 1, offset: 0 }, count - first)];
+}
+
+/** The frame behind a gfn that a hypercall of `domain` may use as its buffer. */
+function bufferFrame(state: State, domain: DomId, gfn: number): { mfn: Mfn; readOnly: boolean } | undefined {
+  const entry = entryOf(state, domain, gfn);
+  if (entry === undefined) return undefined;
+  const isOwn = entry.type.startsWith('ram') && frameOf(state, entry.mfn).owner === domain;
+  return isOwn || entry.type === 'foreign' ? { mfn: entry.mfn, readOnly: entry.type === 'ramRo' } : undefined;
+}
+
+/** Element `index` of an array of words of `domain`; undefined: a fault. */
+export function fetchWord(
+  state: State,
+  domain: DomId,
+  from: { buffer: Buffer<'concrete'>; index: number },
+): Word | undefined {
+  const { buffer } = from;
+  if (buffer.in !== 'guest') return undefined;
+  const parts = pieces(state, { gfn: buffer.gfn, offset: buffer.offset + from.index * 8 }, 8);
+  const bytes = parts.map((piece) => {
+    const frame = bufferFrame(state, domain, piece.gfn);
+    return frame && readBytes(state, { mfn: frame.mfn, offset: piece.offset }, piece.count);
+  });
+  return bytes.includes(undefined) ? undefined : wordOf(bytes.flatMap((part) => part ?? []));
+}
+
+/** Stores an element of an array of words of `domain`. A fault leaves the pieces before it written. */
+export function storeWord(
+  state: State,
+  domain: DomId,
+  to: { buffer: Buffer<'concrete'>; index: number; word: Word },
+): { readonly state: State; readonly ok: boolean } {
+  const { buffer } = to;
+  if (buffer.in !== 'guest') return { state, ok: false };
+  let rest = bytesOf(to.word, 8);
+  let now = state;
+  for (const piece of pieces(state, { gfn: buffer.gfn, offset: buffer.offset + to.index * 8 }, 8)) {
+    const frame = bufferFrame(now, domain, piece.gfn);
+    if (frame === undefined) return { state: now, ok: false };
+    const at = { mfn: frame.mfn, offset: piece.offset, author: undefined };
+    if (!frame.readOnly) now = writeBytes(now, at, rest.slice(0, piece.count));
+    rest = rest.slice(piece.count);
+  }
+  return { state: now, ok: true };
+}
