@@ -52,6 +52,17 @@ export class Field {
     return this.get(index);
   }
 
+  /** The number below 2^53 that words 2*index (low) and 2*index+1 (high) make. */
+  getWide(index: number): number {
+    return this.get(2 * index) + this.get(2 * index + 1) * 0x1_0000_0000;
+  }
+
+  /** Stores a number below 2^53 in words 2*index (low) and 2*index+1 (high). */
+  setWide(index: number, value: number): void {
+    this.set(2 * index, value >>> 0);
+    this.set(2 * index + 1, Math.floor(value / 0x1_0000_0000));
+  }
+
   #fault(index: number, verb: string): ArenaFault {
     return new ArenaFault(`${this.name}[${index}] is ${verb}, but the field has ${this.length} words`);
   }

@@ -1,0 +1,7 @@
+#!/usr/bin/env node
+// Where the command line begins: `npm start`, `npm run fuzz`, `replay` and `museum`, and `ringfence` once installed.
+// What it understands is in commands.ts.
+
+import { main } from './commands.ts';
+
+process.exitCode = await main(process.argv.slice(2));

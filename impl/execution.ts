@@ -1,0 +1,105 @@
+// An operation in flight: a generator, the log of its choices, the failures and the preemption that fate has in store for
+// it. Only paused handlers are generators; between operations nothing of this exists.
+
+import type { Agent } from '#abi/agents.ts';
+import type { Choice, Logged } from '#abi/choices.ts';
+import type { Failure, FailureClass } from '#abi/failures.ts';
+import type { Op } from '#abi/operation.ts';
+import type { Pause } from '#abi/points.ts';
+import type { Reply } from '#abi/reply.ts';
+import type { Port, Step } from './port.ts';
+
+/** An operation as it is called: concrete, by whom, and what fate does to it. */
+export interface Call {
+  readonly agent: Agent;
+  readonly op: Op<'concrete'>;
+  readonly failures?: readonly Failure[];
+  /** Stops at the n-th preemption check, from 1. */
+  readonly preempt?: number;
+}
+
+/** How a run ended: at a point, waiting for the execution in `slot`, or with a reply. */
+export type RunOutcome =
+  | { readonly kind: 'paused' }
+  | { readonly kind: 'blocked'; readonly slot: number }
+  | { readonly kind: 'done'; readonly reply: Reply };
+
+const PAUSED: RunOutcome = { kind: 'paused' };
+
+/** Asked before each act whether to stop there; the port names the act. */
+export type Stopper = () => boolean;
+
+/** One operation in flight. Owned by the machine that started it. */
+export class Execution {
+  readonly call: Call;
+  /** 1..SLOTS while in flight; locks name their holder by it. */
+  readonly slot: number;
+  readonly log: Logged[] = [];
+  reply: Reply | undefined = undefined;
+  /** How the last run ended. */
+  outcome: RunOutcome = PAUSED;
+  readonly #port: Port;
+  readonly #body: Step<Reply>;
+  readonly #asked = new Map<FailureClass, number>();
+  readonly #sequence: () => number;
+  #checks = 0;
+
+  constructor(port: Port, of: { call: Call; slot: number; body: Step<Reply>; sequence: () => number }) {
+    this.#port = port;
+    this.call = of.call;
+    this.slot = of.slot;
+    this.#body = of.body;
+    this.#sequence = of.sequence;
+  }
+
+  /** Runs on until `stop` says so at an act, a lock is awaited, or the reply is there. Without `stop` acts do not yield. */
+  run(stop?: Stopper): RunOutcome {
+    this.outcome = this.#runOn(stop);
+    return this.outcome;
+  }
+
+  #runOn(stop: Stopper | undefined): RunOutcome {
+    const port = this.#port;
+    port.current = this;
+    port.armed = stop !== undefined;
+    for (;;) {
+      const { done, value } = this.#body.next();
+      if (done === true) {
+        this.reply = value;
+        return { kind: 'done', reply: value };
+      }
+      const slot = port.awaits;
+      port.awaits = 0;
+      if (slot !== 0) return { kind: 'blocked', slot };
+      if (stop?.() === true) return PAUSED;
+    }
+  }
+
+  choose(choice: Choice): void {
+    this.log.push({ seq: this.#sequence(), choice });
+  }
+
+  fails(kind: FailureClass): boolean {
+    const { failures } = this.call;
+    if (failures === undefined) return false;
+    const nth = (this.#asked.get(kind) ?? 0) + 1;
+    this.#asked.set(kind, nth);
+    return failures.some((failure) => failure.class === kind && failure.nth === nth);
+  }
+
+  preempts(): boolean {
+    if (this.call.preempt === undefined) return false;
+    this.#checks += 1;
+    return this.#checks === this.call.preempt;
+  }
+}
+
+/** A stopper for the nth (from 1) act of a class and object from here on; `port` names the acts. */
+export function stopAt(port: Port, pause: Pause): Stopper {
+  let seen = 0;
+  return () => {
+    if (port.pointClass !== pause.class || port.pointObject !== pause.object) return false;
+    seen += 1;
+    return seen === pause.nth;
+  };
+}

@@ -1,0 +1,30 @@
+// Grants: a domain lets another one map or copy its frames. This file routes by kind; see README.md for the sources.
+
+import type { GrantsOp } from '#abi/grants.ts';
+import type { Reply } from '#abi/reply.ts';
+import { unreachable } from '#lib/invariant.ts';
+import type { Call } from '../execution.ts';
+import type { Machine } from '../machine.ts';
+import type { Step } from '../port.ts';
+import { copyGrants } from './copy.ts';
+import { mapGrants } from './map.ts';
+import { query, setupTable } from './table.ts';
+import { unmapGrants } from './unmap.ts';
+
+/** A grant operation, from its call to its reply. */
+export function* grantsStep(m: Machine, call: Call, op: GrantsOp<'concrete'>): Step<Reply> {
+  switch (op.kind) {
+    case 'grants.map':
+      return yield* mapGrants(m, call, op);
+    case 'grants.unmap':
+      return yield* unmapGrants(m, call, op);
+    case 'grants.copy':
+      return yield* copyGrants(m, call, op);
+    case 'grants.query':
+      return query(m, call, op);
+    case 'grants.setupTable':
+      return yield* setupTable(m, call, op);
+    default:
+      return unreachable(op);
+  }
+}

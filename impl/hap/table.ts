@@ -1,0 +1,163 @@
+// The P2M of a domain is its nested page tables, as in Xen. Here: what a gfn means (software walk), the P2M lock with its
+// deferred flush, the one way of changing entries, and the end of the tables.
+// Everything that changes tables holds the P2M lock. The flush that a change owes comes at the outermost unlock, after the
+// lock is released, or before a table page that the change unhooked goes back to the pool (XSA-480).
+// A first reader may skip `forEachLeaf`. Sources: Xen mm/p2m-ept.c (ept_get_entry, ept_set_entry), mm/p2m.c
+// (p2m_unlock_and_tlb_flush, p2m_tlb_flush_sync, p2m_teardown).
+
+import type { P2mType } from '#abi/hap.ts';
+import { framesPerLeaf, gfnCount, tableEntries } from '#abi/geometry.ts';
+import { pow2 } from '#lib/bits.ts';
+import { invariant, present } from '#lib/invariant.ts';
+import type { Machine } from '../machine.ts';
+import type { Step } from '../port.ts';
+import { adoptRoot, flushDomain, markFlush } from '../tlb/flush.ts';
+import { apply, missing, type Job, type Node } from './change.ts';
+import { codeIn, codeOf, entryAt, frameIn, isTable, typeOf } from './entry.ts';
+import { giveTree, reserve } from './pages.ts';
+
+/** What a gfn means: the very frame, its type, the level of the leaf it was found in. */
+export interface Found {
+  readonly mfn: number;
+  readonly type: P2mType;
+  readonly level: number;
+}
+
+/** 2^order gfns from `gfn` on become as many frames from `mfn` on (type 'none': nothing). */
+export interface Change {
+  readonly gfn: number;
+  readonly order: number;
+  readonly mfn: number;
+  readonly type: P2mType;
+  /** Parts of the operation complete by then, for the log of a refusal. */
+  readonly done?: number;
+  /** Table pages reserved beforehand, of which the change takes what it needs; absent: it asks the pool. */
+  readonly pages?: number[];
+}
+
+/** What `gfn` means to domain `dom`; undefined: nothing. */
+export function lookup(m: Machine, dom: number, gfn: number): Found | undefined {
+  const { geometry } = m;
+  const entries = tableEntries(geometry);
+  let table = m.f.domRoot.get(dom);
+  if (table === 0 || !(gfn >= 0 && gfn < gfnCount(geometry))) return undefined;
+  let span = framesPerLeaf(geometry, geometry.levels);
+  let rest = gfn;
+  for (let { levels: level } = geometry; level > 0; level -= 1) {
+    const index = Math.floor(rest / span);
+    const at = entryAt(m, table, index);
+    const low = m.f.memory.get(at);
+    const high = m.f.memory.get(at + 1);
+    const code = codeIn(high);
+    rest -= index * span;
+    span /= entries;
+    if (code !== 0) return { mfn: frameIn(low, high) + rest, type: typeOf(code), level };
+    if (!isTable(low, high)) return undefined;
+    table = frameIn(low, high);
+  }
+  return undefined;
+}
+
+/** Calls `visit` for every leaf of `dom`, gfns ascending; a superpage is one leaf of 2^order frames. */
+export function forEachLeaf(
+  m: Machine,
+  dom: number,
+  visit: (gfn: number, leaf: Found & { readonly frames: number }) => void,
+): void {
+  const go = ({ table, level, base }: Node): void => {
+    const frames = framesPerLeaf(m.geometry, level);
+    for (let index = 0; index < tableEntries(m.geometry); index += 1) {
+      const at = entryAt(m, table, index);
+      const low = m.f.memory.get(at);
+      const high = m.f.memory.get(at + 1);
+      const gfn = base + index * frames;
+      const mfn = frameIn(low, high);
+      if (codeIn(high) !== 0) visit(gfn, { mfn, type: typeOf(codeIn(high)), level, frames });
+      else if (isTable(low, high)) go({ table: mfn, level: level - 1, base: gfn });
+    }
+  };
+  const table = m.f.domRoot.get(dom);
+  if (table !== 0) go({ table, level: m.geometry.levels, base: 0 });
+}
+
+const slotOfRunning = (m: Machine): number => present(m.port.current, 'hypervisor code runs within an execution').slot;
+
+const holdsP2m = (m: Machine, dom: number): boolean => m.f.p2mLock.get(dom) === slotOfRunning(m);
+
+/** Takes the P2M lock of `dom`; its holder may take it again. Until the last unlock flushes are deferred. */
+export function* lockP2m(m: Machine, dom: number): Step<void> {
+  if (!holdsP2m(m, dom)) yield* m.port.lock('p2mLock', m.f.p2mLock, dom);
+  m.f.p2mDepth.add(dom, 1);
+  m.f.eptDefer.add(dom, 1);
+}
+
+/** Gives the P2M lock back; the outermost unlock then flushes what is owed, the lock already released. */
+export function* unlockP2m(m: Machine, dom: number): Step<void> {
+  invariant(holdsP2m(m, dom), 'the P2M lock is given back by its holder');
+  const isOutermost = m.f.p2mDepth.add(dom, -1) === 0;
+  const isOwed = m.f.eptDefer.add(dom, -1) === 0 && m.f.eptNeedFlush.get(dom) !== 0;
+  if (isOwed) m.f.eptNeedFlush.set(dom, 0);
+  if (isOutermost) yield* m.port.unlock('p2mLock', m.f.p2mLock, dom);
+  if (isOwed) yield* flushDomain(m, dom);
+}
+
+/** Flushes now what would otherwise be flushed at the unlock. */
+function* flushOwed(m: Machine, dom: number): Step<void> {
+  if (m.f.eptNeedFlush.get(dom) === 0) return;
+  m.f.eptNeedFlush.set(dom, 0);
+  yield* flushDomain(m, dom);
+}
+
+const jobOf = ({ gfn, order, mfn, type }: Change): Job => ({
+  gfn,
+  end: gfn + pow2(order),
+  mfn,
+  code: codeOf(type),
+  spare: [],
+  orphans: [],
+  changed: false,
+});
+
+const rootOf = (m: Machine, dom: number): Node => ({
+  table: m.f.domRoot.get(dom),
+  level: m.geometry.levels,
+  base: 0,
+});
+
+/** How many table pages `change` takes as the tables are now, the root among them if there is none. */
+export function tablesFor(m: Machine, dom: number, change: Change): number {
+  const root = rootOf(m, dom);
+  if (root.table === 0 && change.type === 'none') return 0;
+  return missing(m, jobOf(change), root) + (root.table === 0 ? 1 : 0);
+}
+
+/** Changes the P2M of `dom`, the P2M lock held. False: the pool refused a table, and nothing has changed. */
+export function* setEntry(m: Machine, dom: number, change: Change): Step<boolean> {
+  invariant(holdsP2m(m, dom), 'the P2M is changed under its lock');
+  invariant(change.gfn + pow2(change.order) <= gfnCount(m.geometry), 'a change lies within the address space');
+  const job = jobOf(change);
+  const hasRoot = m.f.domRoot.get(dom) !== 0;
+  if (!hasRoot && job.code === 0) return true;
+  const count = tablesFor(m, dom, change);
+  const pages = change.pages?.splice(0, count) ?? (yield* reserve(m, dom, { count, done: change.done }));
+  if (pages === undefined) return false;
+  job.spare.push(...pages);
+  if (!hasRoot) yield* adoptRoot(m, dom, present(job.spare.pop(), 'the root was counted'));
+  yield* m.port.point('store', 'table');
+  apply(m, job, rootOf(m, dom));
+  invariant(job.spare.length === 0, 'a change takes as many tables as were counted');
+  if (!job.changed) return true;
+  markFlush(m, dom);
+  m.f.eptNeedFlush.set(dom, 1);
+  if (job.orphans.length > 0) yield* flushOwed(m, dom);
+  for (const orphan of job.orphans) yield* giveTree(m, dom, orphan);
+  return true;
+}
+
+/** Gives all tables of a dying domain back to its pool. Nothing runs it, so nothing is flushed; its root is gone first. */
+export function* freeTables(m: Machine, dom: number): Step<void> {
+  const table = m.f.domRoot.get(dom);
+  if (table === 0) return;
+  m.f.domRoot.set(dom, 0);
+  yield* giveTree(m, dom, { table, level: m.geometry.levels });
+}

@@ -1,0 +1,5 @@
+// What is fast: the implementation's public face. A machine is made from a header and driven through executions.
+
+export { geometryOf, Machine } from './machine.ts';
+export { stopAt, type Call, type Execution, type RunOutcome } from './execution.ts';
+export { fieldsOf, type FieldName } from './layout.ts';

@@ -1,0 +1,169 @@
+// What the implementation remembers, field by field: the shape of its arena. The harness reads the implementation through
+// these names and no others. `ghost` fields are written for the laws alone; no decision of the hypervisor reads them.
+// Frame 0 is the hypervisor's own and never handed out, so 0 means "no frame" wherever a frame number is stored.
+// A first reader may skip the lengths. Sources: Xen asm/mm.h (page_info), xen/sched.h, common/grant_table.c, asm/hvm/vmx.
+
+import { grantsPerFrame, type Geometry } from '#abi/geometry.ts';
+import type { Shape } from './arena.ts';
+
+/** Largest order of the buddy heap: 2^11 frames. */
+export const HEAP_ORDER_MAX = 11;
+
+/** Operations in flight at once at most. */
+export const SLOTS = 3;
+
+/** Codes of `domState`. */
+export const domStates = ['none', 'running', 'dying', 'dead'] as const;
+/** Codes of `domStage`: how far relinquishing has come. */
+export const domStages = ['handles', 'tables', 'pages'] as const;
+
+/** Grant references of one domain: 0..refsOf-1. */
+export const refsOf = (g: Geometry): number => g.capacity.grantFrames * grantsPerFrame(g);
+/** Mapping handles of one domain: 0..handlesOf-1. */
+export const handlesOf = (g: Geometry): number => g.capacity.maptrackFrames * g.capacity.handlesPerMaptrackFrame;
+/** Virtual processors of the machine. */
+export const vcpusOf = (g: Geometry): number => g.capacity.domains * g.capacity.vcpusPerDomain;
+
+const frameTable = (g: Geometry) => {
+  const length = g.frameCount;
+  return {
+    /** Simulated memory: two words (low, high) per 64-bit word; word w of frame m starts at 2 * (m * wordsPerFrame + w). */
+    memory: { length: 2 * g.wordsPerFrame * length },
+    /** Index into abi `frameRoles`. */
+    frameRole: { length, bits: 4 },
+    /** Domain id + 1; 0: nobody. */
+    frameOwner: { length, bits: 16 },
+    /** General references. */
+    frameRefs: { length, bits: g.width.refCount },
+    /** Whether the owner still holds its own reference. */
+    frameAllocated: { length, bits: 1 },
+    /** Whether a free frame must be erased before it is handed over as RAM. */
+    frameDirty: { length, bits: 1 },
+    /** Whether translations to a free frame may still be cached, and the TLB clock when it was freed. */
+    frameNeedFlush: { length, bits: 1 },
+    frameStamp: { length, bits: g.width.tlbClock },
+    /** Pool frames: whether it is a table now, and the next spare one. */
+    frameIsTable: { length, bits: 1 },
+    poolNext: { length },
+    /** Machine to guest frame: gfn + 1 in two words (low, high); 0: nowhere. */
+    m2p: { length: 2 * length },
+    /** Ghost: how often the heap has handed the frame over. */
+    frameIncarnation: { length },
+    /** Ghost: how often the frame was taken as a table. */
+    tableLife: { length },
+    /** Buddy heap: order of the free run that starts here + 1 (0: none starts here), doubly linked by order. */
+    heapOrder: { length, bits: 4 },
+    heapNext: { length },
+    heapPrev: { length },
+  };
+};
+
+const domainTable = (g: Geometry) => {
+  const length = g.capacity.domains;
+  return {
+    /** Index into `domStates`, and into `domStages` while dying. */
+    domState: { length, bits: 2 },
+    domStage: { length, bits: 2 },
+    /** How often the id has been given to a domain: an operation in flight tells by it that it outlived its target. */
+    domLife: { length },
+    /** 0 control, 1 hvm. */
+    domKind: { length, bits: 1 },
+    domPauses: { length, bits: 16 },
+    /** Whether the domain was crashed: its vCPUs never run again. */
+    domCrashed: { length, bits: 1 },
+    domMaxPages: { length },
+    domTotalPages: { length },
+    domVcpus: { length, bits: 8 },
+    /** The frame of the domain structure, its shared info, the root of its P2M (0: none yet). */
+    domStructure: { length },
+    domSharedInfo: { length },
+    domRoot: { length },
+    /** Operations in flight that its vCPUs have called. */
+    domBusy: { length, bits: 8 },
+    /** Paging pool: first spare frame, spare frames, all frames. */
+    poolHead: { length },
+    poolSpare: { length },
+    poolTotal: { length },
+    /** Grant frames in use, their limit, and which they are. */
+    grantFrameCount: { length },
+    grantLimit: { length },
+    grantFrame: { length: length * g.capacity.grantFrames },
+    /** Maptrack frames in use, which they are, and the list of free handles (handle + 1; 0: none). */
+    maptrackFrameCount: { length },
+    maptrackFrame: { length: length * g.capacity.maptrackFrames },
+    maptrackHead: { length },
+    maptrackTail: { length },
+    /** pCPUs (bits) that must invalidate on entry; depth of deferral; whether a flush is owed at the outermost unlock. */
+    eptInvalidate: { length, bits: 16 },
+    eptDefer: { length, bits: 8 },
+    eptNeedFlush: { length, bits: 1 },
+    /** Locks: slot of the holder, 1..SLOTS; 0: free. The P2M lock is recursive: `p2mDepth`. */
+    p2mLock: { length, bits: 4 },
+    p2mDepth: { length, bits: 8 },
+    grantLock: { length, bits: 4 },
+    maptrackLock: { length, bits: 4 },
+    domainLock: { length, bits: 4 },
+  };
+};
+
+const grantTables = (g: Geometry) => {
+  const refs = g.capacity.domains * refsOf(g);
+  const handles = g.capacity.domains * handlesOf(g);
+  return {
+    /** Active entries, by granter * refsOf + ref: mapper (domain id + 1), frame, the four pins. */
+    activeDomain: { length: refs, bits: 16 },
+    activeMfn: { length: refs },
+    activeHostRead: { length: refs, bits: g.width.pin },
+    activeHostWrite: { length: refs, bits: g.width.pin },
+    activeDeviceRead: { length: refs, bits: g.width.pin },
+    activeDeviceWrite: { length: refs, bits: g.width.pin },
+    activeLock: { length: refs, bits: 4 },
+    /** Ghost: incarnation of the frame when it was pinned first. */
+    activeIncarnation: { length: refs },
+    /** Maptrack, by mapper * handlesOf + handle: granter, reference, map flags (0: free), gfn (low, high), next free + 1. */
+    trackDomain: { length: handles, bits: 16 },
+    trackRef: { length: handles },
+    trackFlags: { length: handles, bits: 16 },
+    trackGfn: { length: 2 * handles },
+    trackNext: { length: handles },
+  };
+};
+
+const processors = (g: Geometry) => {
+  const { pcpus, cacheEntries } = g.capacity;
+  const entries = pcpus * cacheEntries;
+  return {
+    /** pCPU + 1 on which a vCPU runs, by domain * vcpusPerDomain + vcpu; and the vCPU + 1 that a pCPU runs. */
+    vcpuOn: { length: vcpusOf(g), bits: 8 },
+    pcpuVcpu: { length: pcpus, bits: 16 },
+    /** The TLB clock, and when each pCPU last forgot everything. */
+    tlbClock: { length: 1, bits: g.width.tlbClock },
+    pcpuTime: { length: pcpus, bits: g.width.tlbClock },
+    /** Rings of cached paging-structure entries, by pcpu * cacheEntries + i: root (0: empty), level, first gfn (low, high),
+     * the entry as loaded, rights folded from the root down to and with this entry. */
+    cacheRoot: { length: entries },
+    cacheLevel: { length: entries, bits: 4 },
+    cacheGfn: { length: 2 * entries },
+    cacheLo: { length: entries },
+    cacheHi: { length: entries },
+    cacheRights: { length: entries, bits: 3 },
+    /** Where the next entry of a pCPU goes. */
+    cacheNext: { length: pcpus },
+    /** Ghost: life of the table or incarnation of the frame that the entry points to, when it was loaded. */
+    cacheLife: { length: entries },
+  };
+};
+
+/** All fields for machines of geometry `g`. */
+export const fieldsOf = (g: Geometry) => ({
+  ...frameTable(g),
+  ...domainTable(g),
+  ...grantTables(g),
+  ...processors(g),
+  /** First free run of each order. */
+  heapHead: { length: HEAP_ORDER_MAX + 1 } satisfies Shape,
+  heapFree: { length: 1 } satisfies Shape,
+  heapLock: { length: 1, bits: 4 } satisfies Shape,
+});
+
+export type FieldName = keyof ReturnType<typeof fieldsOf>;

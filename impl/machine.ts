@@ -1,0 +1,81 @@
+// One machine: its arena, its port, the operations in flight. What the harness drives; an edited copy of this folder
+// is whole and can be driven in its place.
+
+import type { Policies } from '#abi/trace.ts';
+import { geometries, type Geometry } from '#abi/geometry.ts';
+import type { Header } from '#abi/trace.ts';
+import { callerOf } from '#abi/agents.ts';
+import { invariant, present } from '#lib/invariant.ts';
+import { Arena, type Field } from './arena.ts';
+import { Execution, type Call } from './execution.ts';
+import { EptWalker } from './hap/hardware.ts';
+import { fieldsOf, SLOTS, type FieldName } from './layout.ts';
+import { initHeap } from './memory/heap.ts';
+import { Port } from './port.ts';
+import { startStep } from './step.ts';
+import { initClock } from './tlb/flush.ts';
+
+/** The geometry of a header: the named one with the header's counter widths. */
+export const geometryOf = (header: Header): Geometry => {
+  const named = geometries[header.geometry];
+  return { ...named, width: { ...named.width, ...header.width } };
+};
+
+/** A simulated machine with its hypervisor. Everything remembered between operations is in `arena`. */
+export class Machine {
+  readonly geometry: Geometry;
+  readonly policies: Policies;
+  readonly pcpus: number;
+  readonly arena: Arena<FieldName>;
+  readonly f: Readonly<Record<FieldName, Field>>;
+  readonly port: Port;
+  /** The hardware's walker of nested tables; its fields are results of the last walk, nothing remembered. */
+  readonly walker: EptWalker;
+  /** By slot - 1. */
+  readonly inFlight: (Execution | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
+  #sequence = 0;
+
+  constructor(header: Header) {
+    this.geometry = geometryOf(header);
+    this.policies = header;
+    this.pcpus = Math.min(header.pcpus, this.geometry.capacity.pcpus);
+    this.arena = new Arena(fieldsOf(this.geometry));
+    this.f = this.arena.fields;
+    this.port = new Port(this.f.memory, this.geometry.wordsPerFrame);
+    this.walker = new EptWalker(this.geometry, this.f.memory, this.arena.words);
+    initClock(this);
+    initHeap(this);
+  }
+
+  /** Takes an operation up; nothing of it has run yet. There must be a free slot. */
+  start(call: Call): Execution {
+    this.port.acts = 0;
+    const slot = this.inFlight.indexOf(undefined) + 1;
+    invariant(slot > 0, 'at most three operations are in flight');
+    const body = startStep(this, call);
+    const sequence = (): number => {
+      this.#sequence += 1;
+      return this.#sequence;
+    };
+    const execution = new Execution(this.port, { call, slot, body, sequence });
+    this.inFlight[slot - 1] = execution;
+    return execution;
+  }
+
+  /** Forgets an operation that has its reply. */
+  finish(execution: Execution): void {
+    invariant(execution.reply !== undefined, 'only an operation with a reply is finished');
+    this.inFlight[execution.slot - 1] = undefined;
+  }
+
+  /** The slot of an operation in flight that a vCPU of `domain` called; 0 if there is none. */
+  slotOf(domain: number): number {
+    const found = this.inFlight.find((one) => one?.call.agent.kind === 'vcpu' && callerOf(one.call.agent) === domain);
+    return found?.slot ?? 0;
+  }
+
+  /** The execution in `slot`. */
+  execution(slot: number): Execution {
+    return present(this.inFlight[slot - 1], `slot ${slot} is in flight`);
+  }
+}

@@ -1,0 +1,162 @@
+// Putting hypervisor pages, own frames and foreign frames at a gfn, and taking what is there away.
+// Order: the previous page is unhooked and let go of, then the frame leaves its old gfn, then it appears at the new one; all
+// of it under the P2M lock, and processors forget before the frame appears. The tables for all three changes are reserved
+// before the first, so that a refusal of the pool changes nothing (stricter than Xen).
+// A first reader may skip `planFor`. Sources: Xen common/memory.c (xenmem_add_to_physmap_one), arch/x86/mm.c,
+// arch/x86/mm/p2m.c (p2m_add_foreign).
+
+import type { DomId } from '#abi/address.ts';
+import { gfnCount } from '#abi/geometry.ts';
+import type { MemoryOp } from '#abi/memory.ts';
+import { reply, type Errno, type Reply } from '#abi/reply.ts';
+import { unreachable } from '#lib/invariant.ts';
+import type { Call } from '../execution.ts';
+import { growGrants } from '../grants/table.ts';
+import { reserve } from '../hap/pages.ts';
+import { lockP2m, lookup, tablesFor, unlockP2m, type Change } from '../hap/table.ts';
+import type { Machine } from '../machine.ts';
+import type { Step } from '../port.ts';
+import { getReference, putReference } from './frames.ts';
+import { isRamType, isSpecialType, ownGfn, setP2m, settleP2m } from './p2m.ts';
+import { giveTable } from './pool.ts';
+import { letGo } from './reservation.ts';
+import { exists, isAlive, targetOf } from './target.ts';
+
+type Add = Extract<MemoryOp<'concrete'>, { kind: 'memory.addToPhysmap' }>;
+type Remove = Extract<MemoryOp<'concrete'>, { kind: 'memory.removeFromPhysmap' }>;
+
+const CONTROL = 0;
+
+/** Puts one frame at one gfn. */
+export function* addToPhysmap(m: Machine, call: Call, op: Add): Step<Reply> {
+  const target = targetOf(m, call, op.target);
+  if (typeof target === 'string') return reply(target);
+  if (op.space === 'grantTable' && op.index < m.f.grantLimit.get(target)) {
+    const isGrown = yield* growGrants(m, target, op.index + 1);
+    if (!isGrown) return reply('EINVAL');
+  }
+  yield* lockP2m(m, target);
+  const errno = yield* place(m, call, op);
+  yield* unlockP2m(m, target);
+  return reply(errno ?? 'ok');
+}
+
+/** The frame of its own, RAM or a hypervisor page, that the target has at a gfn. */
+function ownFrame(m: Machine, target: DomId, gfn: number): number | Errno {
+  const found = lookup(m, target, gfn);
+  return found !== undefined && isRamType(found.type) ? found.mfn : 'EINVAL';
+}
+
+/** The frame of another domain that the control domain may map: RAM of some kind, not itself borrowed. */
+function foreignFrame(m: Machine, target: DomId, op: Add): number | Errno {
+  if (m.f.domKind.get(target) !== CONTROL) return 'EPERM';
+  if (!exists(m, op.foreign)) return 'ESRCH';
+  return op.foreign === target ? 'EINVAL' : ownFrame(m, op.foreign, op.index);
+}
+
+/** The frame that is to appear, or why not. */
+function frameFor(m: Machine, target: DomId, op: Add): number | Errno {
+  switch (op.space) {
+    case 'sharedInfo':
+      return op.index === 0 ? m.f.domSharedInfo.get(target) : 'EINVAL';
+    case 'grantTable':
+      if (op.index >= m.f.grantFrameCount.get(target)) return 'EINVAL';
+      return m.f.grantFrame.get(target * m.geometry.capacity.grantFrames + op.index);
+    case 'gmfn':
+      return ownFrame(m, target, op.index);
+    case 'gmfnForeign':
+      return foreignFrame(m, target, op);
+    default:
+      return unreachable(op.space);
+  }
+}
+
+/** Checks, reserves the tables, holds a foreign frame, and makes the changes. The P2M lock is held. */
+function* place(m: Machine, call: Call, op: Add): Step<Errno | undefined> {
+  const target = targetOf(m, call, op.target);
+  if (typeof target === 'string') return target;
+  const mfn = frameFor(m, target, op);
+  if (typeof mfn === 'string') return mfn;
+  if (!isAlive(m, target) || op.gfn >= gfnCount(m.geometry)) return 'EINVAL';
+  const previous = lookup(m, target, op.gfn);
+  if (previous?.type === 'mmioDirect') return 'EPERM';
+  if (previous !== undefined && isSpecialType(previous.type)) return 'EINVAL';
+  if (previous?.mfn === mfn) return undefined;
+  const count = tablesOf(m, target, planFor(m, target, { op, mfn }));
+  const pages = yield* reserve(m, target, { count, done: undefined });
+  if (pages === undefined) return 'ENOMEM';
+  // A foreign frame may have gone meanwhile: it is looked up and held in one act.
+  const held = op.space === 'gmfnForeign' ? hold(m, target, op) : mfn;
+  if (typeof held === 'number') yield* carryOut(m, target, { plan: planFor(m, target, { op, mfn: held }), pages });
+  for (const page of pages) yield* giveTable(m, target, page);
+  return typeof held === 'number' ? undefined : held;
+}
+
+/** A foreign frame, with a reference for the entry; or why not. */
+function hold(m: Machine, target: DomId, op: Add): number | Errno {
+  const found = foreignFrame(m, target, op);
+  if (typeof found === 'string') return found;
+  return getReference(m, found) ? found : 'EBUSY';
+}
+
+/** The changes by which `mfn` comes to the gfn: what is there goes, the frame leaves where it was, then it appears. */
+interface Plan {
+  readonly leaves: Change | undefined;
+  readonly previous: number;
+  readonly moves: Change | undefined;
+  readonly appears: Change;
+}
+
+const nothingAt = (gfn: number): Change => ({ gfn, order: 0, mfn: 0, type: 'none' });
+
+function planFor(m: Machine, target: DomId, { op, mfn }: { readonly op: Add; readonly mfn: number }): Plan {
+  const { gfn } = op;
+  const isForeign = op.space === 'gmfnForeign';
+  const previous = lookup(m, target, gfn)?.mfn ?? 0;
+  const old = isForeign ? -1 : ownGfn(m, mfn);
+  return {
+    leaves: previous === 0 ? undefined : nothingAt(gfn),
+    previous,
+    moves: old < 0 ? undefined : nothingAt(old),
+    appears: { gfn, order: 0, mfn, type: isForeign ? 'foreign' : 'ramRw' },
+  };
+}
+
+/** How many table pages a plan takes at most: a table that serves two changes is counted twice. */
+const tablesOf = (m: Machine, target: DomId, { leaves, moves, appears }: Plan): number =>
+  [leaves, moves, appears].reduce((sum, one) => sum + (one === undefined ? 0 : tablesFor(m, target, one)), 0);
+
+/** Carries a plan out. Before the frame appears nobody uses what was replaced. */
+function* carryOut(m: Machine, target: DomId, { plan, pages }: { readonly plan: Plan; pages: number[] }): Step<void> {
+  if (plan.leaves !== undefined) {
+    yield* setP2m(m, target, { ...plan.leaves, pages });
+    yield* letGo(m, target, plan.previous);
+  }
+  if (plan.moves !== undefined) yield* setP2m(m, target, { ...plan.moves, pages });
+  yield* settleP2m(m, target);
+  yield* setP2m(m, target, { ...plan.appears, pages });
+}
+
+/** Takes away what is at a gfn. RAM stays owned, at no gfn; a foreign entry gives its reference back. */
+export function* removeFromPhysmap(m: Machine, call: Call, op: Remove): Step<Reply> {
+  const target = targetOf(m, call, op.target);
+  if (typeof target === 'string') return reply(target);
+  yield* lockP2m(m, target);
+  const removed = yield* takeAway(m, call, op);
+  yield* unlockP2m(m, target);
+  if (typeof removed === 'string') return reply(removed);
+  if (removed !== 0) yield* putReference(m, removed);
+  return reply('ok');
+}
+
+/** The frame whose reference is to be put (0: none), or why nothing was taken away. The P2M lock is held. */
+function* takeAway(m: Machine, call: Call, op: Remove): Step<number | Errno> {
+  const target = targetOf(m, call, op.target);
+  if (typeof target === 'string') return target;
+  const found = lookup(m, target, op.gfn);
+  if (found === undefined || found.type === 'grantRw' || found.type === 'grantRo') return 'ENOENT';
+  if (found.type === 'mmioDirect') return 'EPERM';
+  const isRemoved = yield* setP2m(m, target, { gfn: op.gfn, order: 0, mfn: 0, type: 'none' });
+  if (!isRemoved) return 'ENOMEM';
+  return found.type === 'foreign' ? found.mfn : 0;
+}

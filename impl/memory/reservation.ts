@@ -1,0 +1,185 @@
+// Reservations: populate, increase, decrease, exchange, and the question how much a domain has.
+// Extents are served one after the other; a failing one ends the batch and is not counted, and what it did so far stays (a
+// populated extent that could not be mapped stays allocated; pages of a half-removed extent stay removed). What one extent
+// made stale is flushed before the next, but for pages that are free by then under the lazy policy.
+// A first reader may skip `exchange`, which only refuses. Sources: Xen common/memory.c (populate_physmap,
+// increase_reservation, decrease_reservation, guest_remove_page, memory_exchange), arch/x86/mm/p2m.c (p2m_add_page).
+
+import { DOMID_CONTROL, type DomId } from '#abi/address.ts';
+import { gfnCount } from '#abi/geometry.ts';
+import type { MemoryOp } from '#abi/memory.ts';
+import type { Extents } from '#abi/operand.ts';
+import { reply, type Errno, type Reply } from '#abi/reply.ts';
+import { frameRoles } from '#abi/roles.ts';
+import { pow2 } from '#lib/bits.ts';
+import type { Call } from '../execution.ts';
+import { lockP2m, lookup, unlockP2m } from '../hap/table.ts';
+import type { Machine } from '../machine.ts';
+import type { Step } from '../port.ts';
+import { dropAllocated } from './frames.ts';
+import { fetchWord } from './guest.ts';
+import { allocateRam, type Given } from './heap.ts';
+import { crash } from './life.ts';
+import { isRamType, isSpecialType, setP2m, settleP2m } from './p2m.ts';
+
+import { callerIn, exists, isAlive, targetOf } from './target.ts';
+
+type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, { kind: K }>;
+type Reservation = Op<'memory.populate' | 'memory.increase' | 'memory.decrease'>;
+
+const RAM = frameRoles.indexOf('ram');
+
+const countOf = (extents: Extents<'concrete'>): number =>
+  extents.by === 'value' ? extents.gfns.length : extents.count;
+
+function orderMax(m: Machine, caller: DomId): number {
+  const { orderMaxControl, orderMaxGuest } = m.geometry.capacity;
+  return caller === DOMID_CONTROL ? orderMaxControl : orderMaxGuest;
+}
+
+/** The gfn that element `index` names; -1: its fetch faults. */
+function* fetchGfn(m: Machine, caller: DomId, from: { extents: Extents<'concrete'>; index: number }): Step<number> {
+  const { extents, index } = from;
+  if (extents.by === 'value') return extents.gfns[index] ?? -1;
+  const who = { domain: caller, purpose: 'guest' } as const;
+  const isFetched = yield* fetchWord(m, who, { domain: caller, buffer: extents.buffer, index });
+  return isFetched ? m.port.lo + m.port.hi * pow2(32) : -1;
+}
+
+/** The checks before the first extent, in Xen's order; the target, or the answer. */
+function admit(m: Machine, call: Call, op: Reservation): DomId | Reply {
+  const count = op.kind === 'memory.increase' ? op.count : countOf(op.extents);
+  if (count > m.geometry.capacity.batch) return reply('E2BIG');
+  if (op.start >= count) return reply('ok', { done: op.start });
+  const target = targetOf(m, call, op.target);
+  if (typeof target === 'string') return reply(target, { done: op.start });
+  return op.order > orderMax(m, callerIn(call)) ? reply('EPERM', { done: op.start }) : target;
+}
+
+/** populate, increase, decrease: the whole batch, up to its end, a failure or a preemption. */
+export function* reservationStep(m: Machine, call: Call, op: Reservation): Step<Reply> {
+  const target = admit(m, call, op);
+  if (typeof target !== 'number') return target;
+  const count = op.kind === 'memory.increase' ? op.count : countOf(op.extents);
+  for (let index = op.start; index < count; index += 1) {
+    if (index > op.start && m.port.preempts(index)) return reply('preempted', { done: index });
+    const errno = yield* serve(m, call, { op, target, index });
+    if (errno !== undefined) return reply(errno, { done: index });
+  }
+  return reply('ok', { done: count });
+}
+
+/** An extent in hand: element `index` of a batch. */
+interface Extent {
+  readonly op: Reservation;
+  readonly target: DomId;
+  readonly index: number;
+}
+
+function* serve(m: Machine, call: Call, extent: Extent): Step<Errno | undefined> {
+  const { op, target, index } = extent;
+  if (op.kind === 'memory.increase') {
+    const given = yield* provide(m, target, op.order);
+    return typeof given === 'string' ? given : undefined;
+  }
+  const gfn = yield* fetchGfn(m, callerIn(call), { extents: op.extents, index });
+  if (gfn < 0) return 'EFAULT';
+  return op.kind === 'memory.populate' ? yield* populate(m, extent, gfn) : yield* remove(m, extent, gfn);
+}
+
+/** RAM for the target, at no gfn yet. */
+function* provide(m: Machine, target: DomId, order: number): Step<Given | Errno> {
+  return exists(m, target) ? yield* allocateRam(m, target, order) : 'ESRCH';
+}
+
+function* populate(m: Machine, { op, target, index }: Extent, gfn: number): Step<Errno | undefined> {
+  const given = yield* provide(m, target, op.order);
+  if (typeof given === 'string') return given;
+  yield* lockP2m(m, target);
+  const errno = yield* install(m, target, { gfn, order: op.order, ...given, done: index });
+  yield* unlockP2m(m, target);
+  return errno;
+}
+
+/** Maps a new extent, all of it or nothing. A domain that covers a granted or foreign entry is stopped for it. */
+function* install(
+  m: Machine,
+  target: DomId,
+  extent: Given & { readonly gfn: number; readonly order: number; readonly done: number },
+): Step<Errno | undefined> {
+  const { gfn, order, mfn, done } = extent;
+  if (!exists(m, target)) return 'ESRCH';
+  const size = pow2(order);
+  // If the domain was torn down meanwhile its frames went with it, even if there is a new one by that name.
+  const isSame = m.f.domLife.get(target) === extent.life;
+  if (!isAlive(m, target) || !isSame || gfn + size > gfnCount(m.geometry)) return 'EINVAL';
+  for (let i = 0; i < size; i += 1) {
+    const there = lookup(m, target, gfn + i);
+    if (there === undefined || !isSpecialType(there.type)) continue;
+    crash(m, target);
+    return 'EPERM';
+  }
+  return (yield* setP2m(m, target, { gfn, order, mfn, type: 'ramRw', done })) ? undefined : 'ENOMEM';
+}
+
+/** Takes an extent away page by page. */
+function* remove(m: Machine, { op, target, index }: Extent, gfn: number): Step<Errno | undefined> {
+  const size = pow2(op.order);
+  for (let part = 0; part < size; part += 1) {
+    if (!exists(m, target)) return 'ESRCH';
+    yield* lockP2m(m, target);
+    const errno = yield* unhook(m, target, { gfn: gfn + part, done: index * size + part });
+    yield* unlockP2m(m, target);
+    if (errno !== undefined) return errno;
+  }
+  return undefined;
+}
+
+/** Takes one page out of the P2M, whose lock is held, and lets go of it. */
+function* unhook(
+  m: Machine,
+  target: DomId,
+  { gfn, done }: { readonly gfn: number; readonly done: number },
+): Step<Errno | undefined> {
+  const found = lookup(m, target, gfn);
+  if (found === undefined) return 'ENOENT';
+  if (found.type === 'mmioDirect') return 'EPERM';
+  if (!isRamType(found.type)) return 'EINVAL';
+  if (!(yield* setP2m(m, target, { gfn, order: 0, mfn: 0, type: 'none', done }))) return 'ENOMEM';
+  yield* letGo(m, target, found.mfn);
+  return undefined;
+}
+
+/**
+ * Lets go of a page of the target that has just been unhooked, the P2M lock still held; special pages are only unhooked.
+ * eager: processors forget it first. lazy: a page that is free now carries its debt in its stamp, and nobody is interrupted.
+ */
+export function* letGo(m: Machine, target: DomId, mfn: number): Step<void> {
+  const isRam = m.f.frameRole.get(mfn) === RAM && m.f.frameOwner.get(mfn) === target + 1;
+  if (m.policies.flush === 'eager') yield* settleP2m(m, target);
+  const isFreed = isRam && (yield* dropAllocated(m, mfn));
+  if (isFreed) m.f.eptNeedFlush.set(target, 0);
+  else yield* settleP2m(m, target);
+}
+
+/** A translated guest has no frames to exchange: every path refuses, in Xen's order. */
+export function* exchange(m: Machine, call: Call, op: Op<'memory.exchange'>): Step<Reply> {
+  const count = countOf(op.given);
+  const caller = callerIn(call);
+  if (count > m.geometry.capacity.batch) return reply('E2BIG');
+  if (op.start !== 0) return reply('EINVAL');
+  if (Math.max(op.givenOrder, op.takenOrder) > orderMax(m, caller)) return reply('EPERM');
+  if ((count * pow2(op.givenOrder)) % pow2(op.takenOrder) !== 0) return reply('EINVAL');
+  if (count === 0) return reply('ok');
+  const target = targetOf(m, call, op.target);
+  if (typeof target === 'string') return reply(target);
+  const gfn = yield* fetchGfn(m, caller, { extents: op.given, index: 0 });
+  if (gfn < 0) return reply('EFAULT');
+  return reply(lookup(m, target, gfn) === undefined ? 'EINVAL' : 'EOPNOTSUPP');
+}
+
+/** How many frames of RAM a domain has, mapped or not. */
+export function reservation(m: Machine, call: Call, op: Op<'memory.reservation'>): Reply {
+  const target = targetOf(m, call, op.target);
+  return typeof target === 'string' ? reply(target) : reply('ok', { out: [m.f.domTotalPages.get(target)] });
+}

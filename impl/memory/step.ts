@@ -1,0 +1,48 @@
+// Memory: who owns which frame, what a gfn means, how domains come and go. This file routes by kind.
+// A first reader may skip it. Sources: Xen common/memory.c, common/domctl.c; see README.md.
+
+import type { MemoryOp } from '#abi/memory.ts';
+import type { Reply } from '#abi/reply.ts';
+import { unreachable } from '#lib/invariant.ts';
+import type { Call } from '../execution.ts';
+import type { Machine } from '../machine.ts';
+import type { Step } from '../port.ts';
+import { killDomain } from './kill.ts';
+import { createDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
+import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
+import { exchange, reservation, reservationStep } from './reservation.ts';
+import { scrubSome } from './scrub.ts';
+
+/** The body of a memory operation. */
+export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): Step<Reply> {
+  switch (op.kind) {
+    case 'memory.populate':
+    case 'memory.increase':
+    case 'memory.decrease':
+      return yield* reservationStep(m, call, op);
+    case 'memory.exchange':
+      return yield* exchange(m, call, op);
+    case 'memory.addToPhysmap':
+      return yield* addToPhysmap(m, call, op);
+    case 'memory.removeFromPhysmap':
+      return yield* removeFromPhysmap(m, call, op);
+    case 'memory.reservation':
+      return reservation(m, call, op);
+    case 'memory.createDomain':
+      return yield* createDomain(m, call, op);
+    case 'memory.pauseDomain':
+      return yield* pauseDomain(m, call, op);
+    case 'memory.unpauseDomain':
+      return yield* unpauseDomain(m, call, op);
+    case 'memory.killDomain':
+      return yield* killDomain(m, call, op);
+    case 'memory.setMaxPages':
+      return yield* setMaxPages(m, call, op);
+    case 'memory.setPool':
+      return yield* setPool(m, call, op);
+    case 'memory.scrub':
+      return yield* scrubSome(m, call, op);
+    default:
+      return unreachable(op);
+  }
+}

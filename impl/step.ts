@@ -1,0 +1,83 @@
+// Routing: who may call at all, then mechanism, then kind. Every handler is a generator that ends with the reply.
+// The caller of an operation must run: its domain alive, unpaused and uncrashed, its vCPU on a processor.
+
+import { callerOf, type Agent } from '#abi/agents.ts';
+import { mechanismOf } from '#abi/operation.ts';
+import type { GrantsOp } from '#abi/grants.ts';
+import type { MemoryOp } from '#abi/memory.ts';
+import type { PagingOp } from '#abi/paging.ts';
+import type { TlbOp } from '#abi/tlb.ts';
+import { reply, type Reply } from '#abi/reply.ts';
+import { unreachable } from '#lib/invariant.ts';
+import type { Call } from './execution.ts';
+import { grantsStep } from './grants/step.ts';
+import { domStates } from './layout.ts';
+import type { Machine } from './machine.ts';
+import { memoryStep } from './memory/step.ts';
+import { pagingStep } from './paging/step.ts';
+import type { Step } from './port.ts';
+import { tlbStep } from './tlb/step.ts';
+
+const RUNNING = domStates.indexOf('running');
+
+/** Whether domain `id` executes: alive, unpaused, not crashed. */
+export const isRunning = (m: Machine, id: number): boolean =>
+  id < m.geometry.capacity.domains &&
+  m.f.domState.get(id) === RUNNING &&
+  m.f.domPauses.get(id) === 0 &&
+  m.f.domCrashed.get(id) === 0;
+
+/** Whether `agent` can call now. The toolstack always can; devices have no calls. */
+function isPresent(m: Machine, agent: Agent): boolean {
+  switch (agent.kind) {
+    case 'vcpu': {
+      if (!isRunning(m, agent.domain) || agent.vcpu >= m.f.domVcpus.get(agent.domain)) return false;
+      return m.f.vcpuOn.get(agent.domain * m.geometry.capacity.vcpusPerDomain + agent.vcpu) !== 0;
+    }
+    case 'deviceModel':
+      return isRunning(m, agent.domain);
+    case 'device':
+      return false;
+    case 'toolstack':
+    case 'background':
+    case 'fate':
+      return true;
+    default:
+      return unreachable(agent);
+  }
+}
+
+/** The body of an operation, from its call to its reply. */
+export function* startStep(m: Machine, call: Call): Step<Reply> {
+  const { agent, op } = call;
+  if (!isPresent(m, agent)) return reply('gone');
+  const isChore = op.kind === 'memory.scrub' || mechanismOf(op.kind) === 'tlb';
+  if ((agent.kind === 'background' || agent.kind === 'fate') && !isChore) return reply('EPERM');
+  if (agent.kind !== 'vcpu') return yield* route(m, call);
+  m.f.domBusy.add(agent.domain, 1);
+  const answer = yield* route(m, call);
+  m.f.domBusy.add(agent.domain, -1);
+  return answer;
+}
+
+function* route(m: Machine, call: Call): Step<Reply> {
+  const { op } = call;
+  const mechanism = mechanismOf(op.kind);
+  switch (mechanism) {
+    case 'paging':
+      return pagingStep(m, call, op as PagingOp<'concrete'>);
+    case 'memory':
+      return yield* memoryStep(m, call, op as MemoryOp<'concrete'>);
+    case 'grants':
+      return yield* grantsStep(m, call, op as GrantsOp<'concrete'>);
+    case 'tlb':
+      return tlbStep(m, call, op as TlbOp<'concrete'>);
+    case 'hap':
+      return reply('ENOSYS');
+    default:
+      return unreachable(mechanism);
+  }
+}
+
+/** The domain in whose name `call` is made; -1 for fate and the background. */
+export const callerIn = (call: Call): number => callerOf(call.agent) ?? -1;

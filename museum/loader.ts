@@ -1,0 +1,96 @@
+// Puts a bug back: copies impl/ to build/museum/<id>/<digest>/impl, applies the exhibit's edits to the copy and loads it as
+// a subject. The copy lies inside the project so that its #lib and #abi imports mean the same modules as ours.
+// The digest names the content: processes that want the same copy at once make it under another name and rename it, so
+// nobody ever sees half of one. A first reader may skip `prepareCopy`.
+
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Header } from '#abi/trace.ts';
+import type { Machine } from '#impl/machine.ts';
+import type { Subject } from '#properties/harness/subject.ts';
+import type { Edit, Exhibit } from './exhibit.ts';
+import { projectRoot, readSources } from './source-tree.ts';
+
+/** Why an exhibit cannot be loaded: its edits do not fit impl/ as it stands. */
+export class EditRefused extends Error {
+  override readonly name = 'EditRefused';
+}
+
+const occurrences = (text: string, part: string): number => text.split(part).length - 1;
+
+function applyEdit(files: Map<string, string>, edit: Edit, id: string): void {
+  const refuse = (reason: string): never => {
+    throw new EditRefused(`${id}: the edit of impl/${edit.file} ${reason}`);
+  };
+  if (/(?:^|\/)hardware\.ts$/.test(edit.file)) refuse('would change simulated hardware, which is the judge');
+  const text = files.get(edit.file);
+  if (text === undefined) return refuse('names no file of impl/');
+  if (edit.before === '' || edit.before === edit.after) refuse('changes nothing');
+  const count = occurrences(text, edit.before);
+  if (count !== 1) refuse(`needs its text exactly once but finds it ${count} times: ${edit.before.split('\n')[0]}`);
+  files.set(
+    edit.file,
+    text.replace(edit.before, () => edit.after),
+  );
+}
+
+/** The files of impl/ with the exhibit's edits applied, by path. Throws `EditRefused`. */
+export function editedSources(
+  exhibit: Pick<Exhibit, 'id' | 'edits'>,
+  sources: ReadonlyMap<string, string> = readSources('impl'),
+): ReadonlyMap<string, string> {
+  if (exhibit.edits.length === 0) throw new EditRefused(`${exhibit.id}: there are no edits`);
+  const files = new Map(sources);
+  for (const edit of exhibit.edits) applyEdit(files, edit, exhibit.id);
+  return files;
+}
+
+/** Copies that nobody made anew for this long are removed. */
+const KEPT_MS = 24 * 60 * 60 * 1000;
+
+function removeOld(folder: string, but: string): void {
+  for (const name of readdirSync(folder)) {
+    const path = join(folder, name);
+    const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    if (name !== but && age > KEPT_MS) rmSync(path, { recursive: true, force: true });
+  }
+}
+
+/** Makes the edited copy unless it is there already; answers its impl/ folder. Throws `EditRefused`. */
+export function prepareCopy(exhibit: Pick<Exhibit, 'id' | 'edits'>): string {
+  const files = editedSources(exhibit);
+  const hash = createHash('sha256');
+  for (const [path, text] of files) hash.update(`${path}\0${text}\0`);
+  const digest = hash.digest('hex').slice(0, 16);
+  const folder = join(projectRoot, 'build/museum', exhibit.id);
+  const finished = join(folder, digest, 'impl');
+  if (existsSync(finished)) return finished;
+  mkdirSync(folder, { recursive: true });
+  removeOld(folder, digest);
+  const draft = mkdtempSync(join(folder, '.draft-'));
+  for (const [path, text] of files) {
+    const target = join(draft, 'impl', path);
+    mkdirSync(dirname(target), { recursive: true });
+    writeFileSync(target, text);
+  }
+  try {
+    renameSync(draft, join(folder, digest));
+  } catch (error) {
+    rmSync(draft, { recursive: true, force: true });
+    if (!existsSync(finished)) throw error;
+  }
+  return finished;
+}
+
+/** The exhibit's copy as an implementation under test. Throws `EditRefused`. */
+export async function loadSubject(exhibit: Pick<Exhibit, 'id' | 'edits'>): Promise<Subject> {
+  const folder = prepareCopy(exhibit);
+  // Lets node import .ts files; from dist/ nobody has asked for that yet.
+  await import(pathToFileURL(join(projectRoot, 'tools/source.mjs')).href);
+  const copy = (await import(pathToFileURL(join(folder, 'machine.ts')).href)) as {
+    readonly Machine: new (header: Header) => Machine;
+  };
+  return { name: exhibit.id, create: (header) => new copy.Machine(header) };
+}

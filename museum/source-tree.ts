@@ -1,0 +1,27 @@
+// Where the project lies, and the text of impl/ as it stands: what edited copies are made from.
+// A first reader may skip it.
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const above = fileURLToPath(new URL('..', import.meta.url));
+
+/** The folder of package.json: the parent of museum/, or of dist/ when this runs from there. */
+export const projectRoot = existsSync(join(above, 'package.json')) ? above : join(above, '..');
+
+/** Source files below `folder` of the project, by path from that folder with forward slashes, in order of path. */
+export function readSources(folder: string): ReadonlyMap<string, string> {
+  const files = new Map<string, string>();
+  const visit = (path: string): void => {
+    const entries = readdirSync(join(projectRoot, folder, path), { withFileTypes: true });
+    for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+      const inside = path === '' ? entry.name : `${path}/${entry.name}`;
+      if (entry.isDirectory()) visit(inside);
+      else if (entry.name.endsWith('.ts') && !entry.name.endsWith('.test.ts'))
+        files.set(inside, readFileSync(join(projectRoot, folder, inside), 'utf8'));
+    }
+  };
+  visit('');
+  return files;
+}

@@ -1,0 +1,131 @@
+// Nested walks judged one by one: a memory image, a root, one access. Images hold what no correct hypervisor writes
+// (reserved bits, odd memory types, misaligned superpages, loops), so cases reach what traces cannot.
+// A first reader may skip `caseOf`, which makes images whose entries mostly lead somewhere.
+// Source: Intel SDM vol. 3C, "EPT Translation Mechanism", "EPT Misconfigurations", "EPT Violations".
+
+import type { Gfn, Mfn, Word } from '#abi/address.ts';
+import { CASE_VERSION, type Case, type Poke } from '#abi/case.ts';
+import { geometries, gfnCount, tableEntries, type Geometry, type GeometryName } from '#abi/geometry.ts';
+import { TRACE_VERSION, type Header } from '#abi/trace.ts';
+import { bit, or } from '#lib/bits.ts';
+import type { Prng } from '#lib/prng.ts';
+import { Machine } from '#impl/machine.ts';
+import { walkEpt, type Walk } from '#model/hap/walk.ts';
+import type { CaseLaw, Problem } from '../harness/law.ts';
+
+const headerFor = (geometry: GeometryName): Header => ({
+  version: TRACE_VERSION,
+  geometry,
+  width: {},
+  pcpus: 1,
+  iommus: [],
+  flush: 'eager',
+  scrub: 'always',
+  scrubAt: 'free',
+  superpages: true,
+  domains: [],
+});
+
+const ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
+const ZERO: Word = { lo: 0, hi: 0 };
+
+/** The image as the architecture's walker reads it: words not poked are 0, and where there is no memory there are ones. */
+function readerOf(geometry: Geometry, image: readonly Poke[]): (mfn: Mfn, index: number) => Word {
+  const words = new Map(image.map(({ mfn, index, word }) => [mfn * geometry.wordsPerFrame + index, word]));
+  return (mfn, index) => (mfn < geometry.frameCount ? (words.get(mfn * geometry.wordsPerFrame + index) ?? ZERO) : ONES);
+}
+
+const wordOf = (walk: Walk): string =>
+  walk.kind === 'frame'
+    ? `frame ${walk.mfn}, rights ${walk.rights}, level ${walk.level}`
+    : `${walk.kind} at level ${walk.level}`;
+
+/** What the implementation's walker makes of a case. Memory is put back. */
+function fastWalk(m: Machine, one: Case): string {
+  const { memory } = m.f;
+  const { wordsPerFrame, frameCount } = m.geometry;
+  const pokes = one.image.filter(({ mfn, index }) => mfn < frameCount && index < wordsPerFrame);
+  const put = ({ mfn, index, word }: Poke): void => {
+    memory.set(2 * (mfn * wordsPerFrame + index), word.lo);
+    memory.set(2 * (mfn * wordsPerFrame + index) + 1, word.hi);
+  };
+  for (const poke of pokes) put(poke);
+  const { walker } = m;
+  walker.walk(one.registers.root, one.access.frame);
+  const { outcome, mfn, rights, level } = walker;
+  for (const poke of pokes) put({ ...poke, word: ZERO });
+  return outcome === 'frame' ? `frame ${mfn}, rights ${rights}, level ${level}` : `${outcome} at level ${level}`;
+}
+
+const machines = (): ((name: GeometryName) => Machine) => {
+  const made = new Map<GeometryName, Machine>();
+  return (name) => {
+    const known = made.get(name) ?? new Machine(headerFor(name));
+    made.set(name, known);
+    return known;
+  };
+};
+
+/** A judge with machines of its own, so that a law holds no state between suites. */
+export function caseJudge(): (one: Case) => Problem | undefined {
+  const machineOf = machines();
+  return (one) => {
+    const geometry = geometries[one.geometry];
+    const from = { root: one.registers.root as Mfn, gfn: one.access.frame as Gfn };
+    const expected = wordOf(walkEpt(geometry, readerOf(geometry, one.image), from));
+    const actual = fastWalk(machineOf(one.geometry), one);
+    if (expected === actual) return undefined;
+    const sentence = `the fast walker comes to ${actual}, the architecture's to ${expected}`;
+    return { invariant: 'WALK', mechanism: 'hap', field: 'case.walk', sentence, expected, actual };
+  };
+}
+
+/** Entries that mostly lead to another frame of the image, with bits that matter set at random. */
+function entryOf(prng: Prng, geometry: Geometry, frames: readonly number[]): Word {
+  const aligned = Math.floor(prng.below(geometry.frameCount) / tableEntries(geometry)) * tableEntries(geometry);
+  const target = prng.chance(3, 4)
+    ? prng.pick(frames)
+    : prng.chance(1, 2)
+      ? aligned
+      : prng.below(geometry.frameCount + 2);
+  const rights = prng.chance(3, 4) ? 7 : prng.below(8);
+  let low = or(target * 4096, rights);
+  if (prng.chance(1, 4)) low = or(low, bit(7));
+  if (prng.chance(1, 4)) low = or(low, prng.chance(2, 3) ? 6 * 8 : prng.below(8) * 8);
+  if (prng.chance(1, 16)) low = or(low, bit(prng.below(12)));
+  return { lo: low, hi: prng.chance(1, 16) ? bit(prng.below(32)) : 0 };
+}
+
+/** A random case of an EPT walk. */
+export function caseOf(prng: Prng): Case {
+  const name: GeometryName = prng.chance(1, 4) ? 'x86' : 'tiny';
+  const geometry = geometries[name];
+  const frames = Array.from({ length: 2 + prng.below(5) }, () => prng.below(geometry.frameCount));
+  const indices = Array.from({ length: 3 }, () => prng.below(tableEntries(geometry)));
+  const image = frames.flatMap((mfn) =>
+    indices.map((index) => ({ mfn, index, word: entryOf(prng, geometry, frames) })),
+  );
+  const path = Array.from({ length: geometry.levels }, () => prng.pick(indices));
+  const frame = path.reduce((sum, digit) => sum * tableEntries(geometry) + digit, 0);
+  return {
+    version: CASE_VERSION,
+    geometry: name,
+    engine: 'ept',
+    registers: { root: prng.pick(frames), accessedDirty: prng.chance(1, 2) ? 'on' : 'off' },
+    image,
+    access: {
+      kind: prng.pick(['read', 'write', 'fetch'] as const),
+      frame: prng.chance(1, 32) ? gfnCount(geometry) + prng.below(4) : frame,
+    },
+  };
+}
+
+export const caseLaws: readonly CaseLaw[] = [
+  {
+    kind: 'case',
+    id: 'hap/walkersAgree',
+    invariant: 'WALK',
+    statement: 'On any memory image the fast walker and the architecture\'s walker come to the same end.', // prettier-ignore
+    judge: (one) => caseJudge()(one),
+  },
+];

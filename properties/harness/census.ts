@@ -1,0 +1,178 @@
+// What there is to act upon: questions that generators ask of the live model. Who can call, which gfns are mapped, which
+// grants stand open, who has a list of gfns lying in memory. All answers are in ascending order and derived from the state
+// alone, so equal states give equal answers. A first reader may skip this file.
+
+import { NOWHERE } from '#abi/agents.ts';
+import type { DomId, Gfn, GrantRef, PcpuId, VcpuId } from '#abi/address.ts';
+import { grantFlags } from '#abi/grants.ts';
+import { grantsPerFrame, type Geometry } from '#abi/geometry.ts';
+import type { VcpuName } from '#abi/trace.ts';
+import { and } from '#lib/bits.ts';
+import type { Trie } from '#lib/trie.ts';
+import { entryOf, frameOf, isRamType, placeOfVcpu, type Domain, type Entry, type State } from '#model/state.ts';
+import { wordAt } from '#model/words.ts';
+
+const keyMemo = new WeakMap<Trie<unknown>, readonly number[]>();
+
+/** The keys of a trie, ascending; remembered per version of it. */
+export function keysOf(trie: Trie<unknown>): readonly number[] {
+  const known = keyMemo.get(trie);
+  if (known !== undefined) return known;
+  const keys = trie.keys();
+  keyMemo.set(trie, keys);
+  return keys;
+}
+
+/** A question about a state, asked once per version of it. */
+function once<T>(answer: (state: State) => T): (state: State) => T {
+  const known = new WeakMap<State, { readonly is: T }>();
+  return (state) => {
+    const old = known.get(state);
+    if (old !== undefined) return old.is;
+    const is = answer(state);
+    known.set(state, { is });
+    return is;
+  };
+}
+
+/** All domains, ascending. */
+export const domainsOf: (state: State) => readonly Domain[] = once((state) => state.domains.values());
+
+/** Alive, unpaused and uncrashed: its vCPUs run. */
+export const isActive = (domain: Domain): boolean =>
+  domain.state === 'running' && domain.pauseCount === 0 && !domain.crashed;
+
+/** All vCPUs of living domains. */
+export const vcpusOf: (state: State) => readonly VcpuName[] = once((state) =>
+  domainsOf(state).flatMap(({ id, vcpus }) =>
+    Array.from({ length: vcpus }, (_, vcpu) => ({ domain: id, vcpu: vcpu as VcpuId })),
+  ),
+);
+
+/** vCPUs that can call now: of active domains, on a processor. */
+export const callersOf: (state: State) => readonly VcpuName[] = once((state) =>
+  vcpusOf(state).filter((one) => canCall(state, one)),
+);
+
+function canCall(state: State, { domain, vcpu }: VcpuName): boolean {
+  const owner = state.domains.get(domain);
+  return owner !== undefined && isActive(owner) && placeOfVcpu(state, domain, vcpu) !== NOWHERE;
+}
+
+/** Which domain runs on `pcpu`; undefined: none. */
+export const runsOn = (state: State, pcpu: PcpuId): DomId | undefined =>
+  vcpusOf(state).find(({ domain, vcpu }) => placeOfVcpu(state, domain, vcpu) === pcpu)?.domain;
+
+/** gfns of `domain` whose entries satisfy `fits`. */
+export function gfnsOf(state: State, domain: DomId, fits: (entry: Entry) => boolean): readonly number[] {
+  const p2m = state.domains.get(domain)?.p2m;
+  if (p2m === undefined) return [];
+  return keysOf(p2m).filter((gfn) => {
+    const entry = p2m.get(gfn);
+    return entry !== undefined && fits(entry);
+  });
+}
+
+/** gfns of `domain` that are its own RAM (frames of role ram, not its shared info or grant frames). */
+export const ramOf = (state: State, domain: DomId): readonly number[] =>
+  gfnsOf(state, domain, ({ mfn, type }) => {
+    const frame = frameOf(state, mfn);
+    return isRamType(type) && frame.role === 'ram' && frame.owner === domain;
+  });
+
+/** gfns of `domain` that are mapped at all. */
+export const mappedOf = (state: State, domain: DomId): readonly number[] => {
+  const p2m = state.domains.get(domain)?.p2m;
+  return p2m === undefined ? [] : keysOf(p2m);
+};
+
+/** Frames on the heap. Frame 0 is the hypervisor's. */
+export function freeFrames(state: State): number {
+  let used = 0;
+  state.frames.forEach((frame) => {
+    if (frame.role !== 'free') used += 1;
+  });
+  return Math.max(0, state.geometry.frameCount - 1 - used);
+}
+
+/** Domain ids without a domain. */
+export const vacant = (state: State): readonly DomId[] =>
+  Array.from({ length: state.geometry.capacity.domains }, (_, id) => id as DomId).filter(
+    (id) => !state.domains.has(id),
+  );
+
+/** A grant entry as its granter wrote it. */
+export interface Offer {
+  readonly granter: DomId;
+  readonly ref: GrantRef;
+  readonly flags: number;
+  readonly domain: DomId;
+  readonly gfn: Gfn;
+}
+
+/** References worth looking at: the first few, those at borders of frames, the last. */
+export function hotRefs(geometry: Geometry, frames: number): readonly GrantRef[] {
+  const per = grantsPerFrame(geometry);
+  const count = per * Math.max(1, frames);
+  const refs = [0, 1, 2, 3, per - 1, per, per + 1, count - 1].filter((ref) => ref < count);
+  return [...new Set(refs)].toSorted((a, b) => a - b) as GrantRef[];
+}
+
+/** The entry at `ref` of `granter`, zero or not; undefined if there is no such entry. */
+export function offerAt(state: State, granter: DomId, ref: GrantRef): Offer | undefined {
+  const per = grantsPerFrame(state.geometry);
+  const mfn = state.domains.get(granter)?.grants.frames[Math.floor(ref / per)];
+  if (mfn === undefined) return undefined;
+  const { lo, hi } = wordAt(state, mfn, ref % per);
+  return { granter, ref, flags: and(lo, 0xffff), domain: Math.floor(lo / 0x1_0000) as DomId, gfn: hi as Gfn };
+}
+
+/** Every entry at a hot reference of anybody, empty ones included. */
+export const allEntries: (state: State) => readonly Offer[] = once((state) =>
+  domainsOf(state).flatMap(({ id, grants }) =>
+    hotRefs(state.geometry, grants.frames.length).flatMap((ref) => {
+      const offer = offerAt(state, id, ref);
+      return offer === undefined ? [] : [offer];
+    }),
+  ),
+);
+
+/** Those of `granter`. */
+export const entriesOf = (state: State, granter: DomId): readonly Offer[] =>
+  allEntries(state).filter((entry) => entry.granter === granter);
+
+const openEntries = once((state) => allEntries(state).filter((offer) => isOpen(state, offer)));
+
+/** Whether an entry permits access to RAM that its granter still has. */
+export function isOpen(state: State, offer: Offer): boolean {
+  if (and(offer.flags, grantFlags.kindMask) !== grantFlags.permitAccess) return false;
+  const entry = entryOf(state, offer.granter, offer.gfn);
+  return entry !== undefined && isRamType(entry.type) && frameOf(state, entry.mfn).owner === offer.granter;
+}
+
+/** Entries of anybody that `mapper` may use. */
+export const offersTo = (state: State, mapper: DomId): readonly Offer[] =>
+  openEntries(state).filter((offer) => offer.domain === mapper);
+
+/** Where `domain` sees its grant frame `index`; undefined: nowhere. */
+export function grantFrameGfn(state: State, domain: DomId, index: number): Gfn | undefined {
+  const mfn = state.domains.get(domain)?.grants.frames[index];
+  return mfn === undefined ? undefined : frameOf(state, mfn).mappings.find((place) => place.domain === domain)?.gfn;
+}
+
+/** Where `domain` keeps lists for hypercalls to fetch: its lowest RAM. */
+export const deskOf = (state: State, domain: DomId): Gfn | undefined => ramOf(state, domain)[0] as Gfn | undefined;
+
+/** How many words from the start of `domain`'s desk on are gfns that satisfy `fits`. */
+export function listLength(state: State, domain: DomId, fits: (gfn: number) => boolean): number {
+  const desk = deskOf(state, domain);
+  const mfn = desk === undefined ? undefined : entryOf(state, domain, desk)?.mfn;
+  if (mfn === undefined) return 0;
+  let count = 0;
+  const max = Math.min(4, state.geometry.wordsPerFrame);
+  for (; count < max; count += 1) {
+    const word = wordAt(state, mfn, count);
+    if (word.hi !== 0 || !fits(word.lo)) break;
+  }
+  return count;
+}

@@ -1,0 +1,51 @@
+// Whether the model really checks the choices that it follows: a log with one choice corrupted must be refused, or lead to
+// another reply or another state than the implementation's.
+
+import type { Mfn } from '#abi/address.ts';
+import type { Choice, Logged } from '#abi/choices.ts';
+import type { Prng } from '#lib/prng.ts';
+import type { State } from '#model/state.ts';
+import { begin, runAlone } from '#model/step.ts';
+import { digestState } from './digest.ts';
+import { sameReply } from './replies.ts';
+import type { Returned } from './view.ts';
+
+/** The choice with one of its numbers changed; undefined: it has none that matters. */
+function twisted(choice: Choice, prng: Prng): Choice | undefined {
+  switch (choice.kind) {
+    case 'frame':
+    case 'tableTaken':
+    case 'tableGiven':
+    case 'poolGiven':
+    case 'scrub':
+    case 'cached':
+      return { ...choice, mfn: (choice.mfn + 1 + prng.below(7)) as Mfn };
+    case 'handle':
+      return { ...choice, handle: (choice.handle + 1) as typeof choice.handle };
+    case 'failed':
+      return choice.injected ? undefined : { ...choice, class: 'iommuTable' };
+    case 'preempted':
+      return { kind: 'preempted', done: (choice.done ?? 0) + 1 };
+    case 'walked':
+    case 'flush':
+      return undefined;
+  }
+}
+
+/** A copy of `log` with one choice twisted or dropped; undefined: nothing in it can be corrupted. */
+export function corrupted(log: readonly Logged[], prng: Prng): readonly Logged[] | undefined {
+  const at = log.findIndex((_, i) => i >= prng.below(log.length + 1));
+  const victim = log[at];
+  if (victim === undefined) return undefined;
+  const choice = twisted(victim.choice, prng);
+  if (choice === undefined) return undefined;
+  if (prng.chance(1, 3)) return log.filter((_, i) => i !== at);
+  return log.map((one, i) => (i === at ? { ...one, choice } : one));
+}
+
+/** Whether following `log` instead of the true one shows. */
+export function isNoticed(returned: Returned, after: State, log: readonly Logged[]): boolean {
+  const outcome = runAlone(returned.before, begin(returned.agent, returned.op), log);
+  if (outcome.kind === 'refused' || !sameReply(outcome.expected, returned.reply)) return true;
+  return digestState(outcome.state) !== digestState(after);
+}

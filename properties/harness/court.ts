@@ -1,0 +1,164 @@
+// Where laws judge: takes in what changed on both sides, keeps reach up to date, keeps the candidates that equal the machine
+// when nothing is in flight, and lets every law look. Driving operations is lockstep.ts.
+// A first reader may begin at `judge`.
+
+import type { Machine } from '#impl/machine.ts';
+import type { Label } from '#abi/operand.ts';
+import type { State } from '#model/state.ts';
+import { present } from '#lib/invariant.ts';
+import { ActJudge } from './acts.ts';
+import type { Candidates } from './candidates.ts';
+import type { Candidate, Logs } from './closure.ts';
+import { auditProblem, stateProblem } from './judge.ts';
+import type { AlwaysLaw, Failure, Problem } from './law.ts';
+import { Marks } from './marks.ts';
+import { attributed } from './problems.ts';
+import { Reach } from './reach.ts';
+import { Touched } from './touched.ts';
+import type { Returned, View } from './view.ts';
+
+/** The moment at which laws judge. */
+export interface Moment {
+  readonly candidates: Candidates;
+  /** Logs of the operations in flight; empty: quiescent. */
+  readonly logs: Logs;
+  /** Index of the trace's step. */
+  readonly step: number;
+  /** The operation that has just returned. */
+  readonly returned?: Returned | undefined;
+  /** What driving the operation has brought up. */
+  readonly problems?: readonly Problem[];
+}
+
+const first = (candidates: Candidates): State => present(candidates.list[0], 'there is always a candidate').state;
+
+const NOTHING_IN_FLIGHT: Logs = new Map();
+
+/** The judge of one run. */
+export class Court {
+  readonly #machine: Machine;
+  readonly #laws: readonly AlwaysLaw[];
+  readonly #touched = new Touched();
+  readonly #acts: ActJudge;
+  readonly marks = new Marks();
+  reach: Reach;
+  /** The state that touched things were last compared with. */
+  #synced: State;
+  /** The first broken law. */
+  failure: Failure | undefined = undefined;
+
+  constructor(machine: Machine, state: State, laws: readonly AlwaysLaw[]) {
+    this.#machine = machine;
+    this.#laws = laws;
+    this.#synced = state;
+    this.reach = this.#freshReach();
+    this.#acts = new ActJudge(machine, () => this.reach);
+    machine.port.watcher = this.#acts.watch;
+  }
+
+  /** Forgets what was touched and computes reach anew: the machine was put back to a moment when `state` explained it. */
+  reset(state: State): void {
+    this.#touched.clear();
+    this.#synced = state;
+    this.reach = this.#freshReach();
+    this.failure = undefined;
+  }
+
+  /** `label` is paused: candidates whose state equals the machine are kept, if there are any. */
+  narrow(label: Label, { candidates, logs }: Moment): void {
+    const touched = this.#touched;
+    this.#takeIn(candidates);
+    candidates.paused(label, logs, (state) => {
+      touched.takeModel(state, this.#synced);
+      return stateProblem(this.#machine, { state, reach: this.reach, touched }) === undefined;
+    });
+  }
+
+  /** Takes in what changed and lets every law look. False: one is broken. */
+  judge(moment: Moment): boolean {
+    const { candidates, logs, returned, problems = [] } = moment;
+    const touched = this.#touched;
+    this.#takeIn(candidates);
+    const quiescent = logs.size === 0;
+    const found = [...problems, ...this.#acts.take()];
+    if (quiescent && problems.length === 0) {
+      const difference = this.#settleOn(candidates);
+      if (difference !== undefined) found.push(attributed(difference, returned));
+    }
+    if (!this.#report(moment, found, false)) return false;
+    if (quiescent) {
+      candidates.atRest();
+      this.#synced = first(candidates);
+      touched.clear();
+    }
+    touched.recent.clear();
+    this.reach.changed.clear();
+    return true;
+  }
+
+  /** Compares everything; only when nothing is in flight. False: a law is broken. */
+  audit(moment: Moment): boolean {
+    const problem = auditProblem(this.#machine, { state: first(moment.candidates), reach: this.reach });
+    return this.#report(moment, problem === undefined ? [] : [problem], true);
+  }
+
+  /** Lets every law look at problems that came up before anything could be compared. */
+  accuse(moment: Moment, problem: Problem): boolean {
+    return this.#report(moment, [problem], false);
+  }
+
+  #takeIn(candidates: Candidates): void {
+    const touched = this.#touched;
+    const { reach } = this;
+    touched.takeLog(this.#machine, (mfn, index) => reach.wrote(mfn, index));
+    for (const domain of touched.roots) reach.rootChanged(domain);
+    reach.cachesChanged(touched.slots, touched.pcpus.size > 0 || touched.roots.size > 0);
+    for (const { state } of candidates.list) touched.takeModel(state, this.#synced);
+  }
+
+  /** Keeps the candidates that equal the machine in what was touched; else the first difference. */
+  #settleOn(candidates: Candidates): Problem | undefined {
+    let difference: Problem | undefined;
+    const isEqual = ({ state }: Candidate): boolean => {
+      const problem = stateProblem(this.#machine, { state, reach: this.reach, touched: this.#touched });
+      difference ??= problem;
+      return problem === undefined;
+    };
+    if (candidates.keep(isEqual)) return undefined;
+    return candidates.widen(NOTHING_IN_FLIGHT) && candidates.keep(isEqual) ? undefined : difference;
+  }
+
+  /** Lets every law judge; the first that is broken is the failure. */
+  #report({ candidates, logs, returned, step }: Moment, problems: readonly Problem[], audit: boolean): boolean {
+    const quiescent = logs.size === 0;
+    const isOpen = problems.some(({ field }) => field.startsWith('reply') || field.startsWith('choice'));
+    const view: View = {
+      machine: this.#machine,
+      candidates: () => (quiescent ? [first(candidates)] : candidates.closure(logs).map(({ state }) => state)),
+      widen: () => !quiescent && candidates.widen(logs),
+      suspects: returned === undefined && !audit ? this.#touched.recent : this.#touched.frames,
+      explained: !isOpen && !candidates.overflowed,
+      quiescent,
+      audit,
+      returned,
+      problems,
+      reach: this.reach,
+      touched: this.#touched,
+      mark: (mark) => this.marks.add(mark),
+    };
+    for (const law of this.#laws) {
+      const problem = law.judge(view);
+      if (problem === undefined) continue;
+      this.failure = { ...problem, law: law.id, statement: law.statement, step };
+      return false;
+    }
+    return true;
+  }
+
+  #freshReach(): Reach {
+    const reach = Reach.audited(this.#machine);
+    reach.changed.clear();
+    reach.onPlace = (domain, gfn) => this.#touched.place(domain, gfn);
+    return reach;
+  }
+}

@@ -1,0 +1,313 @@
+// What a generator decides with: chance, the live model, what earlier steps handed out, and the mood of the step.
+// legal: every operand fits the state. near: each operand may be off by one, belong to somebody else, or lie at a border.
+// (absurd steps are made without looking, by absurd.ts.) Operands are written symbolically, so that they survive deletion
+// of other steps: gfns as paths, handles and continuations by the step that handed them out.
+// A first reader needs the methods' names only.
+
+import { DOMID_INVALID, DOMID_SELF, INVALID_GFN, type DomId, type GrantRef, type VcpuId } from '#abi/address.ts';
+import type { Agent } from '#abi/agents.ts';
+import { operandsOf } from '#abi/fields.ts';
+import { bytesPerFrame, gfnCount, tableEntries, type Geometry } from '#abi/geometry.ts';
+import type { Buffer, GfnOperand, HandedOut, Label } from '#abi/operand.ts';
+import type { Op } from '#abi/operation.ts';
+import type { VcpuName } from '#abi/trace.ts';
+import type { Prng } from '#lib/prng.ts';
+import type { State } from '#model/state.ts';
+import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
+
+/** One generator per operation kind; the compiler asks for an arm per operation. */
+export type Generators<O extends { readonly kind: string }> = {
+  readonly [K in O['kind']]: (g: Gen) => Extract<O, { readonly kind: K }>;
+};
+
+/** For some kinds, whether a legal operation is possible at all now. */
+export type Needs<O extends { readonly kind: string }> = { readonly [K in O['kind']]?: (g: Gen) => boolean };
+
+/** Relative frequencies of the operations of a mechanism. */
+export type Weights<O extends { readonly kind: string }> = { readonly [K in O['kind']]: number };
+
+export type Mood = 'legal' | 'near' | 'absurd';
+
+/** A handle that a step handed out. */
+export interface Handed {
+  readonly step: Label;
+  readonly index: number;
+  readonly handle: number;
+  readonly mapper: DomId;
+}
+
+/** What operations in flight are about: others that touch the same things make the interesting interleavings. */
+export interface Focus {
+  readonly gfns: ReadonlySet<number>;
+  readonly refs: ReadonlySet<number>;
+  readonly handles: ReadonlySet<number>;
+}
+
+const NO_FOCUS: Focus = { gfns: new Set(), refs: new Set(), handles: new Set() };
+
+/** Of an extent of a higher order, so many gfns are in focus. */
+const EXTENT_FOCUS = 4;
+
+/** The focus of operations in flight. */
+export function focusOn(ops: readonly Op<'concrete'>[]): Focus {
+  if (ops.length === 0) return NO_FOCUS;
+  const focus = { gfns: new Set<number>(), refs: new Set<number>(), handles: new Set<number>() };
+  for (const op of ops) {
+    const size = 'order' in op ? Math.min(EXTENT_FOCUS, 2 ** op.order) : 1;
+    const note = (gfn: number): void => {
+      for (let i = 0; i < size; i += 1) focus.gfns.add(gfn + i);
+    };
+    for (const one of operandsOf(op)) {
+      if (one.type === 'gfn') note(one.value);
+      if (one.type === 'ref') focus.refs.add(one.value);
+      if (one.type === 'handle') focus.handles.add(one.value);
+      if (one.type === 'buffer' && one.value.in === 'guest') note(one.value.gfn);
+      if (one.type !== 'extents') continue;
+      if (one.value.by === 'value') one.value.gfns.forEach(note);
+      else if (one.value.buffer.in === 'guest') note(one.value.buffer.gfn);
+    }
+  }
+  return focus;
+}
+
+/** A gfn as the trace writes it: a path without leading zeros, or a raw number that no table can map. */
+export function operandOf(geometry: Geometry, gfn: number): GfnOperand {
+  if (gfn < 0 || gfn >= gfnCount(geometry)) return { raw: gfn < 0 ? INVALID_GFN : gfn };
+  const size = tableEntries(geometry);
+  const path: number[] = [];
+  for (let rest = gfn; rest > 0; rest = Math.floor(rest / size)) path.unshift(rest % size);
+  return { path: path.length === 0 ? [0] : path };
+}
+
+const HOT = 8;
+
+/** gfns that a run keeps coming back to: the low end, both sides of a table's border, the top of the address space. */
+function hotGfns(geometry: Geometry, prng: Prng): number[] {
+  const size = tableEntries(geometry);
+  const top = gfnCount(geometry);
+  const bases = [0, size - 2, size * prng.below(size), top - 4, prng.below(Math.min(top, 2 ** 30))];
+  return Array.from({ length: HOT }, () => Math.min(top - 1, prng.pick(bases) + prng.below(6)));
+}
+
+/** Decisions of one run. Owned and moved on by `drive`. */
+export class Gen {
+  readonly prng: Prng;
+  readonly geometry: Geometry;
+  readonly pcpus: number;
+  mood: Mood = 'legal';
+  state: State;
+  /** Who acts; generators set it. */
+  agent: Agent = { kind: 'toolstack' };
+  /** Who has an operation in flight and cannot start another. */
+  busy: readonly Agent[] = [];
+  focus: Focus = NO_FOCUS;
+  /** Handles by the steps that handed them out, oldest first. */
+  readonly handed: Handed[] = [];
+  readonly #hot: number[];
+  /** Operands still to be bent in this step. */
+  #bends = 0;
+
+  constructor(of: { prng: Prng; state: State; pcpus: number }) {
+    this.prng = of.prng;
+    this.state = of.state;
+    this.geometry = of.state.geometry;
+    this.pcpus = of.pcpus;
+    this.#hot = hotGfns(this.geometry, of.prng);
+  }
+
+  /** True with a probability of `percent` in a hundred. */
+  share(percent: number): boolean {
+    return this.prng.chance(percent, 100);
+  }
+
+  /** A new step in this mood, on this state. */
+  begin(mood: Mood, state: State): void {
+    this.mood = mood;
+    this.state = state;
+    this.#bends = mood !== 'near' ? 0 : this.prng.chance(2, 3) ? 1 : 2;
+  }
+
+  /** Whether to bend this operand: one or two in a nearly legal step, so that one check alone has to refuse it. */
+  bends(): boolean {
+    if (this.#bends === 0 || !this.prng.chance(1, 3)) return false;
+    this.#bends -= 1;
+    return true;
+  }
+
+  /** Mostly an element that satisfies `likes`, if there is one; undefined if the list is empty. */
+  prefer<T>(list: readonly T[], likes: (one: T) => boolean): T | undefined {
+    const liked = list.filter(likes);
+    const from = liked.length > 0 && this.share(85) ? liked : list;
+    return from.length === 0 ? undefined : this.prng.pick(from);
+  }
+
+  /** Lets a vCPU act that can call, of a domain that `fits` if possible. Answers its domain. */
+  asVcpu(fits: (domain: DomId) => boolean = () => true): DomId {
+    const callers = this.callers();
+    const fitting = callers.filter(({ domain }) => fits(domain));
+    const from: readonly VcpuName[] = fitting.length > 0 ? fitting : callers;
+    const one = from.length > 0 ? this.prng.pick(from) : { domain: 1 as DomId, vcpu: 0 as VcpuId };
+    this.agent = { kind: 'vcpu', ...one };
+    return one.domain;
+  }
+
+  /** Lets somebody act who may manage `target`: the toolstack, a vCPU of it or of the control domain. Answers the caller. */
+  asManager(target: DomId): DomId {
+    this.agent = { kind: 'toolstack' };
+    if (this.share(50)) return 0 as DomId;
+    const domain = this.asVcpu((id) => id === target || (id === 0 && this.share(30)));
+    if (domain === target || domain === 0 || this.mood === 'near') return domain;
+    this.agent = { kind: 'toolstack' };
+    return 0 as DomId;
+  }
+
+  /** Lets the toolstack act, seldom a vCPU of the control domain. */
+  asToolstack(): void {
+    this.agent = { kind: 'toolstack' };
+    if (this.share(15) && this.callers().some(({ domain }) => domain === 0)) this.asVcpu((id) => id === 0);
+    if (this.bends()) this.asVcpu((id) => id !== 0);
+  }
+
+  /** `id` as the operation names it; bent: another domain, nobody, or a reserved id. */
+  domain(id: DomId): DomId {
+    if (!this.bends()) return id;
+    const { domains } = this.geometry.capacity;
+    return this.prng.pick([0, 1, 2, 3, domains, DOMID_SELF, DOMID_INVALID]) as DomId;
+  }
+
+  /** A gfn as operand; bent: a neighbour, the last one, one too many, or none at all. */
+  gfn(gfn: number): GfnOperand {
+    this.#remember(gfn);
+    const top = gfnCount(this.geometry);
+    const bent = this.bends()
+      ? this.prng.pick([gfn + 1, gfn - 1, this.prng.pick(this.#hot), top - 1, top, 2 ** 40])
+      : gfn;
+    return operandOf(this.geometry, bent);
+  }
+
+  /** A gfn out of `from`, those in focus or used lately first; a hot one if there is none. */
+  oneOf(from: readonly number[]): number {
+    const focused = this.share(50) ? from.filter((gfn) => this.focus.gfns.has(gfn)) : [];
+    if (focused.length > 0) return this.prng.pick(focused);
+    const recent = this.share(50) ? this.#hot.filter((gfn) => from.includes(gfn)) : [];
+    if (recent.length > 0) return this.prng.pick(recent);
+    return this.prng.pick(from.length > 0 ? from : this.#hot);
+  }
+
+  /** A gfn from which on 2^order gfns of `domain` mean nothing and are not `taken`, mostly one whose tables exist. */
+  unmapped(domain: DomId, order = 0, taken?: ReadonlySet<number>): number {
+    const size = 2 ** order;
+    const top = gfnCount(this.geometry);
+    const mapped = mappedOf(this.state, domain);
+    const p2m = this.state.domains.get(domain)?.p2m;
+    const pool = this.state.domains.get(domain)?.pool;
+    const isPoor = pool !== undefined && pool.frames.size - pool.used < 3;
+    const isFree = (gfn: number): boolean =>
+      gfn + size <= top &&
+      Array.from({ length: Math.min(size, 16) }, (_, i) => gfn + i).every(
+        (at) => !p2m?.has(at) && taken?.has(at) !== true,
+      );
+    const near = (): number => {
+      const table = tableEntries(this.geometry);
+      const base = mapped.length === 0 ? 0 : this.prng.pick(mapped);
+      return base - (base % table) + this.prng.below(Math.min(table, 16));
+    };
+    for (let i = 0; i < 12; i += 1) {
+      const at = i < 4 && !isPoor ? this.prng.pick(this.#hot) : near();
+      const aligned = at - (at % size);
+      if (isFree(aligned)) return aligned;
+    }
+    const last = this.prng.below(Math.min(top, 2 ** 16));
+    return last - (last % size);
+  }
+
+  /** Any number below `limit`, mostly small, sometimes the last one; bent: the first beyond. */
+  below(limit: number): number {
+    if (this.bends()) return this.prng.pick([limit, limit + 1, Math.max(0, limit - 1)]);
+    if (limit <= 1) return 0;
+    return this.share(70) ? this.prng.below(Math.min(limit, 4)) : this.prng.pick([limit - 1, this.prng.below(limit)]);
+  }
+
+  /** A reference as operand; bent: its neighbours, or the first beyond the table. */
+  ref(ref: number, count: number): GrantRef {
+    return (
+      this.bends() ? this.prng.pick([ref + 1, Math.max(0, ref - 1), count - 1, count, count + 1]) : ref
+    ) as GrantRef;
+  }
+
+  /** Room for `words` words of a call: RAM of `caller`, mostly within one frame; bent: where it must not be. */
+  buffer(caller: DomId, words: number): Buffer<'symbolic'> {
+    if (this.bends() && this.share(60)) return { in: this.prng.pick(['hypervisor', 'nonCanonical', 'null'] as const) };
+    const ram = ramOf(this.state, caller);
+    const from = this.bends() ? mappedOf(this.state, caller) : ram.slice(ram.length > 1 ? 1 : 0);
+    const size = bytesPerFrame(this.geometry);
+    const last = Math.max(0, Math.min(3, this.geometry.wordsPerFrame - words));
+    const offset = this.share(90) ? 8 * this.prng.below(last + 1) : this.offset(8);
+    const followed = from.filter((gfn) => from.includes(gfn + 1));
+    const isLong = offset + 8 * words > size && followed.length > 0;
+    const gfn = this.gfn(this.oneOf(isLong ? followed : from));
+    return { in: 'guest', gfn, offset: this.bends() ? size - 4 : offset };
+  }
+
+  /** A byte offset for an access of `size`: aligned, straddling words, or ending at the frame's last byte. */
+  offset(size: number): number {
+    const bytes = bytesPerFrame(this.geometry);
+    return this.prng.pick([this.prng.below(bytes - size + 1), bytes - size, size, 8 * this.prng.below(bytes / 8)]);
+  }
+
+  /** Where a batch starts: at 0; bent: further on, up to beyond its end. */
+  start(count: number): HandedOut {
+    return { raw: this.bends() ? this.prng.below(count + 2) : 0 };
+  }
+
+  /** How many elements a batch has: mostly one or two, up to the capacity; bent: one more, or none. */
+  batch(usual: number): number {
+    const { batch } = this.geometry.capacity;
+    if (this.bends()) return this.prng.pick([0, batch, batch + 1]);
+    return this.share(8) ? batch : 1 + this.prng.below(usual);
+  }
+
+  /** `count` things made one by one. */
+  list<T>(count: number, make: (i: number) => T): T[] {
+    return Array.from({ length: count }, (_, i) => make(i));
+  }
+
+  /** A handle as operand: by the step that handed it out if known; bent: a neighbour. */
+  handle(mapper: DomId, handle: number): HandedOut {
+    if (this.bends()) return { raw: this.prng.pick([handle + 1, Math.max(0, handle - 1), 0x7fff_ffff]) };
+    const known = this.handed.findLast((one) => one.mapper === mapper && one.handle === handle);
+    return known === undefined ? { raw: handle } : { step: known.step, index: known.index };
+  }
+
+  /** Any handle handed out so far, stale ones too. */
+  oldHandle(): HandedOut {
+    if (this.handed.length === 0) return { raw: 0 };
+    const { step, index } = this.prng.pick(this.handed);
+    return { step, index };
+  }
+
+  /** vCPUs that can call now. */
+  callers(): readonly VcpuName[] {
+    const isBusy = ({ domain, vcpu }: VcpuName): boolean =>
+      this.busy.some((agent) => agent.kind === 'vcpu' && agent.domain === domain && agent.vcpu === vcpu);
+    return callersOf(this.state).filter((one) => !isBusy(one));
+  }
+
+  /** Whether any vCPU can call now. */
+  canCall(): boolean {
+    return this.callers().length > 0;
+  }
+
+  /** Frames that may still be taken before the heap is empty. */
+  room(): number {
+    return freeFrames(this.state);
+  }
+
+  #remember(gfn: number): void {
+    if (gfn < 0 || gfn >= gfnCount(this.geometry)) return;
+    if (!this.#hot.includes(gfn)) this.#hot[this.prng.below(HOT)] = gfn;
+  }
+}
+
+/** An operation of one kind, symbolic. */
+export type Symbolic<K extends Op<'symbolic'>['kind']> = Extract<Op<'symbolic'>, { readonly kind: K }>;

@@ -1,0 +1,210 @@
+// Generation fused to execution: the next step is chosen by looking at the live model, applied at once, and recorded, so one
+// run of the model serves generation and checking. How a run generates is its profile (profile.ts) and its schedule
+// (schedule.ts). A first reader may begin at `drive`.
+
+import { callerOf, type Agent } from '#abi/agents.ts';
+import type { DomId, VcpuId } from '#abi/address.ts';
+import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
+import type { Label } from '#abi/operand.ts';
+import type { Reply } from '#abi/reply.ts';
+import { isAct, type ActStep, type Header, type Step, type Trace } from '#abi/trace.ts';
+import { Prng } from '#lib/prng.ts';
+import type { State } from '#model/state.ts';
+import { absurdOp } from './absurd.ts';
+import { domainsOf } from './census.ts';
+import { focusOn, Gen, type Mood } from './decisions.ts';
+import { headerOf } from './headers.ts';
+import { needs, profileOf, type Profile } from './profile.ts';
+import { Schedule } from './schedule.ts';
+
+/** Where steps come from: two seeds and a number of completed operations, or a trace as it stands. */
+export type Source = Seeded | Fixed;
+
+/** `recorded` is left by the run: what was done, and the index of the failing step. */
+interface Recorded {
+  recorded?: Trace;
+  failedAt?: number;
+}
+
+export interface Seeded extends Recorded {
+  readonly kind: 'seeds';
+  readonly header: number;
+  readonly steps: number;
+  readonly length: number;
+  /** Draws all kinds of operations with equal weights, to measure what the settings bring. */
+  readonly isUniform?: boolean;
+}
+
+export interface Fixed extends Recorded {
+  readonly kind: 'trace';
+  readonly trace: Trace;
+}
+
+/** The run that is driven: what `drive` needs of a lockstep run. */
+export interface Driven {
+  readonly header: Header;
+  readonly state: State;
+  readonly operations: number;
+  readonly failure: { readonly step: number } | undefined;
+  readonly flights: readonly { readonly label: Label; readonly agent: Agent; readonly op: Op<'concrete'> }[];
+  apply: (step: Step) => { readonly kind: string; readonly reply?: Reply };
+  finish: () => void;
+  handedOut: (label: Label, index: number) => number | undefined;
+}
+
+type AnyOp = Op<'symbolic'>;
+
+/** The header of a source. */
+export const headerFor = (source: Source): Header =>
+  source.kind === 'trace' ? source.trace.header : headerOf(new Prng(source.header));
+
+/** The operation taken up again where it was preempted. */
+const continued = ({ label, op }: ActStep): AnyOp => ('start' in op ? { ...op, start: { step: label, index: 0 } } : op);
+
+/** One generated run. */
+class Driver {
+  readonly #run: Driven;
+  readonly #prng: Prng;
+  readonly #gen: Gen;
+  readonly #profile: Profile;
+  readonly #schedule: Schedule;
+  readonly #steps: Step[] = [];
+  /** Preempted calls that nobody has taken up yet. */
+  readonly #pending: { agent: Agent; op: AnyOp }[] = [];
+  /** Completed plain accesses. */
+  #plain = 0;
+
+  constructor(run: Driven, source: Seeded) {
+    this.#run = run;
+    this.#prng = new Prng(source.steps);
+    this.#profile = profileOf(this.#prng.fork(), source.isUniform);
+    this.#schedule = new Schedule(this.#prng.fork());
+    this.#gen = new Gen({ prng: this.#prng.fork(), state: run.state, pcpus: run.header.pcpus });
+  }
+
+  /** Steps until `length` operations are completed, a law is broken, or too many steps have done nothing. */
+  drive(length: number): Step[] {
+    const run = this.#run;
+    while (run.failure === undefined && run.operations < length && this.#steps.length < 3 * length) this.#step();
+    return this.#steps;
+  }
+
+  #step(): void {
+    const label = this.#steps.length;
+    const resumed = this.#schedule.toResume(this.#run.flights);
+    if (resumed !== undefined) {
+      this.#apply({ label, ...resumed });
+      return;
+    }
+    const { agent, op } = this.#choose();
+    this.#apply({ label, agent, op, ...this.#schedule.onStart(op) });
+  }
+
+  #apply(step: Step): void {
+    this.#steps.push(step);
+    const { kind, reply } = this.#run.apply(step);
+    if (kind !== 'returned' || reply === undefined) return;
+    const started = isAct(step) ? step : this.#steps[step.resume];
+    if (started === undefined || !isAct(started)) return;
+    if (mechanismOf(started.op.kind) === 'paging') this.#plain += 1;
+    if (started.op.kind === 'grants.map') this.#noteHandles(started);
+    if (reply.status === 'preempted') this.#pending.push({ agent: started.agent, op: continued(started) });
+  }
+
+  #noteHandles({ label, agent }: ActStep): void {
+    const mapper = callerOf(agent);
+    if (mapper === undefined) return;
+    for (let index = 0; ; index += 1) {
+      const handle = this.#run.handedOut(label, index);
+      if (handle === undefined || index > 16) return;
+      this.#gen.handed.push({ step: label, index, handle, mapper });
+    }
+  }
+
+  #choose(): { agent: Agent; op: AnyOp } {
+    const gen = this.#gen;
+    gen.begin(this.#mood(), this.#run.state);
+    const { flights } = this.#run;
+    gen.busy = flights.map(({ agent }) => agent);
+    gen.focus = focusOn(flights.map(({ op }) => op));
+    if (this.#pending.length > 0 && this.#prng.chance(2, 3)) {
+      const [taken] = this.#pending.splice(this.#prng.below(this.#pending.length), 1);
+      if (taken !== undefined) return taken;
+    }
+    const kind = this.#kind();
+    if (gen.mood === 'absurd') return { agent: this.#someone(kind), op: absurdOp(this.#prng, kind, this.#labels()) };
+    const op = this.#profile.generators[kind](gen);
+    return { agent: gen.bends() && gen.share(40) ? this.#someone(kind) : gen.agent, op };
+  }
+
+  /** Steps that handed something out lately. */
+  #labels(): Label[] {
+    return this.#gen.handed.slice(-8).map(({ step }) => step);
+  }
+
+  #mood(): Mood {
+    const { legal, near } = this.#profile.temper;
+    const drawn = this.#prng.below(100);
+    if (drawn < legal) return 'legal';
+    return drawn < legal + near ? 'near' : 'absurd';
+  }
+
+  /**
+   * A kind by weight, and unless the step is absurd one that is possible now. Plain accesses stay under two in five,
+   * and come more often while some processor may remember too much.
+   */
+  #kind(): OpKind {
+    const isPlainFull = 5 * (this.#plain + 1) > 2 * (this.#run.operations + 1);
+    const isStale = domainsOf(this.#gen.state).some(({ stale }) => stale.length > 0);
+    const plainFactor = isPlainFull ? 0 : isStale ? 3 : 1;
+    const left = [...this.#profile.weights]
+      .map(([kind, weight]) => [kind, mechanismOf(kind) === 'paging' ? weight * plainFactor : weight] as const)
+      .filter(([, weight]) => weight > 0);
+    for (;;) {
+      const kind = this.#drawn(left);
+      if (this.#gen.mood === 'absurd' || needs[kind]?.(this.#gen) !== false || left.length <= 1) return kind;
+      left.splice(
+        left.findIndex(([other]) => other === kind),
+        1,
+      );
+    }
+  }
+
+  #drawn(weights: readonly (readonly [OpKind, number])[]): OpKind {
+    const total = weights.reduce((sum, [, weight]) => sum + weight, 0);
+    let left = this.#prng.below(Math.max(1, total));
+    return weights.find(([, weight]) => (left -= weight) < 0)?.[0] ?? 'memory.reservation';
+  }
+
+  /** Any agent, mostly of the kind that could make such a call. */
+  #someone(kind: OpKind): Agent {
+    const { domains, vcpusPerDomain } = this.#gen.geometry.capacity;
+    const anyone: Agent = {
+      kind: 'vcpu',
+      domain: this.#prng.below(domains) as DomId,
+      vcpu: this.#prng.below(vcpusPerDomain) as VcpuId,
+    };
+    if (this.#prng.chance(1, 4)) {
+      const domain = this.#prng.below(domains) as DomId;
+      const serves = this.#prng.below(domains) as DomId;
+      const deviceModel: Agent = { kind: 'deviceModel', domain, serves };
+      return this.#prng.pick([anyone, deviceModel, { kind: 'toolstack' }, { kind: 'fate' }, { kind: 'background' }]);
+    }
+    if (mechanismOf(kind) === 'tlb') return { kind: 'fate' };
+    if (kind === 'memory.scrub') return { kind: 'background' };
+    if (mechanismOf(kind) === 'memory' && this.#prng.chance(1, 2)) return { kind: 'toolstack' };
+    this.#gen.asVcpu();
+    return this.#prng.chance(1, 6) ? anyone : this.#gen.agent;
+  }
+}
+
+/** Runs `source` on `run`, to its end or the first broken law; leaves the trace on the value and answers it. */
+export function drive(run: Driven, source: Source): Trace {
+  const steps = source.kind === 'trace' ? source.trace.steps : new Driver(run, source).drive(source.length);
+  if (source.kind === 'trace') for (const step of steps) if (run.failure === undefined) run.apply(step);
+  if (run.failure === undefined) run.finish();
+  const trace: Trace = { header: run.header, steps };
+  source.recorded = trace;
+  if (run.failure !== undefined) source.failedAt = run.failure.step;
+  return trace;
+}

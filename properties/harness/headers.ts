@@ -1,0 +1,115 @@
+// Random machines. Mostly `tiny`, where tables fill, superpages split and counters wrap within a few steps; in a share of
+// runs `x86`. Memory is ample in some runs and nearly gone in others; what a header asks for and the machine does not have
+// is refused at boot by ordinary replies. A first reader may skip all but `headerOf`.
+
+import type { DomId } from '#abi/address.ts';
+import { geometries, gfnCount, tableEntries, type Geometry } from '#abi/geometry.ts';
+import { TRACE_VERSION, type DomainSetup, type Header } from '#abi/trace.ts';
+import type { Prng } from '#lib/prng.ts';
+import { operandOf } from './decisions.ts';
+
+/** One run in this many is on the x86 geometry: more than a tenth of all steps. */
+const X86_EVERY = 7;
+
+type Extent = DomainSetup['ram'][number];
+
+const pathOf = (geometry: Geometry, gfn: number): readonly number[] => {
+  const operand = operandOf(geometry, gfn);
+  return 'path' in operand ? operand.path : [0];
+};
+
+/** Extents from gfn 0 on, or across a table's border, or at the top; and the first gfn that is still free after them. */
+function layout(geometry: Geometry, prng: Prng, pages: number): { readonly ram: Extent[]; readonly end: number } {
+  const size = tableEntries(geometry);
+  const bases = [0, 0, 0, geometry.name === 'tiny' ? size * size - size : size - 4, gfnCount(geometry) - 2 * size];
+  const large = prng.chance(1, 2) ? geometry.bitsPerLevel : 1;
+  const ram: Extent[] = [];
+  let at = prng.pick(bases);
+  let left = pages;
+  while (left > 0) {
+    const order = at % 2 ** large === 0 && left >= 2 ** large && prng.chance(1, 2) ? large : 0;
+    ram.push({ path: pathOf(geometry, at), order });
+    at += 2 ** order;
+    left -= 2 ** order;
+  }
+  return { ram, end: Math.min(at, gfnCount(geometry) - 2) };
+}
+
+interface Wish {
+  readonly id: DomId;
+  readonly pages: number;
+  readonly pool: number;
+  readonly pcpus: number;
+}
+
+/** RAM of another domain follows the first pages: one superpage of the larger kind, x86 only (tiny ones are in `layout`). */
+const superpage = (geometry: Geometry, prng: Prng): Extent[] =>
+  geometry.name === 'x86' && prng.chance(1, 4)
+    ? [{ path: pathOf(geometry, tableEntries(geometry)), order: geometry.bitsPerLevel }]
+    : [];
+
+function setup(geometry: Geometry, prng: Prng, wish: Wish): DomainSetup {
+  const { ram, end } = layout(geometry, prng, wish.pages);
+  const large = superpage(geometry, prng);
+  const pages = wish.pages + large.length * tableEntries(geometry);
+  const vcpus = wish.id === 0 ? 1 : 1 + prng.below(geometry.capacity.vcpusPerDomain);
+  const isTight = prng.chance(1, 4);
+  return {
+    id: wish.id,
+    kind: wish.id === 0 ? 'control' : 'hvm',
+    vcpus,
+    maxPages: isTight ? pages : pages + prng.pick([4, 8, 16]),
+    poolFrames: wish.pool,
+    grantFrames: prng.chance(5, 6) ? 1 : prng.below(geometry.capacity.grantFrames + 1),
+    ram: [...ram, ...large],
+    ...(prng.chance(9, 10) ? { grantsAt: pathOf(geometry, end) } : {}),
+    on: Array.from({ length: vcpus }, (_, vcpu) =>
+      vcpu === 0 || prng.chance(1, 3) ? (wish.id + vcpu) % wish.pcpus : -1,
+    ),
+  };
+}
+
+/** Narrow counters, so that clocks wrap and counts fill. */
+function widths(prng: Prng): Header['width'] {
+  return {
+    ...(prng.chance(1, 2) ? { tlbClock: 2 + prng.below(3) } : {}),
+    ...(prng.chance(1, 6) ? { pin: 2 } : {}),
+    ...(prng.chance(1, 6) ? { refCount: 3 } : {}),
+  };
+}
+
+/** What a domain can hold so that all of them leave about `spare` frames of the machine free. */
+function pagesEach(geometry: Geometry, of: { domains: number; pool: number; spare: number }): number {
+  if (geometry.name === 'x86') return 10;
+  const overhead = 4 + of.pool;
+  return Math.max(6, Math.floor((geometry.frameCount - 1 - of.spare) / of.domains) - overhead);
+}
+
+/** A random machine with the control domain and one or two guests on it. */
+export function headerOf(prng: Prng): Header {
+  const geometry = geometries[prng.chance(1, X86_EVERY) ? 'x86' : 'tiny'];
+  const pcpus = prng.chance(1, 4) ? 2 : 3;
+  const domains = 2 + (prng.chance(3, 4) ? 1 : 0);
+  const pool = prng.chance(1, 5) ? 6 : prng.pick([8, 10, 12]);
+  const isScarce = prng.chance(1, 3);
+  const most = pagesEach(geometry, { domains, pool, spare: isScarce ? prng.below(8) : 30 });
+  return {
+    version: TRACE_VERSION,
+    geometry: geometry.name,
+    width: widths(prng),
+    pcpus,
+    iommus: [],
+    flush: prng.chance(1, 2) ? 'lazy' : 'eager',
+    scrub: prng.chance(1, 2) ? 'always' : 'dying',
+    scrubAt: prng.chance(1, 2) ? 'later' : 'free',
+    superpages: prng.chance(2, 3),
+    domains: Array.from({ length: domains }, (_, id) =>
+      setup(geometry, prng, {
+        id: id as DomId,
+        pages: isScarce ? most : Math.min(most, 6 + prng.below(6)),
+        pool,
+        pcpus,
+      }),
+    ),
+  };
+}

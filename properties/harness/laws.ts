@@ -1,0 +1,142 @@
+// Laws about the run itself rather than about one mechanism: that both sides agree, that nobody reaches what is not theirs,
+// and that the hypervisor neither fails, hangs nor strays. The list of all `always` laws in the order in which they judge:
+// isolation first, for a leak says more than the disagreement that comes with it.
+
+import type { Invariant } from '#abi/invariants.ts';
+import { invariants } from '#abi/invariants.ts';
+import { frameRoles } from '#abi/roles.ts';
+import { domStates, refsOf } from '#impl/layout.ts';
+import type { FieldName } from '#impl/layout.ts';
+import { grantsLaws } from '../grants/laws.ts';
+import { hapLaws } from '../hap/laws.ts';
+import { memoryLaws } from '../memory/laws.ts';
+import { pagingLaws } from '../paging/laws.ts';
+import { tlbLaws } from '../tlb/laws.ts';
+import type { AlwaysLaw, Problem } from './law.ts';
+import type { View } from './view.ts';
+
+/** A law that reports what driving the two sides has found to break `invariant`. */
+const driven = (invariant: Invariant, id: string, statement: string): AlwaysLaw => ({
+  kind: 'always',
+  id: `harness/${id}`,
+  invariant,
+  statement,
+  judge: ({ problems }) => problems.find((problem) => problem.invariant === invariant),
+});
+
+const lockFields = [
+  'p2mLock',
+  'grantLock',
+  'maptrackLock',
+  'domainLock',
+  'activeLock',
+  'heapLock',
+] as const satisfies readonly FieldName[];
+
+/** At rest no lock is held and no deferral is open. */
+const noLockIsKept: AlwaysLaw = {
+  kind: 'always',
+  id: 'harness/noLockIsKept',
+  invariant: 'LOCK',
+  statement: invariants.LOCK,
+  judge: ({ machine, quiescent, audit, problems }: View): Problem | undefined => {
+    const circle = problems.find(({ invariant }) => invariant === 'LOCK');
+    if (circle !== undefined || !quiescent) return circle;
+    const { f, geometry } = machine;
+    for (const name of lockFields) {
+      const field = f[name];
+      // The many locks of active entries are looked at when everything is.
+      if (name === 'activeLock' && !audit && field.length > 64) continue;
+      for (let i = 0; i < field.length; i += 1)
+        if (field.get(i) !== 0) return kept(name, name === 'activeLock' ? Math.floor(i / refsOf(geometry)) : i);
+    }
+    for (let id = 0; id < geometry.capacity.domains; id += 1)
+      if (f.p2mDepth.get(id) + f.eptDefer.get(id) + f.domBusy.get(id) !== 0) return kept('p2mDepth', id);
+    return undefined;
+  },
+};
+
+const kept = (name: string, id: number): Problem => ({
+  invariant: 'LOCK',
+  mechanism: name === 'grantLock' || name === 'activeLock' || name === 'maptrackLock' ? 'grants' : 'memory',
+  field: `lock.${name}`,
+  sentence: `${name} of d${id} is still held although nothing is in flight`,
+});
+
+/** A domain that is gone owns nothing. */
+const nothingIsLeftBehind: AlwaysLaw = {
+  kind: 'always',
+  id: 'harness/nothingIsLeftBehind',
+  invariant: 'LIFE',
+  statement: invariants.LIFE,
+  judge: ({ machine, audit }: View): Problem | undefined => {
+    if (!audit) return undefined;
+    const { f, geometry } = machine;
+    for (let mfn = 0; mfn < geometry.frameCount; mfn += 1) {
+      const owner = f.frameOwner.get(mfn) - 1;
+      if (owner < 0 || domStates[f.domState.get(owner)] !== 'none') continue;
+      const role = frameRoles[f.frameRole.get(mfn)] ?? 'free';
+      const sentence = `frame ${mfn} (${role}) is still owned by d${owner}, which is gone`;
+      return { invariant: 'LIFE', mechanism: 'memory', field: `frame.${role}`, sentence };
+    }
+    return undefined;
+  },
+};
+
+/** Most acts (port points) between two preemption checks that an operation may take, per table entry and frame of an extent. */
+const ACTS_MAX_PER_FRAME = 48;
+
+/** No handler works on and on without asking whether it should stop. */
+const workIsBounded: AlwaysLaw = {
+  kind: 'always',
+  id: 'harness/workIsBounded',
+  invariant: 'WORK',
+  statement: invariants.WORK,
+  judge: ({ machine, returned }: View): Problem | undefined => {
+    if (returned === undefined) return undefined;
+    const order = 'order' in returned.op ? returned.op.order : 0;
+    const bound = ACTS_MAX_PER_FRAME * (8 + 2 ** Math.min(order, 18)) + 4 * machine.geometry.wordsPerFrame;
+    const worst = machine.port.worst;
+    machine.port.worst = 0;
+    if (worst <= bound) return undefined;
+    return {
+      invariant: 'WORK',
+      mechanism: 'memory',
+      field: `work.${returned.op.kind}`,
+      sentence: `${returned.op.kind} performs ${worst} acts without a preemption check; ${bound} are allowed`,
+    };
+  },
+};
+
+const strays = [
+  driven('XEN', 'noGuestAddressesTheHypervisor', invariants.XEN),
+  driven('CRASH', 'noAssertionFails', invariants.CRASH),
+  noLockIsKept,
+  driven('ACT', 'everyActIsAuthorised', invariants.ACT),
+  workIsBounded,
+];
+
+const agreements = [
+  driven('PRIV', 'onlyManagersManage', invariants.PRIV),
+  driven('FREE', 'everyUseIsOfThePresentLife', invariants.FREE),
+  driven('STALE', 'nothingIsUsedPastItsFlush', invariants.STALE),
+  driven('LEAK', 'framesAreErasedBeforeTheyAreHandedOver', invariants.LEAK),
+  driven('OWN', 'everyUseIsOfAnOwnedFrame', invariants.OWN),
+  driven('REF', 'countersEqualTheModel', invariants.REF),
+  driven('M2P', 'bothMapsAgree', invariants.M2P),
+  driven('STATUS', 'statusBitsMatchTheState', invariants.STATUS),
+  driven('ERR', 'refusalsHaveNoOtherEffects', invariants.ERR),
+  nothingIsLeftBehind,
+  driven('refines', 'bothSidesAgree', invariants.refines),
+];
+
+/** All laws of one lockstep run, in the order in which they judge. */
+export const alwaysLaws: readonly AlwaysLaw[] = [
+  ...strays,
+  ...tlbLaws,
+  ...hapLaws,
+  ...grantsLaws,
+  ...memoryLaws,
+  ...pagingLaws,
+  ...agreements,
+];

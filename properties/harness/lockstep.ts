@@ -1,0 +1,341 @@
+// One run: the implementation and the model side by side, one trace step at a time, all laws judging. Generation, replay,
+// shrinking, certification and exhibits are all this one run, fed differently.
+// A first reader may begin at `apply` and skip `#unblock` (what happens when an operation waits for another's lock).
+
+import type { Agent } from '#abi/agents.ts';
+import type { Logged } from '#abi/choices.ts';
+import type { Geometry } from '#abi/geometry.ts';
+import type { Label } from '#abi/operand.ts';
+import { mechanismOf, type Op } from '#abi/operation.ts';
+import type { Pause, ObjectKind, PointClass } from '#abi/points.ts';
+import type { Reply } from '#abi/reply.ts';
+import { isAct, type ActStep, type Header, type Step, type Trace } from '#abi/trace.ts';
+import { fold } from '#lib/hash.ts';
+import { invariant, present } from '#lib/invariant.ts';
+import { stopAt, type Call, type Execution, type Stopper } from '#impl/execution.ts';
+import type { Machine } from '#impl/machine.ts';
+import { emptyMachine } from '#model/machine.ts';
+import type { State } from '#model/state.ts';
+import { bootCalls } from './boot.ts';
+import { Candidates } from './candidates.ts';
+import type { Logs } from './closure.ts';
+import { Court, type Moment } from './court.ts';
+import { digestState } from './digest.ts';
+import { alwaysLaws } from './laws.ts';
+import type { AlwaysLaw, Failure, Problem } from './law.ts';
+import { refused, thrown } from './problems.ts';
+import { answersFrom, numbersIn, resolveOp } from './resolve.ts';
+import { semanticHash } from './semantic.ts';
+import type { Subject } from './subject.ts';
+import type { Returned } from './view.ts';
+
+/** What happened to a step. skipped: its vCPU is busy, three operations are in flight, or nothing is to be resumed. */
+export interface StepResult {
+  readonly kind: 'returned' | 'paused' | 'skipped' | 'failed';
+  readonly reply?: Reply;
+  readonly op?: Op<'concrete'>;
+}
+
+export interface Settings {
+  readonly laws: readonly AlwaysLaw[];
+  /** A full comparison after every n-th completed operation, and at the end. */
+  readonly auditEvery: number;
+  /** Of every n operations one is judged at each of its acts, not only where it is paused. */
+  readonly fineEvery: number;
+  /** Told of every operation that has returned and of the state after it. */
+  readonly onReturn: (returned: Returned, after: State) => void;
+}
+
+const DEFAULTS: Settings = { laws: alwaysLaws, auditEvery: 50, fineEvery: 16, onReturn: () => undefined };
+
+/** An operation in flight. */
+interface Flight {
+  readonly label: Label;
+  readonly agent: Agent;
+  readonly op: Op<'concrete'>;
+  readonly execution: Execution;
+  readonly before: State;
+  alone: boolean;
+  at: { readonly class: PointClass; readonly object: ObjectKind };
+}
+
+/** A quiescent moment that a run can be put back to. */
+export interface Checkpoint {
+  readonly words: Int32Array;
+  readonly state: State;
+  readonly replies: ReadonlyMap<Label, Reply>;
+  readonly operations: number;
+  readonly step: number;
+}
+
+const isBusy = (flights: Iterable<Flight>, agent: Agent): boolean => {
+  if (agent.kind !== 'vcpu') return false;
+  for (const { agent: other } of flights)
+    if (other.kind === 'vcpu' && other.domain === agent.domain && other.vcpu === agent.vcpu) return true;
+  return false;
+};
+
+/** Labels of boot calls lie below every label of a trace. */
+const BOOT_LABEL = -1;
+
+export class Lockstep {
+  readonly geometry: Geometry;
+  readonly header: Header;
+  readonly machine: Machine;
+  /** Completed operations; boot does not count. */
+  operations = 0;
+  readonly #settings: Settings;
+  readonly #flights = new Map<Label, Flight>();
+  readonly #court: Court;
+  readonly #semantic = new Set<number>();
+  #candidates: Candidates;
+  #replies = new Map<Label, Reply>();
+  #step = 0;
+
+  constructor(of: { subject: Subject; header: Header; settings?: Partial<Settings> }) {
+    this.header = of.header;
+    this.#settings = { ...DEFAULTS, ...of.settings };
+    this.machine = of.subject.create(of.header);
+    this.geometry = this.machine.geometry;
+    const empty = emptyMachine(of.header);
+    this.#candidates = new Candidates(empty);
+    this.#court = new Court(this.machine, empty, this.#settings.laws);
+    for (const call of bootCalls(this.geometry, of.header)) if (this.failure === undefined) this.#boot(call);
+    this.operations = 0;
+  }
+
+  /** The first broken law; after it nothing happens any more. */
+  get failure(): Failure | undefined {
+    return this.#court.failure;
+  }
+
+  /** One candidate of the model, for generation. */
+  get state(): State {
+    return present(this.#candidates.list[0], 'there is always a candidate').state;
+  }
+
+  /** Paused operations in starting order, and before what they stand. */
+  get flights(): readonly Omit<Flight, 'execution' | 'before'>[] {
+    return [...this.#flights.values()];
+  }
+
+  /** What `sometimes` laws look for. */
+  get marks(): ReadonlySet<string> {
+    return this.#court.marks.seen;
+  }
+
+  /** Hashes of the semantic states seen. */
+  get semantic(): ReadonlySet<number> {
+    return this.#semantic;
+  }
+
+  replyOf(label: Label): Reply | undefined {
+    return this.#replies.get(label);
+  }
+
+  /** The index-th number that the reply to `label` handed out. */
+  handedOut(label: Label, index: number): number | undefined {
+    const answer = this.#replies.get(label);
+    return answer && numbersIn(answer)[index];
+  }
+
+  /** Takes one step of a trace. */
+  apply(step: Step): StepResult {
+    if (this.failure !== undefined) return { kind: 'failed' };
+    const result = isAct(step) ? this.#act(step) : this.#resume(step.resume, step.pause);
+    this.#step += 1;
+    return this.failure === undefined ? result : { ...result, kind: 'failed' };
+  }
+
+  /** Lets paused operations run on in starting order, then compares everything. */
+  finish(): void {
+    for (const flight of [...this.#flights.values()])
+      if (this.failure === undefined && this.#flights.has(flight.label)) this.#run(flight, undefined);
+    if (this.failure === undefined) this.#court.audit(this.#moment());
+  }
+
+  /** Hash of both sides; equal runs have equal digests. */
+  digest(): number {
+    return fold(this.machine.arena.hash(), digestState(this.state));
+  }
+
+  /** Only when quiescent and unbroken. */
+  checkpoint(): Checkpoint {
+    invariant(this.#flights.size === 0, 'a checkpoint is taken when nothing is in flight');
+    return {
+      words: this.machine.arena.snapshot(),
+      state: this.state,
+      replies: new Map(this.#replies),
+      operations: this.operations,
+      step: this.#step,
+    };
+  }
+
+  restore(point: Checkpoint): void {
+    this.machine.arena.restore(point.words);
+    this.machine.inFlight.fill(undefined);
+    this.#flights.clear();
+    this.#candidates = new Candidates(point.state);
+    this.#court.reset(point.state);
+    this.#replies = new Map(point.replies);
+    this.operations = point.operations;
+    this.#step = point.step;
+  }
+
+  #boot(call: Call): void {
+    const flight = this.#start(BOOT_LABEL, call);
+    this.#run(flight, undefined);
+  }
+
+  #act(step: ActStep): StepResult {
+    if (isBusy(this.#flights.values(), step.agent)) return { kind: 'skipped' };
+    if (this.#flights.size === this.machine.inFlight.length) return { kind: 'skipped' };
+    const { geometry } = this;
+    const op = resolveOp(step.op, { geometry, label: step.label, ...answersFrom((label) => this.replyOf(label)) });
+    const { agent, failures, preempt } = step;
+    const call: Call = {
+      agent,
+      op,
+      ...(failures === undefined ? {} : { failures }),
+      ...(preempt === undefined ? {} : { preempt }),
+    };
+    return this.#run(this.#start(step.label, call), step.pause);
+  }
+
+  #resume(label: Label, pause: Pause | undefined): StepResult {
+    const flight = this.#flights.get(label);
+    return flight === undefined ? { kind: 'skipped' } : this.#run(flight, pause);
+  }
+
+  #start(label: Label, call: Call): Flight {
+    const execution = this.machine.start(call);
+    const at = { class: 'load', object: 'domain' } as const;
+    const flight: Flight = {
+      label,
+      agent: call.agent,
+      op: call.op,
+      execution,
+      before: this.state,
+      alone: this.#flights.size === 0,
+      at,
+    };
+    for (const other of this.#flights.values()) other.alone = false;
+    this.#flights.set(label, flight);
+    this.#candidates.start(label, call.agent, call.op);
+    return flight;
+  }
+
+  #run(flight: Flight, pause: Pause | undefined): StepResult {
+    const stop = pause && stopAt(this.machine.port, pause);
+    const { op } = flight;
+    for (;;) {
+      const outcome = this.#advance(flight, stop);
+      if (outcome === 'failed') return { kind: 'failed', op };
+      if (outcome === 'paused') return { kind: 'paused', op };
+      if (outcome === 'done')
+        return { kind: 'returned', op, reply: present(flight.execution.reply, 'it has returned') };
+      if (!this.#unblock(outcome, [flight.execution.slot])) return { kind: 'failed', op };
+    }
+  }
+
+  /** Runs the execution on; the slot it waits for if it is blocked. */
+  #advance(flight: Flight, stop: Stopper | undefined): 'failed' | 'paused' | 'done' | number {
+    const { port } = this.machine;
+    const { execution } = flight;
+    const isFine = flight.label >= 0 && flight.label % this.#settings.fineEvery === 0;
+    const problem = this.#guarded(flight, () => execution.run(isFine ? this.#finely(stop) : stop));
+    if (this.failure !== undefined) return 'failed';
+    if (problem !== undefined) return this.#court.accuse(this.#moment(), problem) ? 'done' : 'failed';
+    const { outcome } = execution;
+    if (outcome.kind === 'blocked') return outcome.slot;
+    if (outcome.kind === 'done') return this.#complete(flight, outcome.reply) ? 'done' : 'failed';
+    flight.at = { class: port.pointClass, object: port.pointObject };
+    this.#court.marks.paused(flight);
+    this.#court.narrow(flight.label, this.#moment());
+    return this.#court.judge(this.#moment()) ? 'paused' : 'failed';
+  }
+
+  /** Judges at every act on the way. */
+  #finely(stop: Stopper | undefined): Stopper {
+    return () => {
+      return !this.#court.judge(this.#moment()) || stop?.() === true;
+    };
+  }
+
+  /** The one who is waited for goes on by one act. False: a law broke, or the waiting goes in a circle. */
+  #unblock(slot: number, chain: readonly number[]): boolean {
+    const holder = [...this.#flights.values()].find(({ execution }) => execution.slot === slot);
+    if (holder === undefined || chain.includes(slot)) {
+      const sentence =
+        holder === undefined ? 'a lock is held by nobody who runs' : 'operations wait for each other in a circle';
+      const mechanism = mechanismOf((holder ?? this.#flightIn(chain[0])).op.kind);
+      return this.#court.accuse(this.#moment(), { invariant: 'LOCK', mechanism, field: 'lock', sentence });
+    }
+    const outcome = this.#advance(holder, () => true);
+    if (outcome === 'failed') return false;
+    return typeof outcome === 'number' ? this.#unblock(outcome, [...chain, slot]) : true;
+  }
+
+  #flightIn(slot: number | undefined): Flight {
+    return present(
+      [...this.#flights.values()].find(({ execution }) => execution.slot === slot),
+      'who waits is in flight',
+    );
+  }
+
+  /** Runs machine code; what it throws is a problem: a wild access (XEN) or a failed assertion (CRASH). */
+  #guarded(flight: Flight, run: () => unknown): Problem | undefined {
+    try {
+      run();
+      return undefined;
+    } catch (error) {
+      return thrown(error, flight.op);
+    }
+  }
+
+  #logs(): Logs {
+    const logs = new Map<Label, readonly Logged[]>();
+    for (const { label, execution } of this.#flights.values()) logs.set(label, execution.log);
+    return logs;
+  }
+
+  #moment(): Moment {
+    return { candidates: this.#candidates, logs: this.#logs(), step: this.#step };
+  }
+
+  #complete(flight: Flight, reply: Reply): boolean {
+    const { label, agent, op, execution, before, alone } = flight;
+    const answer = this.#candidates.complete(label, this.#logs(), reply);
+    this.machine.finish(execution);
+    this.#flights.delete(label);
+    this.#replies.set(label, reply);
+    if (label !== BOOT_LABEL) this.operations += 1;
+    const isRefused = 'reason' in answer;
+    const expected = answer.expected;
+    const returned: Returned = { agent, op, reply, expected, log: execution.log, before, alone };
+    this.#settings.onReturn(returned, this.state);
+    this.#semantic.add(semanticHash(returned, this.state));
+    this.#court.marks.returned(returned, { reach: this.#court.reach, flights: [...this.#flights.values()] });
+    const problems = isRefused ? [refused(answer, returned)] : [];
+    if (!this.#court.judge({ ...this.#moment(), returned, problems })) return false;
+    const isDue = this.#flights.size === 0 && this.operations > 0 && this.operations % this.#settings.auditEvery === 0;
+    return isDue ? this.#court.audit(this.#moment()) : true;
+  }
+}
+
+/** What a run came to. */
+export interface Run {
+  readonly failure: Failure | undefined;
+  readonly operations: number;
+  readonly marks: ReadonlySet<string>;
+  readonly semantic: ReadonlySet<number>;
+}
+
+/** Runs a whole trace, paused operations to their end. */
+export function runTrace(subject: Subject, trace: Trace, settings: Partial<Settings> = {}): Run {
+  const run = new Lockstep({ subject, header: trace.header, settings });
+  for (const step of trace.steps) if (run.failure === undefined) run.apply(step);
+  run.finish();
+  const { failure, operations, marks, semantic } = run;
+  return { failure, operations, marks, semantic };
+}

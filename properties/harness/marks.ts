@@ -1,0 +1,83 @@
+// Marks that a run leaves when an interesting state is reached. `sometimes` laws are about them: a mark that no run of the
+// budget leaves fails the suite, for then some law has been judged over nothing.
+//
+//   returned:<operation>:<status>      an operation came to this end
+//   paused:<class>:<object>            an operation was paused before such an act
+//   overtaken:<class>:<object>         another agent completed an operation on a shared domain meanwhile
+//   answered:<leaf|structure>          an access was answered from an entry whose table had changed
+//   only:<reason>                      nothing but this reason of `authority` justified a way to a frame
+
+import { bytesPerFrame } from '#abi/geometry.ts';
+import type { Agent } from '#abi/agents.ts';
+import type { Op } from '#abi/operation.ts';
+import type { ObjectKind, PointClass } from '#abi/points.ts';
+import { entryOf, placeOfVcpu } from '#model/state.ts';
+import type { Reach } from './reach.ts';
+import type { Returned } from './view.ts';
+
+interface Paused {
+  readonly agent: Agent;
+  readonly op: Op<'concrete'>;
+  readonly at: { readonly class: PointClass; readonly object: ObjectKind };
+}
+
+const domainsOf = (agent: Agent, op: Op<'concrete'>): ReadonlySet<number> => {
+  const named = new Set<number>();
+  if ('domain' in agent) named.add(agent.domain);
+  if ('target' in op) named.add(op.target);
+  if ('elements' in op)
+    for (const element of op.elements) {
+      if ('domain' in element) named.add(element.domain);
+      if ('sourceDomain' in element) named.add(element.sourceDomain).add(element.destDomain);
+    }
+  return named;
+};
+
+/** The marks of one run; mutable, owned by it. */
+export class Marks {
+  readonly seen = new Set<string>();
+
+  add(mark: string): void {
+    this.seen.add(mark);
+  }
+
+  /** An operation stands before an act. */
+  paused({ at }: Paused): void {
+    this.add(`paused:${at.class}:${at.object}`);
+  }
+
+  /** An operation has returned, perhaps while others stand paused. */
+  returned(returned: Returned, run: { readonly reach: Reach; readonly flights: readonly Paused[] }): void {
+    const { agent, op, reply } = returned;
+    this.add(`returned:${op.kind}:${reply.status}`);
+    for (const { status } of reply.elements) this.add(`returned:${op.kind}:${status}`);
+    if (run.flights.length > 0 && reply.status !== 'gone') this.#overtaken(domainsOf(agent, op), run.flights);
+    if (reply.status === 'ok' && 'via' in op) this.#answered(returned, run.reach);
+  }
+
+  #overtaken(named: ReadonlySet<number>, flights: readonly Paused[]): void {
+    for (const { agent, op, at } of flights)
+      for (const domain of domainsOf(agent, op))
+        if (named.has(domain)) {
+          this.add(`overtaken:${at.class}:${at.object}`);
+          this.add(`overtaken:${at.class}`);
+        }
+  }
+
+  /** Whether a cached answer was no longer what the P2M says. `reach` is as it was before the access. */
+  #answered({ agent, op, before, log }: Returned, reach: Reach): void {
+    if (agent.kind !== 'vcpu' || !('via' in op)) return;
+    const size = bytesPerFrame(before.geometry);
+    const first = op.gfn + Math.floor(op.offset / size);
+    let piece = 0;
+    for (const { choice } of log) {
+      if (choice.kind !== 'cached' && choice.kind !== 'walked') continue;
+      const gfn = first + piece;
+      piece += 1;
+      if (choice.kind === 'walked' || entryOf(before, agent.domain, gfn)?.mfn === choice.mfn) continue;
+      const pcpu = placeOfVcpu(before, agent.domain, agent.vcpu);
+      for (const one of reach.cachedOf(choice.mfn))
+        if (one.pcpu === pcpu && one.gfn + (choice.mfn - one.mfn) === gfn) this.add(`answered:${one.kind}`);
+    }
+  }
+}

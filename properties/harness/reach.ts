@@ -1,0 +1,311 @@
+// What the hardware would let every domain reach, computed by the model's walker from the implementation's bytes and from
+// the caches of its processors: never from the hypervisor's bookkeeping. Kept up to date from the write log, entry by
+// entry; `audited` computes it from scratch, and both must agree.
+// A first reader may skip the upkeep and read `Leaf`, `Cached` and `explainers` in judge.ts.
+
+import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
+import type { Machine } from '#impl/machine.ts';
+import { decodeEntry, type EntryMeaning } from '#model/hap/walk.ts';
+
+/** A leaf of the tables in memory: `span` frames from `mfn` appear to `domain` from `gfn` on. */
+export interface Leaf {
+  readonly domain: number;
+  readonly gfn: number;
+  readonly span: number;
+  readonly mfn: number;
+  readonly rights: number;
+  /** Software type code as stored in the entry. */
+  readonly type: number;
+}
+
+/** A translation that pCPU `pcpu` could use without a further check, from its ring's `slot`. */
+export interface Cached extends Leaf {
+  readonly pcpu: number;
+  readonly slot: number;
+  /** Whether a leaf was cached, or an upper entry from which the walk goes on in present memory. */
+  readonly kind: 'leaf' | 'structure';
+}
+
+interface Node {
+  readonly domain: number;
+  readonly mfn: number;
+  readonly level: number;
+  readonly gfn: number;
+  readonly rights: number;
+  readonly children: (Node | Leaf | undefined)[];
+}
+
+const isNode = (child: Node | Leaf): child is Node => 'children' in child;
+
+const ALL_RIGHTS = 7;
+
+function put<T>(index: Map<number, Set<T>>, key: number, value: T): void {
+  const known = index.get(key);
+  if (known === undefined) index.set(key, new Set([value]));
+  else known.add(value);
+}
+
+/** Incremental reach of one machine. */
+export class Reach {
+  readonly #m: Machine;
+  readonly #geometry: Geometry;
+  readonly #entries: number;
+  readonly #roots = new Map<number, Node>();
+  readonly #nodes = new Map<number, Set<Node>>();
+  /** By ring slot of the whole machine. */
+  readonly #cached = new Map<number, readonly Cached[]>();
+  /** Tables that only caches still lead to. */
+  readonly #staleTables = new Set<number>();
+  readonly #leaves = new Map<number, Set<Leaf>>();
+  readonly #caches = new Map<number, Set<Cached>>();
+  /** By domain, first gfn. */
+  readonly #places = new Map<number, Map<number, Leaf>>();
+  /** Frames whose reach may have changed since the owner cleared this. */
+  readonly changed = new Set<number>();
+  /** Whether upper entries in caches must be looked at again. */
+  #tablesMoved = false;
+  /** Told of every place whose leaf changed. */
+  onPlace: (domain: number, gfn: number) => void = () => undefined;
+
+  constructor(m: Machine) {
+    this.#m = m;
+    this.#geometry = m.geometry;
+    this.#entries = tableEntries(m.geometry);
+  }
+
+  /** Leaves in memory that show frame `mfn`. */
+  leavesOf(mfn: number): ReadonlySet<Leaf> {
+    return this.#leaves.get(mfn) ?? NONE;
+  }
+
+  /** Cached translations that lead to frame `mfn`. */
+  cachedOf(mfn: number): ReadonlySet<Cached> {
+    return this.#caches.get(mfn) ?? NO_CACHE;
+  }
+
+  /** The leaf through which `domain` sees `gfn`. */
+  leafAt(domain: number, gfn: number): Leaf | undefined {
+    const places = this.#places.get(domain);
+    if (places === undefined) return undefined;
+    for (let level = 1; level <= this.#geometry.superpageLevels; level += 1) {
+      const span = framesPerLeaf(this.#geometry, level);
+      const leaf = places.get(gfn - (gfn % span));
+      if (leaf !== undefined && gfn < leaf.gfn + leaf.span) return leaf;
+    }
+    return undefined;
+  }
+
+  /** Whether `mfn` is a table that a root leads to. */
+  isTable(mfn: number): boolean {
+    return this.#nodes.has(mfn);
+  }
+
+  /** A word of memory was written. */
+  wrote(mfn: number, index: number): void {
+    const nodes = this.#nodes.get(mfn);
+    if (nodes !== undefined && index < this.#entries) for (const node of nodes) this.#refresh(node, index);
+    if (this.#staleTables.has(mfn)) this.#tablesMoved = true;
+  }
+
+  /** The root of `domain` was written. */
+  rootChanged(domain: number): void {
+    const old = this.#roots.get(domain);
+    const mfn = this.#m.f.domRoot.get(domain);
+    if (old?.mfn === mfn) return;
+    if (old !== undefined) this.#detach(old);
+    if (mfn === 0) this.#roots.delete(domain);
+    else {
+      const node = this.#attach({ domain, mfn, level: this.#geometry.levels, gfn: 0, rights: ALL_RIGHTS });
+      this.#roots.set(domain, node);
+    }
+    this.#tablesMoved = true;
+  }
+
+  /** Brings what caches hold up to date: the given ring slots, or all if tables have moved or `all` says so. */
+  cachesChanged(slots: Iterable<number>, all: boolean): void {
+    const moved = all || this.#tablesMoved;
+    this.#tablesMoved = false;
+    if (!moved) {
+      for (const slot of slots) this.#refreshSlot(slot);
+      return;
+    }
+    this.#staleTables.clear();
+    const count = this.#geometry.capacity.pcpus * this.#geometry.capacity.cacheEntries;
+    for (let slot = 0; slot < count; slot += 1) this.#refreshSlot(slot);
+  }
+
+  /** The domain whose vCPU runs on `pcpu`; -1: none. */
+  domainOn(pcpu: number): number {
+    const vcpu = this.#m.f.pcpuVcpu.get(pcpu);
+    return vcpu === 0 ? -1 : Math.floor((vcpu - 1) / this.#geometry.capacity.vcpusPerDomain);
+  }
+
+  /** All leaves and all cached translations in a canonical order, for audits. */
+  listing(): readonly string[] {
+    const lines: string[] = [];
+    for (const places of this.#places.values())
+      for (const leaf of places.values())
+        lines.push(`leaf d${leaf.domain} ${leaf.gfn}+${leaf.span} -> ${leaf.mfn} ${leaf.rights} ${leaf.type}`);
+    for (const list of this.#cached.values())
+      for (const one of list)
+        lines.push(
+          `${one.kind} p${one.pcpu} ${one.slot} d${one.domain} ${one.gfn}+${one.span} -> ${one.mfn} ${one.rights}`,
+        );
+    return lines.toSorted((a, b) => (a < b ? -1 : Number(a > b)));
+  }
+
+  /** Reach computed from scratch. */
+  static audited(m: Machine): Reach {
+    const reach = new Reach(m);
+    for (let domain = 0; domain < m.geometry.capacity.domains; domain += 1) reach.rootChanged(domain);
+    reach.cachesChanged([], true);
+    return reach;
+  }
+
+  #decode(at: { mfn: number; index: number; level: number }): EntryMeaning {
+    const { memory } = this.#m.f;
+    const word = 2 * (at.mfn * this.#geometry.wordsPerFrame + at.index);
+    if (at.mfn >= this.#geometry.frameCount) return { kind: 'absent' };
+    return decodeEntry(this.#geometry, at.level, { lo: memory.get(word), hi: memory.get(word + 1) });
+  }
+
+  #attach(of: Omit<Node, 'children'>): Node {
+    const node: Node = { ...of, children: Array.from({ length: this.#entries }, () => undefined) };
+    put(this.#nodes, of.mfn, node);
+    this.#tablesMoved = true;
+    for (let index = 0; index < this.#entries; index += 1) this.#refresh(node, index);
+    return node;
+  }
+
+  #detach(node: Node): void {
+    for (const child of node.children) if (child !== undefined) this.#drop(child);
+    const nodes = this.#nodes.get(node.mfn);
+    nodes?.delete(node);
+    if (nodes?.size === 0) this.#nodes.delete(node.mfn);
+    this.#tablesMoved = true;
+  }
+
+  #drop(child: Node | Leaf): void {
+    if (isNode(child)) this.#detach(child);
+    else this.#forget(child);
+  }
+
+  #refresh(node: Node, index: number): void {
+    const old = node.children[index];
+    const meaning = this.#decode({ mfn: node.mfn, index, level: node.level });
+    if (old === undefined && meaning.kind !== 'leaf' && meaning.kind !== 'table') return;
+    if (old !== undefined) this.#drop(old);
+    node.children[index] = undefined;
+    const span = framesPerLeaf(this.#geometry, node.level);
+    const gfn = node.gfn + index * span;
+    const { domain } = node;
+    if (meaning.kind === 'table') {
+      const rights = foldRights(node.rights, meaning.rights);
+      node.children[index] = this.#attach({ domain, mfn: meaning.mfn, level: node.level - 1, gfn, rights });
+    } else if (meaning.kind === 'leaf') {
+      const rights = foldRights(node.rights, meaning.rights);
+      const leaf: Leaf = { domain, gfn, span, mfn: meaning.mfn, rights, type: meaning.type };
+      node.children[index] = leaf;
+      this.#register(leaf);
+    }
+  }
+
+  #register(leaf: Leaf): void {
+    const places = this.#places.get(leaf.domain) ?? new Map<number, Leaf>();
+    this.#places.set(leaf.domain, places);
+    places.set(leaf.gfn, leaf);
+    for (let i = 0; i < leaf.span; i += 1) {
+      put(this.#leaves, leaf.mfn + i, leaf);
+      this.changed.add(leaf.mfn + i);
+      this.onPlace(leaf.domain, leaf.gfn + i);
+    }
+  }
+
+  #forget(leaf: Leaf): void {
+    const places = this.#places.get(leaf.domain);
+    if (places?.get(leaf.gfn) === leaf) places.delete(leaf.gfn);
+    for (let i = 0; i < leaf.span; i += 1) {
+      this.#leaves.get(leaf.mfn + i)?.delete(leaf);
+      this.changed.add(leaf.mfn + i);
+      this.onPlace(leaf.domain, leaf.gfn + i);
+    }
+  }
+
+  #refreshSlot(slot: number): void {
+    const old = this.#cached.get(slot);
+    for (const one of old ?? [])
+      for (let i = 0; i < one.span; i += 1) {
+        this.#caches.get(one.mfn + i)?.delete(one);
+        this.changed.add(one.mfn + i);
+      }
+    const now = this.#usable(slot);
+    if (now.length === 0) {
+      if (old !== undefined) this.#cached.delete(slot);
+      return;
+    }
+    this.#cached.set(slot, now);
+    for (const one of now)
+      for (let i = 0; i < one.span; i += 1) {
+        put(this.#caches, one.mfn + i, one);
+        this.changed.add(one.mfn + i);
+      }
+  }
+
+  /** What a ring slot lets its pCPU use now. */
+  #usable(slot: number): readonly Cached[] {
+    const { f } = this.#m;
+    const root = f.cacheRoot.get(slot);
+    if (root === 0) return [];
+    const pcpu = Math.floor(slot / this.#geometry.capacity.cacheEntries);
+    const domain = this.domainOn(pcpu);
+    if (domain < 0 || f.domRoot.get(domain) !== root) return [];
+    const level = f.cacheLevel.get(slot);
+    const meaning = decodeEntry(this.#geometry, level, { lo: f.cacheLo.get(slot), hi: f.cacheHi.get(slot) });
+    if (meaning.kind !== 'leaf' && meaning.kind !== 'table') return [];
+    const gfn = f.cacheGfn.getWide(slot);
+    const rights = f.cacheRights.get(slot);
+    const { mfn } = meaning;
+    if (meaning.kind === 'leaf') {
+      const span = framesPerLeaf(this.#geometry, level);
+      return [{ pcpu, slot, domain, kind: 'leaf', gfn, span, mfn, rights, type: meaning.type }];
+    }
+    for (const node of this.#nodes.get(mfn) ?? [])
+      if (node.domain === domain && node.level === level - 1 && node.gfn === gfn) return [];
+    const found: Cached[] = [];
+    this.#below({ domain, mfn, level: level - 1, gfn, rights }, (leaf) =>
+      found.push({ ...leaf, pcpu, slot, kind: 'structure' }),
+    );
+    return found;
+  }
+
+  /** Every leaf below a table that caches lead to. */
+  #below(table: Omit<Node, 'children'>, visit: (leaf: Leaf) => void): void {
+    this.#staleTables.add(table.mfn);
+    const span = framesPerLeaf(this.#geometry, table.level);
+    for (let index = 0; index < this.#entries; index += 1) {
+      const meaning = this.#decode({ mfn: table.mfn, index, level: table.level });
+      if (meaning.kind !== 'leaf' && meaning.kind !== 'table') continue;
+      const gfn = table.gfn + index * span;
+      const rights = foldRights(table.rights, meaning.rights);
+      const { domain } = table;
+      if (meaning.kind === 'leaf') visit({ domain, gfn, span, mfn: meaning.mfn, rights, type: meaning.type });
+      else this.#below({ domain, mfn: meaning.mfn, level: table.level - 1, gfn, rights }, visit);
+    }
+  }
+}
+
+const NONE: ReadonlySet<Leaf> = new Set();
+const NO_CACHE: ReadonlySet<Cached> = new Set();
+
+/** Rights that two levels give together. */
+const foldRights = (above: number, here: number): number => FOLDED[above * 8 + here] as number;
+
+/** Bitwise and of two three-bit sets, as a table. */
+const FOLDED: readonly number[] = Array.from({ length: 64 }, (_, i) => {
+  const a = Math.floor(i / 8);
+  const b = i % 8;
+  return [1, 2, 4].reduce(
+    (sum, bit) => sum + (Math.floor(a / bit) % 2 === 1 && Math.floor(b / bit) % 2 === 1 ? bit : 0),
+    0,
+  );
+});

@@ -1,0 +1,177 @@
+// When operations are paused, made to fail, or preempted. Points come from a static table of what each kind of operation can
+// pass, not from what a run has shown, so a schedule can name a point that an edited implementation alone reaches.
+// After "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs" (Burckhardt et al., PCT): few change points
+// at random places find most bugs; here an episode of one or two operations with one to three points, several per run.
+// A first reader may skip the table.
+
+import type { Label } from '#abi/operand.ts';
+import type { Failure, FailureClass } from '#abi/failures.ts';
+import type { Op, OpKind } from '#abi/operation.ts';
+import type { ObjectKind, Pause, PointClass } from '#abi/points.ts';
+import type { Prng } from '#lib/prng.ts';
+
+/** A point by class and object. */
+export type Point = readonly [PointClass, ObjectKind];
+
+const heapTake: readonly Point[] = [
+  ['allocate', 'heap'], ['lock', 'heapLock'], ['unlock', 'heapLock'], ['flush', 'cache'], ['scrub', 'frame'],
+]; // prettier-ignore
+const heapGive: readonly Point[] = [
+  ['reference', 'frame'], ['free', 'heap'], ['lock', 'heapLock'], ['unlock', 'heapLock'], ['scrub', 'frame'],
+]; // prettier-ignore
+const p2m: readonly Point[] = [
+  ['lock', 'p2mLock'], ['store', 'table'], ['allocate', 'pool'], ['free', 'pool'], ['unlock', 'p2mLock'], ['flush', 'cache'],
+]; // prettier-ignore
+const granting: readonly Point[] = [
+  ['lock', 'activeLock'], ['unlock', 'activeLock'], ['store', 'active'], ['store', 'grantEntry'], ['reference', 'frame'],
+]; // prettier-ignore
+const claiming: readonly Point[] = [
+  ...granting, ['load', 'grantEntry'], ['compareExchange', 'grantEntry'], ['load', 'active'],
+]; // prettier-ignore
+const track: readonly Point[] = [
+  ['lock', 'maptrackLock'], ['unlock', 'maptrackLock'], ['store', 'maptrack'],
+]; // prettier-ignore
+const table: readonly Point[] = [['lock', 'grantLock'], ['unlock', 'grantLock'], ...heapTake]; // prettier-ignore
+const life: readonly Point[] = [
+  ['lock', 'domainLock'],
+  ['unlock', 'domainLock'],
+  ['store', 'domain'],
+];
+const fetches: Point = ['copyFrom', 'guest'];
+const answers: Point = ['copyTo', 'guest'];
+
+/** What each kind of operation can pass on its way. Accesses and what fate does to caches are indivisible. */
+export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
+  'memory.populate': [fetches, ...heapTake, ...p2m],
+  'memory.increase': heapTake,
+  'memory.decrease': [fetches, ...p2m, ...heapGive],
+  'memory.exchange': [fetches],
+  'memory.addToPhysmap': [...p2m, ...heapGive, ...table],
+  'memory.removeFromPhysmap': [...p2m, ...heapGive],
+  'memory.reservation': [],
+  'memory.createDomain': [...life, ...heapTake],
+  'memory.pauseDomain': [['store', 'domain']],
+  'memory.unpauseDomain': [['store', 'domain']],
+  'memory.killDomain': [
+    ...life,
+    ['lock', 'maptrackLock'],
+    ['unlock', 'maptrackLock'],
+    ...granting,
+    ...p2m,
+    ...heapGive,
+  ],
+  'memory.setMaxPages': [['store', 'domain']],
+  'memory.setPool': [...life, ...heapTake, ...heapGive, ['lock', 'p2mLock'], ['unlock', 'p2mLock']],
+  'memory.scrub': [
+    ['scrub', 'frame'],
+    ['lock', 'heapLock'],
+    ['unlock', 'heapLock'],
+  ],
+  'paging.read': [],
+  'paging.write': [],
+  'paging.compareExchange': [],
+  'paging.fetch': [],
+  'tlb.schedule': [],
+  'tlb.fill': [],
+  'tlb.evict': [],
+  'grants.map': [...track, ...claiming, ...p2m, answers, ...heapTake, ['free', 'heap']],
+  'grants.unmap': [...track, ...p2m, ...granting, ...heapGive, answers],
+  'grants.copy': [...claiming, ...heapGive, answers],
+  'grants.query': [],
+  'grants.setupTable': [...table, answers],
+};
+
+/** What each kind can be refused on its way. */
+export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]>>> = {
+  'memory.populate': ['heap', 'pool'],
+  'memory.increase': ['heap'],
+  'memory.decrease': ['pool'],
+  'memory.addToPhysmap': ['pool', 'heap'],
+  'memory.removeFromPhysmap': ['pool'],
+  'memory.createDomain': ['heap'],
+  'memory.setPool': ['heap'],
+  'grants.map': ['maptrack', 'compareExchange', 'pool', 'heap', 'copyBack'],
+  'grants.unmap': ['pool', 'copyBack'],
+  'grants.copy': ['compareExchange', 'copyBack'],
+  'grants.setupTable': ['heap', 'copyBack'],
+};
+
+/** Kinds that look for preemption between their parts. */
+export const preemptible: ReadonlySet<OpKind> = new Set<OpKind>([
+  'memory.populate', 'memory.increase', 'memory.decrease', 'memory.killDomain', 'memory.setPool',
+  'grants.map', 'grants.unmap', 'grants.copy',
+]); // prettier-ignore
+
+/** What fate adds to a step. */
+export interface Fate {
+  readonly pause?: Pause;
+  readonly failures?: readonly Failure[];
+  readonly preempt?: number;
+}
+
+/** Decides when to pause, fail, preempt and resume in one run. */
+export class Schedule {
+  readonly #prng: Prng;
+  readonly #interleaves: boolean;
+  readonly #fails: boolean;
+  readonly #preempts: boolean;
+  /** Of the present episode: operations still to be paused, points still to be used, steps of others before the next resume. */
+  #operations = 0;
+  #points = 0;
+  #wait = 0;
+
+  constructor(prng: Prng) {
+    this.#prng = prng;
+    this.#interleaves = prng.chance(9, 20);
+    this.#fails = prng.chance(1, 4);
+    this.#preempts = prng.chance(1, 3);
+  }
+
+  /** What happens to an operation that starts now. */
+  onStart(op: Op<'symbolic'>): Fate {
+    const pause = this.#opening(op.kind);
+    const classes = failuresOf[op.kind];
+    const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 8);
+    const preempting = this.#preempts && preemptible.has(op.kind) && this.#prng.chance(1, 3);
+    return {
+      ...(pause === undefined ? {} : { pause }),
+      ...(failing ? { failures: [{ class: this.#prng.pick(classes), nth: 1 + this.#prng.below(2) }] } : {}),
+      ...(preempting ? { preempt: 1 + this.#prng.below(3) } : {}),
+    };
+  }
+
+  /** Which paused operation goes on now, perhaps to a further point; undefined: somebody else acts. */
+  toResume(
+    flights: readonly { readonly label: Label; readonly op: { readonly kind: OpKind } }[],
+  ): { readonly resume: Label; readonly pause?: Pause } | undefined {
+    if (flights.length === 0) return undefined;
+    if (this.#wait > 0) {
+      this.#wait -= 1;
+      return undefined;
+    }
+    const flight = this.#prng.pick(flights);
+    const pause = this.#points > 0 ? this.#point(flight.op.kind) : undefined;
+    return { resume: flight.label, ...(pause === undefined ? {} : { pause }) };
+  }
+
+  /** A point at which to stop an operation that starts, if an episode wants one. */
+  #opening(kind: OpKind): Pause | undefined {
+    if (!this.#interleaves || pointsOf[kind].length === 0) return undefined;
+    if (this.#operations === 0 && this.#prng.chance(2, 5)) {
+      this.#operations = 1 + this.#prng.below(2);
+      this.#points = this.#operations + this.#prng.below(4 - this.#operations);
+    }
+    if (this.#operations === 0) return undefined;
+    this.#operations -= 1;
+    return this.#point(kind);
+  }
+
+  #point(kind: OpKind): Pause | undefined {
+    const points = pointsOf[kind];
+    if (points.length === 0) return undefined;
+    this.#points -= 1;
+    this.#wait = 1 + this.#prng.below(4);
+    const [pointClass, object] = this.#prng.pick(points);
+    return { class: pointClass, object, nth: this.#prng.pick([1, 1, 1, 2, 2, 3]) };
+  }
+}

@@ -1,0 +1,36 @@
+// States that the generators must reach. A `sometimes` law that is not seen within the budget fails the suite: some law
+// would otherwise be proved about nothing.
+
+import { pointClasses } from '#abi/points.ts';
+import { invariants } from '#abi/invariants.ts';
+import { reasons } from '#model/isolation.ts';
+import type { SometimesLaw } from './law.ts';
+
+/** Another agent completed an operation on a shared domain while one stood before such an act. */
+const overtaken: readonly SometimesLaw[] = pointClasses.map((name) => ({
+  kind: 'sometimes',
+  id: `harness/overtakenBefore${name.charAt(0).toUpperCase()}${name.slice(1)}`,
+  invariant: 'refines',
+  statement: `While an operation stands before an act of class ${name}, another agent completes one on the same domain.`,
+  mark: `overtaken:${name}`,
+}));
+
+/** A processor answers from what the tables no longer say, on the correct implementation. */
+const answered: readonly SometimesLaw[] = (['leaf', 'structure'] as const).map((kind) => ({
+  kind: 'sometimes',
+  id: `tlb/${kind}AnswersAfterItsTableChanged`,
+  invariant: 'STALE',
+  statement: `An access is answered from a cached ${kind} entry whose table has changed since.`,
+  mark: `answered:${kind}`,
+}));
+
+/** Each disjunct of `authority` is needed. */
+const needed: readonly SometimesLaw[] = reasons.map((why) => ({
+  kind: 'sometimes',
+  id: `harness/only${why.charAt(0).toUpperCase()}${why.slice(1)}Justifies`,
+  invariant: 'OWN',
+  statement: `${invariants.OWN} Some way to a frame is justified by '${why}' alone.`,
+  mark: `only:${why}`,
+}));
+
+export const sometimesLaws: readonly SometimesLaw[] = [...overtaken, ...answered, ...needed];

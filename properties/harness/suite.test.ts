@@ -1,0 +1,137 @@
+// The suite itself: every law on generated runs, the states that must be reached, and what makes a verdict worth having: that
+// a run repeats itself, that corrupted choices are noticed, that comparisons do not become looser.
+// What is proved about nothing is not proved: each test here can fail, and bugs.test.ts shows that laws do.
+
+import { readFileSync } from 'node:fs';
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { describeTrace } from '#abi/describe.ts';
+import type { Trace } from '#abi/trace.ts';
+import { Prng } from '#lib/prng.ts';
+import { TraceArbitrary } from './arbitrary.ts';
+import { corrupted, isNoticed } from './corrupt.ts';
+import { drive, headerFor, type Source } from './generate.ts';
+import type { Failure } from './law.ts';
+import { Lockstep, type Settings } from './lockstep.ts';
+import { strangersLookAlike } from './pairs.ts';
+import { pointsOf } from './schedule.ts';
+import { sometimesLaws } from './sometimes.ts';
+import { clean } from './subject.ts';
+
+const told = (failure: Failure | undefined, trace: Trace): string =>
+  failure === undefined
+    ? ''
+    : [
+        `${failure.law}: ${failure.statement}`,
+        failure.sentence,
+        `model: ${failure.expected ?? '-'}`,
+        `implementation: ${failure.actual ?? '-'}`,
+        ...describeTrace(trace),
+      ].join('\n');
+
+const run = (source: Source, settings: Partial<Settings> = {}): { lockstep: Lockstep; trace: Trace } => {
+  const lockstep = new Lockstep({ subject: clean, header: headerFor(source), settings });
+  const trace = drive(lockstep, source);
+  return { lockstep, trace };
+};
+
+const seeded = (n: number): Source => ({ kind: 'seeds', header: 7919 * n, steps: 104_729 * n + 1, length: 75 });
+
+describe('generated runs', () => {
+  it('break no law', { timeout: 120_000 }, () => {
+    fc.assert(
+      fc.property(new TraceArbitrary(), (source) => {
+        const { lockstep, trace } = run(source);
+        if (lockstep.failure !== undefined) throw new Error(told(lockstep.failure, trace));
+      }),
+      { seed: 1, numRuns: 300 },
+    );
+  });
+
+  it('reach every state that a law must not be vacuous about', { timeout: 120_000 }, () => {
+    const marks = new Set<string>();
+    const isSeen = ({ mark }: { mark: string }): boolean => marks.has(mark);
+    for (let n = 1; n <= 600 && !sometimesLaws.every(isSeen); n += 1)
+      for (const mark of run(seeded(n)).lockstep.marks) marks.add(mark);
+    expect(sometimesLaws.filter((law) => !isSeen(law)).map(({ id }) => id)).toEqual([]);
+  });
+
+  it('do the same twice', () => {
+    for (let n = 1; n <= 20; n += 1) {
+      const one = run(seeded(n));
+      const two = run(seeded(n));
+      expect(two.trace).toEqual(one.trace);
+      expect(two.lockstep.digest()).toBe(one.lockstep.digest());
+    }
+  });
+
+  it('do when replayed what they did when generated', () => {
+    for (let n = 1; n <= 20; n += 1) {
+      const { lockstep, trace } = run(seeded(n));
+      expect(run({ kind: 'trace', trace }).lockstep.digest()).toBe(lockstep.digest());
+    }
+  });
+
+  it('give worlds that differ in one guest alone the same look to all others', { timeout: 60_000 }, () => {
+    for (let n = 1; n <= 60; n += 1) {
+      const problem = strangersLookAlike.judge(run(seeded(n)).trace);
+      expect(problem?.sentence).toBe(undefined);
+    }
+  });
+});
+
+describe('the model', () => {
+  it('notices corrupted choices in at least 99 of 100 cases', () => {
+    const prng = new Prng(5);
+    let tried = 0;
+    let noticed = 0;
+    for (let n = 1; n <= 80; n += 1)
+      run(seeded(n), {
+        onReturn: (returned, after) => {
+          // Only operations that ran alone have a log that explains them by itself.
+          if (!returned.alone) return;
+          const log = corrupted(returned.log, prng);
+          if (log === undefined) return;
+          tried += 1;
+          if (isNoticed(returned, after, log)) noticed += 1;
+        },
+      });
+    expect(tried).toBeGreaterThan(500);
+    expect(noticed / tried).toBeGreaterThanOrEqual(0.99);
+  });
+
+  it('is not compared more loosely than the committed shares say', () => {
+    const committed = JSON.parse(readFileSync(new URL('./looseness.json', import.meta.url), 'utf8')) as Record<
+      string,
+      number
+    >;
+    const loose = new Map<string, { loose: number; all: number }>();
+    for (let n = 1; n <= 60; n += 1)
+      run(seeded(n), {
+        onReturn: ({ op, expected }) => {
+          const known = loose.get(op.kind) ?? { loose: 0, all: 0 };
+          known.all += 1;
+          if (expected !== undefined && expected.kind !== 'exact') known.loose += 1;
+          loose.set(op.kind, known);
+        },
+      });
+    for (const [kind, share] of loose) expect(share.loose / share.all, kind).toBeLessThanOrEqual(committed[kind] ?? 0);
+  });
+});
+
+describe('the table of points', () => {
+  it('names points that operations pass, and no others are passed', { timeout: 60_000 }, () => {
+    const passed = new Map<string, Set<string>>();
+    for (let n = 1; n <= 200; n += 1) {
+      const { lockstep, trace } = { ...run(seeded(n)) };
+      for (const mark of lockstep.marks) {
+        const [what, point] = [mark.slice(0, mark.indexOf(':')), mark.slice(mark.indexOf(':') + 1)];
+        if (what === 'paused') passed.set(point, passed.get(point) ?? new Set());
+      }
+      expect(trace.steps.length).toBeGreaterThan(0);
+    }
+    const tabled = new Set(Object.values(pointsOf).flatMap((points) => points.map(([c, o]) => `${c}:${o}`)));
+    for (const point of passed.keys()) expect(tabled).toContain(point);
+    for (const point of tabled) expect([...passed.keys()]).toContain(point);
+  });
+});

@@ -1,0 +1,158 @@
+// What has been touched since it was last compared: the implementation's write log and the model's changed keys, as one
+// set of things. Comparison and reach look at these alone; audits look at everything.
+// A first reader may skip the sorting of offsets.
+
+import type { FieldName } from '#impl/layout.ts';
+import type { Machine } from '#impl/machine.ts';
+import { handlesOf, refsOf } from '#impl/layout.ts';
+import type { State } from '#model/state.ts';
+
+/** What a field's words are about. */
+const subjects = {
+  frame: ['frameRole', 'frameOwner', 'frameRefs', 'frameAllocated', 'frameDirty', 'frameIsTable', 'frameIncarnation'],
+  m2p: ['m2p'],
+  domain: [
+    'domState', 'domKind', 'domPauses', 'domCrashed', 'domMaxPages', 'domTotalPages', 'domVcpus', 'domStructure',
+    'domSharedInfo', 'poolSpare', 'poolTotal', 'grantFrameCount', 'grantLimit', 'maptrackFrameCount',
+  ], // prettier-ignore
+  root: ['domRoot'],
+  active: [
+    'activeDomain', 'activeMfn', 'activeHostRead', 'activeHostWrite', 'activeDeviceRead', 'activeDeviceWrite',
+  ], // prettier-ignore
+  handle: ['trackDomain', 'trackRef', 'trackFlags'],
+  handleGfn: ['trackGfn'],
+  vcpu: ['vcpuOn'],
+  cache: ['cacheRoot', 'cacheLevel', 'cacheLo', 'cacheHi', 'cacheRights', 'cacheLife'],
+  pcpu: ['pcpuVcpu'],
+} as const satisfies Readonly<Record<string, readonly FieldName[]>>;
+
+type Subject = keyof typeof subjects;
+
+const subjectOf: ReadonlyMap<string, Subject> = new Map(
+  (Object.keys(subjects) as Subject[]).flatMap((subject) =>
+    subjects[subject].map((name): [string, Subject] => [name, subject]),
+  ),
+);
+
+/** Keys of things that may have changed. Cleared by their owner after judgement. */
+export class Touched {
+  readonly frames = new Set<number>();
+  /** Those of `frames` that the machine has touched since the last judgement. */
+  readonly recent = new Set<number>();
+  /** mfn * wordsPerFrame + index. */
+  readonly words = new Set<number>();
+  readonly domains = new Set<number>();
+  readonly roots = new Set<number>();
+  /** granter * refsOf + ref. */
+  readonly actives = new Set<number>();
+  /** mapper * handlesOf + handle. */
+  readonly handles = new Set<number>();
+  readonly vcpus = new Set<number>();
+  /** Ring slots of caches that changed, of the whole machine. */
+  readonly slots = new Set<number>();
+  /** pCPUs that run another vCPU now. */
+  readonly pcpus = new Set<number>();
+  /** Places whose meaning changed in the model: by domain, gfns. */
+  readonly places = new Map<number, Set<number>>();
+
+  clear(): void {
+    this.frames.clear();
+    this.recent.clear();
+    this.words.clear();
+    this.domains.clear();
+    this.roots.clear();
+    this.actives.clear();
+    this.handles.clear();
+    this.vcpus.clear();
+    this.slots.clear();
+    this.pcpus.clear();
+    this.places.clear();
+  }
+
+  /** Takes in the implementation's write log; `onWord` hears of every word of memory written. */
+  takeLog(m: Machine, onWord: (mfn: number, index: number) => void): void {
+    const { memory } = m.f;
+    const { wordsPerFrame } = m.geometry;
+    const from = memory.base;
+    const to = from + memory.length;
+    m.arena.log.take((offset) => {
+      if (offset < from || offset >= to) {
+        const { field, index } = m.arena.locate(offset);
+        this.#note(field, index);
+        return;
+      }
+      const key = Math.floor((offset - from) / 2);
+      this.words.add(key);
+      onWord(Math.floor(key / wordsPerFrame), key % wordsPerFrame);
+    });
+  }
+
+  /** Takes in what differs between two states of the model. */
+  takeModel(now: State, before: State): void {
+    if (now === before) return;
+    now.frames.diff(before.frames, (mfn) => this.frames.add(mfn));
+    now.words.diff(before.words, (key) => this.words.add(key));
+    now.vcpus.diff(before.vcpus, (key) => this.vcpus.add(key));
+    const { geometry } = now;
+    now.domains.diff(before.domains, (id, a, b) => {
+      this.domains.add(id);
+      if (a === undefined || b === undefined) {
+        const one = a ?? b;
+        one?.p2m.forEach((_, gfn) => this.place(id, gfn));
+        one?.grants.active.forEach((_, ref) => this.actives.add(id * refsOf(geometry) + ref));
+        one?.grants.handles.forEach((_, handle) => this.handles.add(id * handlesOf(geometry) + handle));
+        return;
+      }
+      if (a.p2m !== b.p2m) a.p2m.diff(b.p2m, (gfn) => this.place(id, gfn));
+      a.grants.active.diff(b.grants.active, (ref) => this.actives.add(id * refsOf(geometry) + ref));
+      a.grants.handles.diff(b.grants.handles, (handle) => this.handles.add(id * handlesOf(geometry) + handle));
+    });
+  }
+
+  place(domain: number, gfn: number): void {
+    const known = this.places.get(domain);
+    if (known === undefined) this.places.set(domain, new Set([gfn]));
+    else known.add(gfn);
+  }
+
+  #frame(mfn: number): void {
+    this.frames.add(mfn);
+    this.recent.add(mfn);
+  }
+
+  #note(field: string, index: number): void {
+    switch (subjectOf.get(field)) {
+      case 'frame':
+        this.#frame(index);
+        return;
+      case 'm2p':
+        this.#frame(Math.floor(index / 2));
+        return;
+      case 'domain':
+        this.domains.add(index);
+        return;
+      case 'root':
+        this.roots.add(index);
+        return;
+      case 'active':
+        this.actives.add(index);
+        return;
+      case 'handle':
+        this.handles.add(index);
+        return;
+      case 'handleGfn':
+        this.handles.add(Math.floor(index / 2));
+        return;
+      case 'vcpu':
+        this.vcpus.add(index);
+        return;
+      case 'cache':
+        this.slots.add(index);
+        return;
+      case 'pcpu':
+        this.pcpus.add(index);
+        return;
+      case undefined:
+    }
+  }
+}

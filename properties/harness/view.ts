@@ -1,0 +1,52 @@
+// What a law sees when it judges: the machine, what the model makes of it, and what just happened.
+// Laws look; they change nothing but the marks they leave.
+
+import type { Logged } from '#abi/choices.ts';
+import type { Op } from '#abi/operation.ts';
+import type { Expected, Reply } from '#abi/reply.ts';
+import type { Agent } from '#abi/agents.ts';
+import type { Machine } from '#impl/machine.ts';
+import type { State } from '#model/state.ts';
+import type { Problem } from './law.ts';
+import type { Reach } from './reach.ts';
+import type { Touched } from './touched.ts';
+
+/** An operation that has just returned. */
+export interface Returned {
+  readonly agent: Agent;
+  readonly op: Op<'concrete'>;
+  readonly reply: Reply;
+  /** What the model allowed; undefined if no candidate could finish. */
+  readonly expected: Expected | undefined;
+  readonly log: readonly Logged[];
+  /** Whether no other operation was in flight while this one was. */
+  readonly alone: boolean;
+  /** The model's state before the operation started (one candidate). */
+  readonly before: State;
+}
+
+/** The moment of judgement. */
+export interface View {
+  readonly machine: Machine;
+  /** States of the model that explain what has been seen; exactly one when quiescent. Never empty. Computed when asked. */
+  readonly candidates: () => readonly State[];
+  /** Asks for all candidates instead of the likely ones; false: those are all. */
+  readonly widen: () => boolean;
+  /** Frames whose explanation must be looked at: at a return all touched ones, at an act those touched since the last. */
+  readonly suspects: ReadonlySet<number>;
+  /** Whether the candidates explain the last reply: if not, laws that lean on the model have nothing to say. */
+  readonly explained: boolean;
+  /** What the hardware would let everybody reach. */
+  readonly reach: Reach;
+  /** What may have changed since the last judgement. */
+  readonly touched: Touched;
+  /** Tells the run that an interesting state was reached. */
+  readonly mark: (mark: string) => void;
+  /** Whether no operation is in flight. */
+  readonly quiescent: boolean;
+  /** Whether everything is to be compared, not only what was touched. */
+  readonly audit: boolean;
+  readonly returned: Returned | undefined;
+  /** Problems that driving the two sides has brought up; the law of their invariant reports them. */
+  readonly problems: readonly Problem[];
+}

@@ -1,0 +1,270 @@
+// Memory operations and the life of domains, made for the state at hand: extents that are free or mapped as the operation
+// needs them, targets that want what it gives (poor ones are populated, paused ones unpaused, vacant ids created).
+// A first reader may skip all but `Settings`.
+
+import type { DomId } from '#abi/address.ts';
+import type { MemoryOp } from '#abi/memory.ts';
+import type { Extents } from '#abi/operand.ts';
+import { isRamType, type Domain } from '#model/state.ts';
+import { deskOf, domainsOf, gfnsOf, listLength, mappedOf, ramOf, vacant } from '../harness/census.ts';
+import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
+
+/** How memory operations are drawn. Shares are per cent. */
+export interface Settings {
+  readonly weights: Weights<MemoryOp<'symbolic'>>;
+  /** Ordinary batches have 1..usual elements. */
+  readonly usual: number;
+  /** Extents of a higher order than 0. */
+  readonly large: number;
+  /** Extents fetched from guest memory where a fitting list lies ready. */
+  readonly fetched: number;
+}
+
+const weights: Settings['weights'] = {
+  'memory.populate': 12,
+  'memory.increase': 1,
+  'memory.decrease': 12,
+  'memory.exchange': 1,
+  'memory.addToPhysmap': 12,
+  'memory.removeFromPhysmap': 5,
+  'memory.reservation': 1,
+  'memory.createDomain': 8,
+  'memory.pauseDomain': 2,
+  'memory.unpauseDomain': 8,
+  'memory.killDomain': 2,
+  'memory.setMaxPages': 2,
+  'memory.setPool': 6,
+  'memory.scrub': 3,
+};
+
+/** A machine whose tools mean well. */
+export const plausible = (): Settings => ({ weights, usual: 2, large: 25, fetched: 60 });
+
+/** Guests and tools that push: long batches, lists that others can change, domains that come and go. */
+export const hostile = (): Settings => ({
+  weights: { ...weights, 'memory.exchange': 2, 'memory.killDomain': 5, 'memory.pauseDomain': 3, 'memory.setPool': 8 },
+  usual: 4,
+  large: 30,
+  fetched: 60,
+});
+
+const isRunning = (domain: Domain): boolean => domain.state === 'running';
+
+/** A domain that `likes`; falls back on any, and on id 1. */
+const target = (g: Gen, likes: (domain: Domain) => boolean): DomId =>
+  g.prefer(domainsOf(g.state).filter(isRunning), likes)?.id ?? (1 as DomId);
+
+const spare = ({ maxPages, totalPages }: Domain): number => maxPages - totalPages;
+
+/** An order for an extent of at most `frames` frames. */
+function order(g: Gen, s: Settings, frames: number): number {
+  const { orderMaxGuest } = g.geometry.capacity;
+  if (g.bends()) return g.prng.pick([orderMaxGuest, orderMaxGuest + 1, g.geometry.capacity.orderMaxControl + 1, 1]);
+  if (!g.share(s.large)) return 0;
+  const wanted = g.prng.pick([1, g.geometry.bitsPerLevel]);
+  return 2 ** wanted <= frames && wanted <= orderMaxGuest ? wanted : 0;
+}
+
+/** The caller's list in memory if `fits` likes its words, else `make` by value. */
+function extents(
+  g: Gen,
+  of: { caller: DomId; fetched: number; count: number; fits: (gfn: number) => boolean; make: () => number },
+): Extents<'symbolic'> {
+  const ready = listLength(g.state, of.caller, of.fits);
+  const desk = deskOf(g.state, of.caller);
+  if (desk !== undefined && ready > 0 && g.share(of.fetched))
+    return { by: 'buffer', buffer: { in: 'guest', gfn: g.gfn(desk), offset: 0 }, count: Math.min(of.count, ready) };
+  if (g.bends() && g.share(30)) return { by: 'buffer', buffer: g.buffer(of.caller, of.count), count: of.count };
+  return { by: 'value', gfns: g.list(of.count, () => g.gfn(of.make())) };
+}
+
+function populate(g: Gen, s: Settings): Extract<MemoryOp<'symbolic'>, { kind: 'memory.populate' }> {
+  const id = target(g, (domain) => spare(domain) > 0 && domain.pool.frames.size > 4);
+  const caller = g.asManager(id);
+  const domain = g.state.domains.get(id);
+  const frames = Math.min(domain === undefined ? 1 : spare(domain), Math.floor(g.room() / 2));
+  const size = order(g, s, frames);
+  const most = Math.max(1, Math.floor(frames / 2 ** size));
+  const count = Math.min(g.batch(s.usual), g.mood === 'near' ? 64 : most);
+  const taken = new Set<number>();
+  const make = (): number => {
+    const over = g.share(size > 0 ? 35 : 8) ? g.oneOf(ramOf(g.state, id)) : g.unmapped(id, size, taken);
+    const gfn = over - (over % 2 ** size);
+    taken.add(gfn);
+    return gfn;
+  };
+  const fits = (gfn: number): boolean => size === 0 && gfn > 0 && domain?.p2m.has(gfn) === false;
+  return {
+    kind: 'memory.populate',
+    target: g.domain(id),
+    extents: extents(g, { caller, fetched: s.fetched, count, fits, make }),
+    order: size,
+    start: g.start(count),
+  };
+}
+
+/** Own RAM that can be given away: not the last frames of a domain. */
+const dispensable = (g: Gen, id: DomId): readonly number[] => ramOf(g.state, id).slice(1);
+
+function decrease(g: Gen, s: Settings): Extract<MemoryOp<'symbolic'>, { kind: 'memory.decrease' }> {
+  const id = target(g, (domain) => ramOf(g.state, domain.id).length > 4);
+  const caller = g.asManager(id);
+  const ram = dispensable(g, id);
+  const size = g.share(s.large) ? order(g, { ...s, large: 100 }, ram.length) : 0;
+  const isWhole = (gfn: number): boolean =>
+    gfn % 2 ** size === 0 && g.list(2 ** size, (i) => gfn + i).every((at) => ram.includes(at));
+  const whole = size === 0 ? ram : ram.filter((gfn) => gfn % 2 ** size === 0).filter(isWhole);
+  const fit = whole.length > 0 ? size : 0;
+  const left = [...(whole.length > 0 ? whole : ram)];
+  const make = (): number => {
+    const gfn = g.oneOf(left);
+    if (left.length > 1) left.splice(left.indexOf(gfn), left.includes(gfn) ? 1 : 0);
+    return gfn;
+  };
+  const count = Math.min(g.batch(s.usual), g.mood === 'near' ? 64 : Math.max(1, left.length - 1));
+  const fits = (gfn: number): boolean => fit === 0 && ram.includes(gfn);
+  return {
+    kind: 'memory.decrease',
+    target: g.domain(id),
+    extents: extents(g, { caller, fetched: s.fetched, count, fits, make }),
+    order: fit,
+    start: g.start(count),
+  };
+}
+
+function exchange(g: Gen): Extract<MemoryOp<'symbolic'>, { kind: 'memory.exchange' }> {
+  const id = target(g, () => true);
+  const caller = g.asManager(id);
+  const count = g.share(30) ? 0 : g.batch(2);
+  const make = (): number => g.oneOf(mappedOf(g.state, id));
+  return {
+    kind: 'memory.exchange',
+    target: g.domain(id),
+    given: extents(g, { caller, fetched: 30, count, fits: () => true, make }),
+    givenOrder: g.below(2),
+    takenOrder: g.below(2),
+    start: g.start(count),
+  };
+}
+
+type Add = Extract<MemoryOp<'symbolic'>, { kind: 'memory.addToPhysmap' }>;
+
+function addToPhysmap(g: Gen): Add {
+  const foreigners = domainsOf(g.state).filter(({ id }) => id !== 0 && ramOf(g.state, id).length > 0);
+  const hasGrants = (domain: Domain): boolean => domain.grants.limit > 0;
+  const space = g.prng.pick(['gmfn', 'gmfn', 'grantTable', 'grantTable', 'sharedInfo', 'gmfnForeign'] as const);
+  const isForeign = space === 'gmfnForeign' && foreigners.length > 0;
+  const id = isForeign ? (0 as DomId) : target(g, space === 'grantTable' ? hasGrants : () => true);
+  g.asManager(id);
+  const foreign = isForeign ? g.prng.pick(foreigners).id : g.prng.pick([id, 0 as DomId, 1 as DomId]);
+  const domain = g.state.domains.get(id);
+  const index = (): number => {
+    if (space === 'sharedInfo') return 0;
+    if (space === 'grantTable') return g.below(Math.max(1, Math.min(domain?.grants.limit ?? 1, 2)));
+    return g.oneOf(isForeign ? ramOf(g.state, foreign) : ramOf(g.state, id));
+  };
+  const at = g.share(70) ? g.unmapped(id) : g.oneOf(gfnsOf(g.state, id, ({ type }) => isRamType(type)));
+  return {
+    kind: 'memory.addToPhysmap',
+    target: g.domain(id),
+    space,
+    foreign: g.domain(foreign),
+    index: g.gfn(index()),
+    gfn: g.gfn(at),
+  };
+}
+
+function createDomain(g: Gen): Extract<MemoryOp<'symbolic'>, { kind: 'memory.createDomain' }> {
+  g.asToolstack();
+  const { capacity } = g.geometry;
+  const free = vacant(g.state);
+  const id = g.prefer(free, (one) => one !== 0) ?? g.prng.pick(domainsOf(g.state).map((domain) => domain.id));
+  return {
+    kind: 'memory.createDomain',
+    target: g.domain(id),
+    vcpus: Math.min(8, 1 + g.below(capacity.vcpusPerDomain)),
+    maxPages: g.prng.pick([4, 8, 16, 16]),
+    grantFrames: Math.min(64, g.share(70) ? 1 : g.below(capacity.grantFrames + 1)),
+  };
+}
+
+/** Whether a domain maps others' frames, or others use its grants. */
+const sharesGrants = ({ grants }: Domain): boolean => grants.handles.size + grants.active.size > 0;
+
+const life =
+  <K extends 'memory.pauseDomain' | 'memory.unpauseDomain' | 'memory.killDomain'>(
+    kind: K,
+    likes: (domain: Domain) => boolean,
+  ) =>
+  (g: Gen): { readonly kind: K; readonly target: DomId } => {
+    g.asToolstack();
+    const from = domainsOf(g.state).filter(({ id }) => id !== 0);
+    const id = g.prefer(from, likes)?.id ?? (1 as DomId);
+    return { kind, target: g.domain(id) };
+  };
+
+/** The generators of memory operations. */
+export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
+  'memory.populate': (g) => populate(g, s),
+  'memory.increase': (g) => {
+    const id = target(g, (domain) => spare(domain) > 2);
+    g.asManager(id);
+    const count = Math.min(64, g.batch(s.usual));
+    return { kind: 'memory.increase', target: g.domain(id), count, order: order(g, s, 2), start: g.start(count) };
+  },
+  'memory.decrease': (g) => decrease(g, s),
+  'memory.exchange': exchange,
+  'memory.addToPhysmap': addToPhysmap,
+  'memory.removeFromPhysmap': (g) => {
+    const isRemovable = ({ type }: { type: string }): boolean => type === 'foreign' || type.startsWith('ram');
+    const id = target(g, (domain) => gfnsOf(g.state, domain.id, ({ type }) => type === 'foreign').length > 0);
+    g.asManager(id);
+    const gfn = g.gfn(g.oneOf(gfnsOf(g.state, id, isRemovable)));
+    return { kind: 'memory.removeFromPhysmap', target: g.domain(id), gfn };
+  },
+  'memory.reservation': (g) => {
+    const id = target(g, () => true);
+    g.asManager(id);
+    return { kind: 'memory.reservation', target: g.domain(id) };
+  },
+  'memory.createDomain': createDomain,
+  'memory.pauseDomain': life('memory.pauseDomain', (domain) => domain.pauseCount === 0),
+  'memory.unpauseDomain': life('memory.unpauseDomain', (domain) => domain.pauseCount > 0),
+  'memory.killDomain': life('memory.killDomain', (domain) => domain.state === 'dying' || sharesGrants(domain)),
+  'memory.setMaxPages': (g) => {
+    g.asToolstack();
+    const id = target(g, () => true);
+    const total = g.state.domains.get(id)?.totalPages ?? 0;
+    return {
+      kind: 'memory.setMaxPages',
+      target: g.domain(id),
+      maxPages: total + g.prng.pick([0, 1, 4, 8, 16, 64]),
+    };
+  },
+  'memory.setPool': (g) => {
+    g.asToolstack();
+    const { poolFrames } = g.geometry.capacity;
+    const id = target(g, ({ pool }) => pool.frames.size - pool.used < 3);
+    const used = g.state.domains.get(id)?.pool.used ?? 0;
+    const frames = g.bends() ? poolFrames + 1 : Math.min(poolFrames, used + g.prng.pick([0, 1, 3, 5, 8]));
+    return { kind: 'memory.setPool', target: g.domain(id), frames };
+  },
+  'memory.scrub': (g) => {
+    g.agent = { kind: 'background' };
+    return { kind: 'memory.scrub', frames: g.prng.pick([1, 2, 4, 64]) };
+  },
+});
+
+const someDomain = (likes: (domain: Domain) => boolean) => (g: Gen) => domainsOf(g.state).some(likes);
+
+/** When a legal operation of a kind is possible. */
+export const needs: Needs<MemoryOp<'symbolic'>> = {
+  'memory.populate': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
+  'memory.increase': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
+  'memory.decrease': (g) => domainsOf(g.state).some((domain) => ramOf(g.state, domain.id).length > 1),
+  'memory.createDomain': (g) => vacant(g.state).length > 0 && g.room() > 6,
+  'memory.unpauseDomain': someDomain((domain) => isRunning(domain) && domain.pauseCount > 0),
+  'memory.pauseDomain': someDomain((domain) => domain.id !== 0 && domain.pauseCount === 0),
+  'memory.killDomain': (g) => g.share(30) || someDomain((domain) => domain.state === 'dying')(g),
+  'memory.setPool': someDomain((domain) => isRunning(domain) && domain.pool.frames.size - domain.pool.used < 4),
+};

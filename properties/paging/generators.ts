@@ -1,0 +1,203 @@
+// Accesses by processors. Guests write what hypercalls go by through plain stores: grant entries into the grant frames that
+// they have mapped, and lists of gfns into the memory that extents are fetched from. The rest carries fresh tags.
+// A first reader may skip all but `Settings`.
+
+import type { DomId, GrantRef } from '#abi/address.ts';
+import { grantFlags } from '#abi/grants.ts';
+import { grantsPerFrame } from '#abi/geometry.ts';
+import type { GfnOperand, Literal } from '#abi/operand.ts';
+import type { PagingOp } from '#abi/paging.ts';
+import { entryOf } from '#model/state.ts';
+import { wordAt } from '#model/words.ts';
+import {
+  deskOf,
+  domainsOf,
+  entriesOf,
+  gfnsOf,
+  grantFrameGfn,
+  isOpen,
+  mappedOf,
+  ramOf,
+  type Offer,
+} from '../harness/census.ts';
+import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
+
+/** How accesses are drawn. Shares are per cent. */
+export interface Settings {
+  readonly weights: Weights<PagingOp<'symbolic'>>;
+  /** Stores that make, alter or clear a grant entry. */
+  readonly entries: number;
+  /** Stores that lay a gfn ready for a hypercall to fetch. */
+  readonly lists: number;
+  /** Accesses of odd sizes, straddling words and frames. */
+  readonly crooked: number;
+  /** Accesses to what processors may still remember, and those answered by an older translation, if a cache holds one. */
+  readonly old: number;
+}
+
+const weights: Settings['weights'] = {
+  'paging.read': 8,
+  'paging.write': 30,
+  'paging.compareExchange': 5,
+  'paging.fetch': 3,
+};
+
+/** Guests that go about their business. */
+export const plausible = (): Settings => ({ weights, entries: 55, lists: 20, crooked: 20, old: 50 });
+
+/** Guests that look for borders and for what caches still remember. */
+export const hostile = (): Settings => ({ weights, entries: 55, lists: 20, crooked: 45, old: 70 });
+
+const permits = [
+  grantFlags.permitAccess,
+  grantFlags.permitAccess,
+  grantFlags.permitAccess + grantFlags.readOnly,
+] as const;
+const oddFlags = [
+  grantFlags.invalid,
+  grantFlags.acceptTransfer,
+  grantFlags.transitive,
+  grantFlags.permitAccess + grantFlags.subPage,
+  grantFlags.permitAccess + grantFlags.writing,
+  grantFlags.permitAccess + grantFlags.reading,
+] as const;
+
+interface Access {
+  readonly gfn: GfnOperand;
+  readonly offset: number;
+  readonly size: number;
+}
+
+const via = (g: Gen, s: Settings): number => (g.share(s.old / 2) ? g.prng.pick([1, 1, 2, 3, 15]) : 0);
+
+/** gfns that some processor may still translate as they were. */
+const staleOf = (g: Gen, domain: DomId): readonly number[] =>
+  (g.state.domains.get(domain)?.stale ?? []).map(({ gfn }) => gfn);
+
+/** Lets a vCPU access memory: one whose processor may remember too much, if there is one. */
+const asAccessor = (g: Gen): DomId => g.asVcpu((id) => staleOf(g, id).length > 0);
+
+/** Somewhere in what the caller has mapped, or where a processor may still remember what it had. */
+function anywhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly number[] }): Access {
+  const doubtful = [...staleOf(g, at.caller), ...g.focus.gfns];
+  const among = doubtful.length > 0 && g.share(s.old) ? doubtful : at.among;
+  const isOrdinary = !g.share(s.crooked);
+  const size = isOrdinary ? 8 : 1 + g.prng.below(8);
+  const offset = isOrdinary ? 8 * g.prng.below(Math.min(8, g.geometry.wordsPerFrame)) : g.offset(size);
+  const straddles = g.bends() && size > 1;
+  return { gfn: g.gfn(g.oneOf(among)), offset: straddles ? 8 * g.geometry.wordsPerFrame - 1 : offset, size };
+}
+
+/** Whether `domain` sees a grant frame of its own. */
+const hasGrants = (g: Gen, domain: DomId): boolean => grantFrameGfn(g.state, domain, 0) !== undefined;
+
+const placeOf = (g: Gen, caller: DomId, ref: GrantRef): { gfn: number; offset: number } | undefined => {
+  const per = grantsPerFrame(g.geometry);
+  const gfn = grantFrameGfn(g.state, caller, Math.floor(ref / per));
+  return gfn === undefined ? undefined : { gfn, offset: 8 * (ref % per) };
+};
+
+/** A whole entry for somebody else's use of own RAM. */
+function newEntry(g: Gen, caller: DomId): Literal {
+  const others = domainsOf(g.state).map(({ id }) => id);
+  const domain = g.prefer(others, (id) => id !== caller) ?? caller;
+  return {
+    as: 'grantEntry',
+    flags: g.bends() ? g.prng.pick(oddFlags) : g.prng.pick(permits),
+    domain: g.domain(domain),
+    gfn: g.gfn(g.oneOf(ramOf(g.state, caller))),
+  };
+}
+
+const flagsWord = (flags: number): Literal => ({ as: 'word', lo: flags, hi: 0 });
+
+/** Makes an entry, alters its flags (a store of 2 bytes), or clears it. */
+function writeEntry(g: Gen, caller: DomId): (Access & { value: Literal }) | undefined {
+  const entries = entriesOf(g.state, caller).filter(({ ref }) => placeOf(g, caller, ref) !== undefined);
+  const isUsed = (entry: Offer): boolean => entry.flags !== 0;
+  const wantsNew = g.share(65);
+  const inFocus = entries.filter(({ ref }) => g.focus.refs.has(ref));
+  const entry = g.prefer(inFocus.length > 0 && g.share(50) ? inFocus : entries, (one) => isUsed(one) !== wantsNew);
+  const at = entry && placeOf(g, caller, entry.ref);
+  if (entry === undefined || at === undefined) return undefined;
+  const gfn = operandOf(g.geometry, at.gfn);
+  const isNew = !isUsed(entry) || g.share(20) || (!isOpen(g.state, entry) && g.share(60));
+  if (isNew) return { gfn, offset: at.offset, size: 8, value: newEntry(g, caller) };
+  if (g.share(30)) return { gfn, offset: at.offset, size: 8, value: flagsWord(0) };
+  const flags = g.share(60) ? grantFlags.invalid : g.prng.pick(g.share(60) ? permits : oddFlags);
+  return { gfn, offset: at.offset, size: 2, value: flagsWord(flags) };
+}
+
+/** Lays a gfn into the caller's desk: one that could be populated, or one that could be given back. */
+function writeList(g: Gen, caller: DomId): (Access & { value: Literal }) | undefined {
+  const desk = deskOf(g.state, caller);
+  if (desk === undefined) return undefined;
+  const whose = caller === 0 ? g.prng.pick(domainsOf(g.state)).id : caller;
+  const listed = g.share(50) ? g.unmapped(whose) : g.oneOf(ramOf(g.state, whose).slice(1));
+  const offset = 8 * (g.share(60) ? 0 : g.prng.below(Math.min(3, g.geometry.wordsPerFrame)));
+  const value: Literal = { as: 'gfn', gfn: g.gfn(listed) };
+  return { gfn: operandOf(g.geometry, desk), offset, size: 8, value };
+}
+
+const writableOf = (g: Gen, caller: DomId): readonly number[] =>
+  gfnsOf(g.state, caller, ({ type }) => type === 'ramRw' || type === 'grantRw' || type === 'foreign');
+
+function write(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { kind: 'paging.write' }> {
+  const drawn = g.prng.below(100);
+  const makesEntry = drawn < s.entries;
+  const caller = makesEntry ? g.asVcpu((id) => hasGrants(g, id)) : asAccessor(g);
+  const special = makesEntry ? writeEntry(g, caller) : drawn < s.entries + s.lists ? writeList(g, caller) : undefined;
+  const plain = { ...anywhere(g, s, { caller, among: writableOf(g, caller) }), value: { as: 'fresh' } } as const;
+  return { kind: 'paging.write', ...(special ?? plain), via: special === undefined ? via(g, s) : 0 };
+}
+
+/** What the word of a grant entry is now, as a literal that keeps its meaning in other geometries. */
+const literalOf = (g: Gen, { flags, domain, gfn }: Offer): Literal => ({
+  as: 'grantEntry',
+  flags,
+  domain,
+  gfn: operandOf(g.geometry, gfn),
+});
+
+function compareExchange(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { kind: 'paging.compareExchange' }> {
+  const kind = 'paging.compareExchange';
+  const caller = g.asVcpu();
+  const entry = g.prefer(entriesOf(g.state, caller), ({ flags }) => flags !== 0);
+  const at = entry && placeOf(g, caller, entry.ref);
+  if (entry !== undefined && at !== undefined && g.share(40)) {
+    const value = g.share(50) ? flagsWord(0) : newEntry(g, caller);
+    const size = g.share(30) ? 2 : 8;
+    return { kind, gfn: g.gfn(at.gfn), offset: at.offset, size, expected: literalOf(g, entry), value, via: 0 };
+  }
+  const gfn = g.oneOf(writableOf(g, caller));
+  const index = g.prng.below(Math.min(4, g.geometry.wordsPerFrame));
+  const mfn = entryOf(g.state, caller, gfn)?.mfn;
+  const word = mfn === undefined ? { lo: 0, hi: 0 } : wordAt(g.state, mfn, index);
+  const expected: Literal = { as: 'word', lo: word.lo, hi: g.bends() ? word.lo : word.hi };
+  return { kind, gfn: g.gfn(gfn), offset: 8 * index, size: 8, expected, value: { as: 'fresh' }, via: via(g, s) };
+}
+
+/** The generators of accesses. */
+export const generators = (s: Settings): Generators<PagingOp<'symbolic'>> => ({
+  'paging.read': (g) => {
+    const caller = asAccessor(g);
+    return { kind: 'paging.read', ...anywhere(g, s, { caller, among: mappedOf(g.state, caller) }), via: via(g, s) };
+  },
+  'paging.write': (g) => write(g, s),
+  'paging.compareExchange': (g) => compareExchange(g, s),
+  'paging.fetch': (g) => {
+    const caller = asAccessor(g);
+    const executable = gfnsOf(g.state, caller, ({ type }) => type.startsWith('ram'));
+    return { kind: 'paging.fetch', ...anywhere(g, s, { caller, among: executable }), via: via(g, s) };
+  },
+});
+
+const someVcpu = (g: Gen): boolean => g.canCall();
+
+/** When a legal operation of a kind is possible. */
+export const needs: Needs<PagingOp<'symbolic'>> = {
+  'paging.read': someVcpu,
+  'paging.write': someVcpu,
+  'paging.compareExchange': someVcpu,
+  'paging.fetch': someVcpu,
+};

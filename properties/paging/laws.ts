@@ -1,0 +1,93 @@
+// What must hold of a processor's accesses: the implementation's walkers are fast, the model's is the architecture's, and
+// both read the same bytes. A first reader may skip the cutting of an access into pieces.
+// Source: Intel SDM vol. 3C, "EPT Translation Mechanism", "EPT Violations", "Accessed and Dirty Flags for EPT".
+
+import type { Gfn, Mfn, Word } from '#abi/address.ts';
+import { bytesPerFrame } from '#abi/geometry.ts';
+import type { PagingOp } from '#abi/paging.ts';
+import { RIGHT } from '#abi/rights.ts';
+import { and } from '#lib/bits.ts';
+import type { Machine } from '#impl/machine.ts';
+import { walkEpt, type Walk } from '#model/hap/walk.ts';
+import type { AlwaysLaw, Problem } from '../harness/law.ts';
+import type { Returned, View } from '../harness/view.ts';
+
+/** Rights that each access needs. */
+export const needs: Readonly<Record<PagingOp<'concrete'>['kind'], number>> = {
+  'paging.read': RIGHT.read,
+  'paging.write': RIGHT.write,
+  'paging.compareExchange': RIGHT.read + RIGHT.write,
+  'paging.fetch': RIGHT.execute,
+};
+
+/** The bytes of the machine as the architecture's walker reads them. */
+export const readerOf =
+  (m: Machine) =>
+  (mfn: Mfn, index: number): Word => {
+    const at = 2 * (mfn * m.geometry.wordsPerFrame + index);
+    return { lo: m.f.memory.get(at), hi: m.f.memory.get(at + 1) };
+  };
+
+/** gfns that an access touches, in order, and for each whether the tables were walked for it. */
+function pieces(m: Machine, op: PagingOp<'concrete'>, log: Returned['log']): readonly { gfn: Gfn; walked: boolean }[] {
+  const size = bytesPerFrame(m.geometry);
+  const first = op.gfn + Math.floor(op.offset / size);
+  const answers = log.filter(({ choice }) => choice.kind === 'walked' || choice.kind === 'cached');
+  return answers.map(({ choice }, i) => ({ gfn: (first + i) as Gfn, walked: choice.kind === 'walked' }));
+}
+
+/** Every fresh walk of the access as the architecture has it. */
+function walks(m: Machine, returned: Returned): readonly { gfn: Gfn; walk: Walk }[] {
+  const { op, agent, log, reply } = returned;
+  if (!('via' in op) || agent.kind !== 'vcpu' || (reply.status !== 'ok' && reply.status !== 'violation')) return [];
+  const root = m.f.domRoot.get(agent.domain) as Mfn;
+  return pieces(m, op, log)
+    .filter(({ walked }) => walked)
+    .map(({ gfn }) => ({
+      gfn,
+      walk:
+        root === 0 ? { kind: 'violation', level: m.geometry.levels } : walkEpt(m.geometry, readerOf(m), { root, gfn }),
+    }));
+}
+
+const isAllowed = (walk: Walk, wanted: number): boolean => walk.kind === 'frame' && and(walk.rights, wanted) === wanted;
+
+/** The fast walker and the architecture's come to the same end on the same bytes. */
+export const accessesWalkArchitecturally: AlwaysLaw = {
+  kind: 'always',
+  id: 'paging/accessesWalkArchitecturally',
+  invariant: 'WALK',
+  statement: 'An access that walks the tables is refused exactly when the architecture refuses it.',
+  judge: ({ machine, returned }: View): Problem | undefined => {
+    if (returned === undefined || !('via' in returned.op)) return undefined;
+    const made = walks(machine, returned);
+    if (made.length === 0) return undefined;
+    const wanted = needs[returned.op.kind];
+    const refusals = made.filter(({ walk }) => !isAllowed(walk, wanted));
+    const isRefused = returned.reply.status === 'violation';
+    if (isRefused === refusals.length > 0) return undefined;
+    const gfn = (refusals[0] ?? made[0])?.gfn;
+    const sentence = `an access of d${'domain' in returned.agent ? returned.agent.domain : '?'} through gfn ${gfn} is ${isRefused ? 'refused' : 'allowed'}, the architecture's walk says otherwise`;
+    return { invariant: 'WALK', mechanism: 'paging', field: 'walk', sentence };
+  },
+};
+
+/** Software that looks for written pages finds them. */
+export const writesLeaveTheDirtyFlag: AlwaysLaw = {
+  kind: 'always',
+  id: 'paging/writesLeaveTheDirtyFlag',
+  invariant: 'WALK',
+  statement: 'After a write that walked the tables, its leaf is marked accessed and dirty; after a read, accessed.',
+  judge: ({ machine, returned }: View): Problem | undefined => {
+    if (returned === undefined || !('via' in returned.op) || returned.reply.status !== 'ok') return undefined;
+    const writes = and(needs[returned.op.kind], RIGHT.write) !== 0;
+    for (const { gfn, walk } of walks(machine, returned)) {
+      if (walk.kind !== 'frame' || (walk.accessed && (walk.dirty || !writes))) continue;
+      const sentence = `gfn ${gfn} was ${writes ? 'written' : 'read'}, but its leaf at level ${walk.level} is not marked so`;
+      return { invariant: 'WALK', mechanism: 'paging', field: 'walk.flags', sentence };
+    }
+    return undefined;
+  },
+};
+
+export const pagingLaws: readonly AlwaysLaw[] = [accessesWalkArchitecturally, writesLeaveTheDirtyFlag];

@@ -1,0 +1,75 @@
+// The parts of the documentation that are made from the code, so that they cannot drift: run `npm run docs` to rewrite
+// them between their markers, <!-- name --> and <!-- /name -->. tidy.test.ts fails while one of them is out of date.
+// A first reader may skip it.
+
+import { invariantNames, invariants } from '#abi/invariants.ts';
+import { opTables } from '#abi/operation.ts';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { readProject } from './source-text.ts';
+
+/** The folder that holds package.json. */
+export const projectRoot = fileURLToPath(new URL('..', import.meta.url));
+
+/** What the documentation says of a law. */
+export interface LawRow {
+  readonly id: string;
+  readonly invariant: string;
+  readonly statement: string;
+}
+
+/** The laws that properties/index.ts exports, or undefined as long as there is no such file. */
+export const readLaws = async (root: string): Promise<readonly LawRow[] | undefined> => {
+  const file = join(root, 'properties/index.ts');
+  if (!existsSync(file)) return undefined;
+  const exported = (await import(pathToFileURL(file).href)) as { readonly laws: readonly LawRow[] };
+  return exported.laws;
+};
+
+const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
+  [head, head.map(() => '---'), ...rows]
+    .map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`)
+    .join('\n');
+
+const code = (word: string): string => `\`${word}\``;
+
+/** Every generated block by the name in its markers. Without `laws` the table of laws is left as it is. */
+export const blocks = (laws: readonly LawRow[] | undefined): ReadonlyMap<string, string> => {
+  const lawRows = laws?.map((law) => [code(law.id), law.invariant, law.statement]);
+  const all: readonly (readonly [string, string | undefined])[] = [
+    ['laws', lawRows && table(['law', 'invariant', 'what it says'], lawRows)],
+    [
+      'invariants',
+      table(
+        ['name', 'what must hold'],
+        invariantNames.map((name) => [name, invariants[name]]),
+      ),
+    ],
+    [
+      'operations',
+      table(
+        ['mechanism', 'operations'],
+        Object.entries(opTables).map(([mechanism, ops]) => [mechanism, Object.keys(ops).map(code).join(', ')]),
+      ),
+    ],
+  ];
+  return new Map(all.filter((entry): entry is [string, string] => entry[1] !== undefined));
+};
+
+/** `text` with the inside of each generated block replaced. Unknown markers are left alone. */
+export const withBlocks = (text: string, current: ReadonlyMap<string, string>): string =>
+  text.replaceAll(/<!-- ([a-z]+) -->[\s\S]*?<!-- \/\1 -->/g, (whole, name: string) => {
+    const content = current.get(name);
+    return content === undefined ? whole : `<!-- ${name} -->\n\n${content}\n\n<!-- /${name} -->`;
+  });
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const current = blocks(await readLaws(projectRoot));
+  for (const { path, text } of readProject(projectRoot)) {
+    const rewritten = path.endsWith('.md') ? withBlocks(text, current) : text;
+    if (rewritten === text) continue;
+    writeFileSync(join(projectRoot, path), rewritten);
+    console.log(`rewrote ${path}`);
+  }
+}
