@@ -7,12 +7,13 @@
 // again in full. A narrow list is part of the full one, so what it explains is explained (docs/decisions/0002, 0005).
 
 import type { Agent } from '#abi/agents.ts';
+import type { Logged } from '#abi/choices.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
 import type { Expected, Reply } from '#abi/reply.ts';
 import type { State } from '#model/state.ts';
 import { advance, begin, runAlone } from '#model/step.ts';
-import { close, differs, logOf, moved, type Candidate, type Logs, type Refusal } from './closure.ts';
+import { close, differs, distinct, logOf, moved, type Candidate, type Logs, type Refusal } from './closure.ts';
 import { sameReply } from './replies.ts';
 
 /** What happened since the last rest, for going through it again in full. */
@@ -25,6 +26,9 @@ type Event =
       /** Every log as it was then. */
       readonly logs: Logs;
     };
+
+/** A narrow list holds no more than this: the furthest. */
+const NARROW_MAX = 24;
 
 const snapshot = (logs: Logs): Logs => new Map([...logs].map(([label, log]) => [label, log.slice()]));
 
@@ -77,9 +81,9 @@ export class Candidates {
   /** `label` is paused; `equals` says whether a state equals the machine as far as it was touched. */
   paused(label: Label, logs: Logs, equals: (state: State) => boolean): void {
     if (!this.#isNarrow) return;
-    const chain = this.#list.flatMap((candidate) => positions(candidate, label, logs));
-    const equal = chain.filter(({ state }) => equals(state));
-    this.#list = equal.length > 0 ? equal : chain;
+    const chain = distinct(this.#list.flatMap((candidate) => positions(candidate, label, logs)));
+    const equal = chain.length === 1 ? chain : chain.filter(({ state }) => equals(state));
+    this.#list = (equal.length > 0 ? equal : chain).slice(-NARROW_MAX);
     this.#closed = undefined;
   }
 
@@ -143,7 +147,7 @@ export class Candidates {
       }
     }
     if (list.length > 0) {
-      this.#list = list;
+      this.#list = distinct(list);
       this.#closed = undefined;
     }
     return answer ?? { invariant: 'refines', reason: 'there is no candidate' };
@@ -174,13 +178,16 @@ function called(
 function positions(candidate: Candidate, label: Label, logs: Logs): readonly Candidate[] {
   const log = logOf(logs, label);
   const chain = [candidate];
-  for (let last: Candidate | undefined = candidate; last !== undefined;) {
-    const { state, pending }: Candidate = last;
-    const at = pending.findIndex((one) => one.label === label);
-    const progress = pending[at]?.progress;
-    const outcome = progress && advance(state, progress, log, false);
-    last = outcome?.kind === 'moved' ? moved(last, at, outcome) : undefined;
-    if (last !== undefined) chain.push(last);
+  for (let last = step(candidate, label, log); last !== undefined; last = step(last, label, log)) {
+    chain.push(last);
   }
   return chain;
+}
+
+/** `label` one micro-step further; undefined: its log does not let it be. */
+function step({ state, pending }: Candidate, label: Label, log: readonly Logged[]): Candidate | undefined {
+  const at = pending.findIndex((one) => one.label === label);
+  const progress = pending[at]?.progress;
+  const outcome = progress && advance(state, progress, log, false);
+  return outcome?.kind === 'moved' ? moved({ state, pending }, at, outcome) : undefined;
 }

@@ -57,6 +57,12 @@ function progressDigest(seed: number, { label, progress }: Pending): number {
 
 const keyOf = ({ state, pending }: Candidate): number => pending.reduce(progressDigest, digestState(state));
 
+/** `list` without repetitions. */
+export function distinct(list: readonly Candidate[]): readonly Candidate[] {
+  if (list.length < 2) return list;
+  return [...new Map(list.map((candidate) => [keyOf(candidate), candidate])).values()];
+}
+
 /** `candidate` with its `at`-th operation in flight moved on. */
 export const moved = (candidate: Candidate, at: number, to: { state: State; progress: Progress }): Candidate => ({
   state: to.state,

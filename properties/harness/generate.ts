@@ -97,7 +97,7 @@ class Driver {
       return;
     }
     const { agent, op } = this.#choose();
-    this.#apply({ label, agent, op, ...this.#schedule.onStart(op) });
+    this.#apply({ label, agent, op, ...this.#schedule.onStart(op, this.#run.flights.length) });
   }
 
   #apply(step: Step): void {

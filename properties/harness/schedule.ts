@@ -127,9 +127,9 @@ export class Schedule {
     this.#preempts = prng.chance(1, 3);
   }
 
-  /** What happens to an operation that starts now. */
-  onStart(op: Op<'symbolic'>): Fate {
-    const pause = this.#opening(op.kind);
+  /** What happens to an operation that starts now, `paused` others standing paused. */
+  onStart(op: Op<'symbolic'>, paused: number): Fate {
+    const pause = this.#opening(op.kind, paused);
     const classes = failuresOf[op.kind];
     const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 8);
     const preempting = this.#preempts && preemptible.has(op.kind) && this.#prng.chance(1, 3);
@@ -154,10 +154,10 @@ export class Schedule {
     return { resume: flight.label, ...(pause === undefined ? {} : { pause }) };
   }
 
-  /** A point at which to stop an operation that starts, if an episode wants one. */
-  #opening(kind: OpKind): Pause | undefined {
+  /** A point at which to stop an operation that starts, if an episode wants one. Episodes do not overlap. */
+  #opening(kind: OpKind, paused: number): Pause | undefined {
     if (!this.#interleaves || pointsOf[kind].length === 0) return undefined;
-    if (this.#operations === 0 && this.#prng.chance(2, 5)) {
+    if (this.#operations === 0 && paused === 0 && this.#prng.chance(2, 5)) {
       this.#operations = 1 + this.#prng.below(2);
       this.#points = this.#operations + this.#prng.below(4 - this.#operations);
     }
@@ -170,7 +170,7 @@ export class Schedule {
     const points = pointsOf[kind];
     if (points.length === 0) return undefined;
     this.#points -= 1;
-    this.#wait = 1 + this.#prng.below(4);
+    this.#wait = 1 + this.#prng.below(3);
     const [pointClass, object] = this.#prng.pick(points);
     return { class: pointClass, object, nth: this.#prng.pick([1, 1, 1, 2, 2, 3]) };
   }
