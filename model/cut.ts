@@ -101,6 +101,13 @@ export const leftover = (choice: Choice): Refused => ({
   invariant: isBookkeeping(choice) ? 'FREE' : 'refines',
 });
 
+/** Takes in scrubs that are next. They are taken in at once: somebody else may be given the frame before the next question. */
+export function absorbScrubs(cut: Cut): Cut {
+  const next = cut.log[cut.cursor]?.choice;
+  const state = next?.kind === 'scrub' ? absorbed(cut.state, next) : undefined;
+  return state === undefined ? cut : absorbScrubs({ ...cut, state, cursor: cut.cursor + 1 });
+}
+
 /** The next choice, which must be of one of `kinds`. */
 export function ask<K extends ChoiceKind>(
   cut: Cut,

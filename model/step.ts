@@ -14,12 +14,21 @@ import { reply, type Expected, type Status } from '#abi/reply.ts';
 import type { TlbOp } from '#abi/tlb.ts';
 import { unreachable } from '#lib/invariant.ts';
 import { match } from 'ts-pattern';
-import { absorb, leftover, Stop, type Cut, type Refused } from './cut.ts';
+import { absorb, absorbScrubs, leftover, Stop, type Cut, type Refused } from './cut.ts';
 import { grantsStep } from './grants/step.ts';
 import { memoryStep } from './memory/step.ts';
 import { debtsAfter, settle } from './p2m.ts';
 import { pagingStep } from './paging/step.ts';
-import { BEGIN, performing, type Done, type Outcome, type Perform, type Progress, type Turn } from './progress.ts';
+import {
+  BEGIN,
+  performing,
+  type Done,
+  type Outcome,
+  type Perform,
+  type Progress,
+  type Turn,
+  type Work,
+} from './progress.ts';
 import { placeOfVcpu, withDomain, type State } from './state.ts';
 import { tlbStep } from './tlb/step.ts';
 
@@ -106,19 +115,33 @@ function close(cut: Cut, progress: Progress, ending: Expected): Outcome {
 /** One indivisible part of an operation. */
 export function advance(state: State, progress: Progress, log: readonly Logged[], sealed: boolean): Outcome {
   const cut: Cut = { state, cursor: progress.cursor, log, sealed };
+  if (progress.work === BEGIN && progress.ending === undefined) return admit(state, progress);
+  // The scrubber counts its own, one by one.
+  const erased = progress.op.kind === 'memory.scrub' ? cut : absorbScrubs(cut);
+  if (erased !== cut) return { kind: 'moved', state: erased.state, progress: { ...progress, cursor: erased.cursor } };
   if (progress.ending !== undefined) return close(cut, progress, progress.ending);
   try {
     const next = turn(cut, progress);
     const { cursor, state: after } = next.cut;
-    const debts = debtsAfter(progress.debts, state, after);
-    const isFirst = progress.work === BEGIN;
-    const rest = { ...progress, cursor, debts, isCounted: isFirst || progress.isCounted };
+    const rest = { ...progress, cursor, debts: debtsAfter(progress.debts, state, after) };
     const moved = 'work' in next ? { ...rest, work: next.work } : { ...rest, ending: next.expected };
-    return { kind: 'moved', state: isFirst ? count(after, progress.agent, 1) : after, progress: moved };
+    return { kind: 'moved', state: after, progress: moved };
   } catch (stop) {
     if (stop instanceof Stop) return stop.outcome;
     throw stop;
   }
+}
+
+/** The registers of an operation that was let in: from here on it does not matter whether its vCPU may run. */
+const ADMITTED: Work = { ...BEGIN };
+
+/** The first micro-step: whoever may not call is told so, and nothing else happens. */
+function admit(state: State, progress: Progress): Outcome {
+  const silent = silence(state, progress.agent, progress.op);
+  if (silent !== undefined)
+    return { kind: 'moved', state, progress: { ...progress, ending: { kind: 'exact', reply: reply(silent) } } };
+  const admitted = { ...progress, work: ADMITTED, isCounted: true };
+  return { kind: 'moved', state: count(state, progress.agent, 1), progress: admitted };
 }
 
 /** With a complete log only calls in flight can be waited for. */

@@ -15,7 +15,7 @@ export type Letter = Omit<ActStep, 'label'>;
 /** A value as a key of maps. */
 export const keyOf = (value: unknown): string => JSON.stringify(value);
 
-/** Values of each field that occur, by a name under which fields of a kind meet: type, and for numbers the field's name. */
+/** Values of each field that occur. Fields of operand types share them by type, the others if declared and named alike. */
 class Values {
   readonly #by = new Map<string, Map<string, unknown>>();
 
@@ -32,7 +32,7 @@ class Values {
 
   static #group(field: Field, name: string): string {
     const isShared = field.type !== 'int' && field.type !== 'oneOf' && field.type !== 'list';
-    return isShared ? field.type : `${field.type} ${name}`;
+    return isShared ? field.type : `${keyOf(field)} ${name}`;
   }
 }
 

@@ -28,7 +28,7 @@ type Event =
     };
 
 /** A narrow list holds no more than this: the furthest. */
-const NARROW_MAX = 24;
+const NARROW_MAX = 8;
 
 const snapshot = (logs: Logs): Logs => new Map([...logs].map(([label, log]) => [label, log.slice()]));
 
@@ -121,7 +121,8 @@ export class Candidates {
 
   /** `label` has returned `reply`; `logs` has its whole log. A refusal if that cannot be explained. */
   complete(label: Label, logs: Logs, reply: Reply): { readonly expected: Expected } | Refusal {
-    const isAlone = this.#list.length === 1 && this.#list[0]?.pending.length === 1;
+    // Nothing else has been in flight since the last rest.
+    const isAlone = this.#events.length === 1;
     if (!isAlone) this.#events.push({ kind: 'returned', label, reply, logs: snapshot(logs) });
     const answer = this.#isNarrow ? this.#runOut(label, logs, reply) : this.#finishAll(label, logs, reply);
     if (!('reason' in answer) || isAlone) return answer;

@@ -22,7 +22,7 @@ export interface Limits {
   readonly alphabet: number;
 }
 
-export const DEFAULT_LIMITS: Limits = { steps: 200_000, states: 10_000, alphabet: 400 };
+export const DEFAULT_LIMITS: Limits = { steps: 60_000, states: 10_000, alphabet: 400 };
 
 /** certified: no shorter trace exists within the words of this one. Otherwise how far the search came. */
 export type Certificate =

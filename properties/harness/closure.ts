@@ -47,7 +47,7 @@ const textDigest = (value: unknown): number => hashText(JSON.stringify(value) ??
 
 function progressDigest(seed: number, { label, progress }: Pending): number {
   const { work, ending, cursor } = progress;
-  let h = fold(fold(seed, label), cursor);
+  let h = fold(fold(seed, label), progress.isCounted ? -1 - cursor : cursor);
   for (const n of [work.index, work.part, work.gfn, work.mfn, work.incarnation, work.handle]) h = fold(h, n);
   h = fold(fold(h, hashText(work.at)), hashText(work.status));
   for (const { status } of work.elements) h = fold(h, hashText(status));

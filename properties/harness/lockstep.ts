@@ -243,7 +243,7 @@ export class Lockstep {
     const { port } = this.machine;
     const { execution } = flight;
     const isFine = flight.label >= 0 && flight.label % this.#settings.fineEvery === 0;
-    const problem = this.#guarded(flight, () => execution.run(isFine ? this.#finely(stop) : stop));
+    const problem = this.#guarded(flight, () => execution.run(isFine ? this.#finely(flight.label, stop) : stop));
     if (this.failure !== undefined) return 'failed';
     if (problem !== undefined) return this.#court.accuse(this.#moment(), problem) ? 'done' : 'failed';
     const { outcome } = execution;
@@ -256,13 +256,14 @@ export class Lockstep {
   }
 
   /** Judges at every act on the way. */
-  #finely(stop: Stopper | undefined): Stopper {
+  #finely(label: Label, stop: Stopper | undefined): Stopper {
     return () => {
+      this.#court.narrow(label, this.#moment());
       return !this.#court.judge(this.#moment()) || stop?.() === true;
     };
   }
 
-  /** The one who is waited for goes on by one act. False: a law broke, or the waiting goes in a circle. */
+  /** The one who is waited for goes on until it has given a lock back. False: a law broke, or the waiting goes in a circle. */
   #unblock(slot: number, chain: readonly number[]): boolean {
     const holder = [...this.#flights.values()].find(({ execution }) => execution.slot === slot);
     if (holder === undefined || chain.includes(slot)) {
@@ -271,7 +272,7 @@ export class Lockstep {
       const mechanism = mechanismOf((holder ?? this.#flightIn(chain[0])).op.kind);
       return this.#court.accuse(this.#moment(), { invariant: 'LOCK', mechanism, field: 'lock', sentence });
     }
-    const outcome = this.#advance(holder, () => true);
+    const outcome = this.#advance(holder, afterUnlock(this.machine.port));
     if (outcome === 'failed') return false;
     return typeof outcome === 'number' ? this.#unblock(outcome, [...chain, slot]) : true;
   }
@@ -321,6 +322,16 @@ export class Lockstep {
     const isDue = this.#flights.size === 0 && this.operations > 0 && this.operations % this.#settings.auditEvery === 0;
     return isDue ? this.#court.audit(this.#moment()) : true;
   }
+}
+
+/** Stops at the first act after a lock was given back. */
+function afterUnlock(port: Machine['port']): Stopper {
+  let isGiven = false;
+  return () => {
+    const stops = isGiven;
+    isGiven = port.pointClass === 'unlock';
+    return stops;
+  };
 }
 
 /** What a run came to. */
