@@ -70,7 +70,8 @@ export class Machine {
 
   /** The slot of an operation in flight that a vCPU of `domain` called; 0 if there is none. */
   slotOf(domain: number): number {
-    const found = this.inFlight.find((one) => one?.call.agent.kind === 'vcpu' && callerOf(one.call.agent) === domain);
+    const isCall = ({ agent }: Call): boolean => agent.kind === 'vcpu' && callerOf(agent) === domain;
+    const found = this.inFlight.find((one) => one !== undefined && isCall(one.call));
     return found?.slot ?? 0;
   }
 

@@ -82,10 +82,8 @@ const absorbed = (state: State, choice: Bookkeeping): State | undefined =>
 
 /** Takes in bookkeeping as long as it is allowed. */
 export function absorb(cut: Cut): Cut {
-  const next = cut.log[cut.cursor]?.choice;
-  if (next === undefined || !isBookkeeping(next)) return cut;
-  const state = absorbed(cut.state, next);
-  return state === undefined ? cut : absorb({ ...cut, state, cursor: cut.cursor + 1 });
+  const next = absorbNext(cut);
+  return next === undefined ? cut : absorb(next);
 }
 
 /** The next choice as it stands, bookkeeping too; undefined: the log is complete and has no more. */
@@ -101,11 +99,12 @@ export const leftover = (choice: Choice): Refused => ({
   invariant: isBookkeeping(choice) ? 'FREE' : 'refines',
 });
 
-/** Takes in scrubs that are next. They are taken in at once: somebody else may be given the frame before the next question. */
-export function absorbScrubs(cut: Cut): Cut {
+/** Takes in the next choice if it is bookkeeping and allowed; undefined: it is not. */
+export function absorbNext(cut: Cut): Cut | undefined {
   const next = cut.log[cut.cursor]?.choice;
-  const state = next?.kind === 'scrub' ? absorbed(cut.state, next) : undefined;
-  return state === undefined ? cut : absorbScrubs({ ...cut, state, cursor: cut.cursor + 1 });
+  if (next === undefined || !isBookkeeping(next)) return undefined;
+  const state = absorbed(cut.state, next);
+  return state && { ...cut, state, cursor: cut.cursor + 1 };
 }
 
 /** The next choice, which must be of one of `kinds`. */
@@ -142,7 +141,8 @@ function isMaptrackFull(state: State, domain: Domain | undefined): boolean {
 /** Whether a resource may be refused: by injection, or because none is left. */
 function isLegal(state: State, failed: Failed, want: Want): boolean {
   const domain = want.domain === undefined ? undefined : state.domains.get(want.domain);
-  if (failed.injected) return true;
+  // A compare-exchange can be lost five times running only to others; which stores those were is not followed up.
+  if (failed.injected || failed.class === 'compareExchange') return true;
   if (failed.class === 'heap') return isHeapEmpty(state, want.order ?? 0);
   if (failed.class === 'pool') return isPoolEmpty(domain);
   return failed.class === 'maptrack' && isMaptrackFull(state, domain);

@@ -14,7 +14,7 @@ import { reply, type Expected, type Status } from '#abi/reply.ts';
 import type { TlbOp } from '#abi/tlb.ts';
 import { unreachable } from '#lib/invariant.ts';
 import { match } from 'ts-pattern';
-import { absorb, absorbScrubs, leftover, Stop, type Cut, type Refused } from './cut.ts';
+import { absorb, absorbNext, leftover, Stop, type Cut, type Refused } from './cut.ts';
 import { grantsStep } from './grants/step.ts';
 import { memoryStep } from './memory/step.ts';
 import { debtsAfter, settle } from './p2m.ts';
@@ -116,9 +116,6 @@ function close(cut: Cut, progress: Progress, ending: Expected): Outcome {
 export function advance(state: State, progress: Progress, log: readonly Logged[], sealed: boolean): Outcome {
   const cut: Cut = { state, cursor: progress.cursor, log, sealed };
   if (progress.work === BEGIN && progress.ending === undefined) return admit(state, progress);
-  // The scrubber counts its own, one by one.
-  const erased = progress.op.kind === 'memory.scrub' ? cut : absorbScrubs(cut);
-  if (erased !== cut) return { kind: 'moved', state: erased.state, progress: { ...progress, cursor: erased.cursor } };
   if (progress.ending !== undefined) return close(cut, progress, progress.ending);
   try {
     const next = turn(cut, progress);
@@ -130,6 +127,19 @@ export function advance(state: State, progress: Progress, log: readonly Logged[]
     if (stop instanceof Stop) return stop.outcome;
     throw stop;
   }
+}
+
+/**
+ * Another way to go on: taking in the next choice although nothing asks for it yet, if it is bookkeeping and allowed. Who
+ * follows every interleaving needs it: an erased frame can be given to somebody else before its eraser is asked again.
+ */
+export function advanceLog(state: State, progress: Progress, log: readonly Logged[]): Outcome {
+  // The scrubber counts its own, one by one.
+  const isEarly = progress.work === BEGIN || progress.op.kind === 'memory.scrub';
+  const next = isEarly ? undefined : absorbNext({ state, cursor: progress.cursor, log, sealed: false });
+  return next === undefined
+    ? { kind: 'waits' }
+    : { kind: 'moved', state: next.state, progress: { ...progress, cursor: next.cursor } };
 }
 
 /** The registers of an operation that was let in: from here on it does not matter whether its vCPU may run. */

@@ -2,7 +2,7 @@
 // find and hold the frame and count the pins. All of it under the active lock of that one grant.
 // What is pinned already is not looked up again: neither the granter's entry nor its P2M. A copy that is the first to write
 // does look again, and must find the same frame.
-// Sources: Xen common/grant_table.c (map_grant_ref, acquire_grant_for_copy, get_paged_frame); XSA-224 to XSA-236.
+// Sources: Xen common/grant_table.c (map_grant_ref, acquire_grant_for_copy, get_paged_frame); XSA-224, XSA-230, XSA-236.
 
 import type { GrantStatus } from '#abi/grants.ts';
 import { lookup } from '../hap/table.ts';

@@ -131,7 +131,14 @@ function* claim(
   const flags = which === 'source' ? mapFlags.host + mapFlags.readOnly : mapFlags.host;
   const granter = side.domain === DOMID_SELF ? claims.caller : side.domain;
   const { ref } = side;
-  const taken = yield* acquire(m, { granter, ref, by: claims.caller, flags, purpose: 'copy', done: index });
+  const taken = yield* acquire(m, {
+    granter,
+    ref,
+    by: claims.caller,
+    flags,
+    purpose: 'copy',
+    done: 2 * index + (which === 'dest' ? 1 : 0),
+  });
   if (taken.status !== 'okay') return taken.status;
   claims[which] = { ...side, mfn: taken.mfn, grip: { granter, ref, mfn: taken.mfn, flags } };
   return 'okay';

@@ -121,7 +121,9 @@ function wanted(task: Task<CopyOp>, side: Side): Wanted {
 }
 
 function setBits(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
-  const { cut: after, status } = mark(cut, wanted(task, side), task.work.index);
+  // Either side of an element can lose: they are told apart in the log.
+  const part = 2 * task.work.index + (task.work.side === 'dest' ? 1 : 0);
+  const { cut: after, status } = mark(cut, wanted(task, side), part);
   return status === 'okay' ? go(after, task, { at: 'pin' }) : fail(after, task, status);
 }
 

@@ -42,7 +42,7 @@ function search(view: View): Problem | undefined {
   for (const frames of [reach.changed, suspects])
     for (const mfn of frames) {
       let problem = explains(mfn);
-      if (problem !== undefined && view.widen()) {
+      while (problem !== undefined && view.widen()) {
         candidates = view.candidates();
         problem = explains(mfn);
       }

@@ -2,18 +2,29 @@
 // may have performed any number of the micro-steps that its log of choices allows. When an operation returns, those
 // candidates remain in which it can finish with that very reply: just-in-time linearizability with micro-steps as the unit.
 // All candidates are many, and the machine shows at every pause how far it has come. So the list is kept narrow: at a pause,
-// those positions of the paused operation whose state equals the machine; at a return, the operation run to its end on
+// those positions of the paused operation whose state is nearest to the machine; at a return, the operation run to its end on
 // each, the others standing still. Only if the narrow list explains no more is everything since the last rest gone through
 // again in full. A narrow list is part of the full one, so what it explains is explained (docs/decisions/0002, 0005).
 
 import type { Agent } from '#abi/agents.ts';
-import type { Logged } from '#abi/choices.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
 import type { Expected, Reply } from '#abi/reply.ts';
 import type { State } from '#model/state.ts';
-import { advance, begin, runAlone } from '#model/step.ts';
-import { close, differs, distinct, logOf, moved, type Candidate, type Logs, type Refusal } from './closure.ts';
+import { advance, advanceLog, begin, runAlone } from '#model/step.ts';
+import {
+  close,
+  differs,
+  distinct,
+  keyOf,
+  logOf,
+  moved,
+  type Candidate,
+  type Closure,
+  type Logs,
+  type Pending,
+  type Refusal,
+} from './closure.ts';
 import { sameReply } from './replies.ts';
 
 /** What happened since the last rest, for going through it again in full. */
@@ -27,10 +38,21 @@ type Event =
       readonly logs: Logs;
     };
 
-/** A narrow list holds no more than this: the furthest. */
+/** A narrow list holds no more than this. */
 const NARROW_MAX = 8;
 
+/** Positions of one operation that are looked at in a narrow search. */
+const POSITIONS_MAX = 400;
+
 const snapshot = (logs: Logs): Logs => new Map([...logs].map(([label, log]) => [label, log.slice()]));
+
+/**
+ * How much is followed up. likely: positions nearest to the machine, a returning operation in one go. whole: all positions of
+ * those in flight, a returning operation in one go. all: every interleaving of micro-steps.
+ */
+const breadths = ['likely', 'whole', 'all'] as const;
+
+type Breadth = (typeof breadths)[number];
 
 /** The set of candidates of one run; mutable, owned by it. */
 export class Candidates {
@@ -38,7 +60,7 @@ export class Candidates {
   /** The list at the last rest, when nothing was in flight. */
   #rest: readonly Candidate[];
   #events: Event[] = [];
-  #isNarrow = true;
+  #breadth: Breadth = 'likely';
   #closed: { readonly open: readonly Candidate[]; readonly logged: number } | undefined = undefined;
   /** Whether some closure was cut off: then a refusal is not to be believed. */
   overflowed = false;
@@ -58,8 +80,7 @@ export class Candidates {
     const rest = this.#list.length === 1 ? this.#list : this.#list.filter(test);
     const [only] = rest;
     if (only === undefined || (this.#list.length === 1 && !test(only))) return false;
-    this.#list = rest;
-    this.#closed = undefined;
+    this.#become(rest);
     return true;
   }
 
@@ -67,103 +88,116 @@ export class Candidates {
   atRest(): void {
     this.#rest = this.#list;
     this.#events = [];
-    this.#isNarrow = true;
+    this.#breadth = 'likely';
     this.overflowed = false;
   }
 
   /** An operation is called. */
   start(label: Label, agent: Agent, op: Op<'concrete'>): void {
     this.#events.push({ kind: 'called', label, agent, op });
-    this.#list = called(this.#list, { label, agent, op });
-    this.#closed = undefined;
+    this.#become(called(this.#list, { label, agent, op }));
   }
 
-  /** `label` is paused; `equals` says whether a state equals the machine as far as it was touched. */
-  paused(label: Label, logs: Logs, equals: (state: State) => boolean): void {
-    if (!this.#isNarrow) return;
-    const chain = distinct(this.#list.flatMap((candidate) => positions(candidate, label, logs)));
-    const equal = chain.length === 1 ? chain : chain.filter(({ state }) => equals(state));
-    this.#list = (equal.length > 0 ? equal : chain).slice(-NARROW_MAX);
-    this.#closed = undefined;
+  /** `label` is paused; `distance` says in how many touched things a state differs from the machine, or more than `most`. */
+  paused(label: Label, logs: Logs, distance: (state: State, most: number) => number): void {
+    if (this.#breadth !== 'likely') return;
+    const all = positions(this.#list, label, logs);
+    let least = Infinity;
+    const distances = all.map(({ state }) => {
+      const found = all.length === 1 ? 0 : distance(state, least);
+      least = Math.min(least, found);
+      return found;
+    });
+    this.#become(all.filter((_, i) => distances[i] === least).slice(0, NARROW_MAX));
   }
 
-  /** Goes through everything since the last rest in full. False: the list is full already. */
+  /** Goes through everything since the last rest more broadly. False: that cannot be, or explains nothing. */
   widen(logs: Logs): boolean {
-    if (!this.#isNarrow) return false;
-    this.#isNarrow = false;
+    const breadth = breadths[breadths.indexOf(this.#breadth) + 1];
+    if (breadth === undefined || this.overflowed) return false;
+    this.#breadth = breadth;
     let list = this.#rest;
     for (const event of this.#events) {
       if (event.kind === 'called') list = called(list, event);
       else {
-        const { done, overflowed } = close(list, event.logs, event);
-        if (overflowed) this.overflowed = true;
-        // Nothing explains it: the narrow list stays, and so does the refusal.
-        if (done.length === 0) return false;
+        const { done } = this.#finish(list, event.logs, event);
+        if (done.length === 0) return this.widen(logs);
         list = done.map(({ candidate }) => candidate);
       }
     }
-    this.#list = list;
-    this.#closed = undefined;
-    return this.closure(logs).length > 0;
+    this.#become(list);
+    return true;
   }
 
-  /** All that may be now: in a full list every operation in flight as far as its log lets it be. */
+  /** All that may be now: unless the list is narrow, every operation in flight as far as its log lets it be. */
   closure(logs: Logs): readonly Candidate[] {
-    if (this.#isNarrow) return this.#list;
+    if (this.#breadth === 'likely') return this.#list;
     let logged = 0;
     for (const log of logs.values()) logged += log.length;
     if (this.#closed?.logged === logged) return this.#closed.open;
-    const { open, overflowed } = close(this.#list, logs, undefined);
-    if (overflowed) this.overflowed = true;
+    const { open } = this.#noting(close(this.#list, logs));
     this.#closed = { open, logged };
     return open;
   }
 
   /** `label` has returned `reply`; `logs` has its whole log. A refusal if that cannot be explained. */
   complete(label: Label, logs: Logs, reply: Reply): { readonly expected: Expected } | Refusal {
-    // Nothing else has been in flight since the last rest.
-    const isAlone = this.#events.length === 1;
-    if (!isAlone) this.#events.push({ kind: 'returned', label, reply, logs: snapshot(logs) });
-    const answer = this.#isNarrow ? this.#runOut(label, logs, reply) : this.#finishAll(label, logs, reply);
-    if (!('reason' in answer) || isAlone) return answer;
-    this.#events.pop();
-    const isWider = this.widen(logs);
-    this.#events.push({ kind: 'returned', label, reply, logs: snapshot(logs) });
-    return isWider ? this.#finishAll(label, logs, reply) : answer;
+    for (;;) {
+      const { done, refusal } = this.#finish(this.#list, logs, { label, reply });
+      const [first] = done;
+      if (first === undefined && this.widen(logs)) continue;
+      this.#events.push({ kind: 'returned', label, reply, logs: snapshot(logs) });
+      if (first === undefined)
+        return refusal ?? { invariant: 'refines', reason: 'no order of the operations in flight explains the reply' };
+      this.#become(distinct(done.map(({ candidate }) => candidate)));
+      return { expected: first.expected };
+    }
   }
 
-  /** The operation runs to its end in each candidate while the others stand still. */
-  #runOut(label: Label, logs: Logs, reply: Reply): { readonly expected: Expected } | Refusal {
-    const log = logOf(logs, label);
-    const list: Candidate[] = [];
-    let answer: { readonly expected: Expected } | Refusal | undefined;
-    for (const { state, pending } of this.#list) {
-      const at = pending.findIndex((one) => one.label === label);
-      const outcome = runAlone(state, (pending[at] as (typeof pending)[number]).progress, log);
-      if (outcome.kind === 'refused') answer ??= { invariant: outcome.invariant, reason: outcome.reason };
-      else if (!sameReply(outcome.expected, reply)) answer ??= differs(outcome.expected);
-      else {
-        if (list.length === 0) answer = { expected: outcome.expected };
-        list.push({ state: outcome.state, pending: pending.filter((_, i) => i !== at) });
-      }
-    }
-    if (list.length > 0) {
-      this.#list = distinct(list);
-      this.#closed = undefined;
-    }
-    return answer ?? { invariant: 'refines', reason: 'there is no candidate' };
-  }
-
-  #finishAll(label: Label, logs: Logs, reply: Reply): { readonly expected: Expected } | Refusal {
-    const { done, refusal, overflowed } = close(this.#list, logs, { label, reply });
-    if (overflowed) this.overflowed = true;
-    const [first] = done;
-    if (first === undefined)
-      return refusal ?? { invariant: 'refines', reason: 'no order of the operations in flight explains the reply' };
-    this.#list = done.map(({ candidate }) => candidate);
+  #become(list: readonly Candidate[]): void {
+    this.#list = list;
     this.#closed = undefined;
-    return { expected: first.expected };
   }
+
+  #noting(closure: Closure): Closure {
+    if (closure.overflowed) this.overflowed = true;
+    return closure;
+  }
+
+  /** Where an operation that has returned can have returned so. */
+  #finish(list: readonly Candidate[], logs: Logs, ending: Ending): Pick<Closure, 'done' | 'refusal'> {
+    switch (this.#breadth) {
+      case 'likely':
+        return inOneGo(list, logs, ending);
+      case 'whole':
+        return inOneGo(this.#noting(close(list, logs, { still: ending.label })).open, logs, ending);
+      case 'all':
+        return this.#noting(close(list, logs, { ending }));
+    }
+  }
+}
+
+interface Ending {
+  readonly label: Label;
+  readonly reply: Reply;
+}
+
+/** The operation runs to its end in each candidate while the others stand still. */
+function inOneGo(list: readonly Candidate[], logs: Logs, { label, reply }: Ending): Pick<Closure, 'done' | 'refusal'> {
+  const log = logOf(logs, label);
+  const done: { candidate: Candidate; expected: Expected }[] = [];
+  let refusal: Refusal | undefined;
+  for (const { state, pending } of list) {
+    const at = pending.findIndex((one) => one.label === label);
+    const outcome = runAlone(state, (pending[at] as Pending).progress, log);
+    if (outcome.kind === 'refused') refusal ??= { invariant: outcome.invariant, reason: outcome.reason };
+    else if (!sameReply(outcome.expected, reply)) refusal ??= differs(outcome.expected);
+    else {
+      const candidate = { state: outcome.state, pending: pending.filter((_, i) => i !== at) };
+      done.push({ candidate, expected: outcome.expected });
+    }
+  }
+  return { done, refusal };
 }
 
 /** All candidates with one more operation in flight. */
@@ -175,20 +209,21 @@ function called(
   return list.map(({ state, pending }) => ({ state, pending: [...pending, { label, progress }] }));
 }
 
-/** Every position that `label` can have come to from here, the others standing still. */
-function positions(candidate: Candidate, label: Label, logs: Logs): readonly Candidate[] {
+/** Every position that `label` can have come to from `list`, the others standing still; the furthest last. */
+function positions(list: readonly Candidate[], label: Label, logs: Logs): readonly Candidate[] {
   const log = logOf(logs, label);
-  const chain = [candidate];
-  for (let last = step(candidate, label, log); last !== undefined; last = step(last, label, log)) {
-    chain.push(last);
+  const all = new Map<number, Candidate>(list.map((candidate) => [keyOf(candidate), candidate]));
+  // A map visits what is added while it is visited.
+  for (const { state, pending } of all.values()) {
+    if (all.size > POSITIONS_MAX) break;
+    const at = pending.findIndex((one) => one.label === label);
+    const progress = pending[at]?.progress;
+    if (progress === undefined) continue;
+    for (const way of [advanceLog(state, progress, log), advance(state, progress, log, false)]) {
+      if (way.kind !== 'moved') continue;
+      const further = moved({ state, pending }, at, way);
+      all.set(keyOf(further), further);
+    }
   }
-  return chain;
-}
-
-/** `label` one micro-step further; undefined: its log does not let it be. */
-function step({ state, pending }: Candidate, label: Label, log: readonly Logged[]): Candidate | undefined {
-  const at = pending.findIndex((one) => one.label === label);
-  const progress = pending[at]?.progress;
-  const outcome = progress && advance(state, progress, log, false);
-  return outcome?.kind === 'moved' ? moved({ state, pending }, at, outcome) : undefined;
+  return [...all.values()];
 }

@@ -9,8 +9,8 @@ import { fold, hashText } from '#lib/hash.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { Progress } from '#model/progress.ts';
 import type { State } from '#model/state.ts';
-import { advance } from '#model/step.ts';
-import { digestState } from './digest.ts';
+import { advance, advanceLog } from '#model/step.ts';
+import { digestState, textOf } from './digest.ts';
 import { sameReply } from './replies.ts';
 
 /** An operation in flight within a candidate. */
@@ -43,19 +43,25 @@ const NO_LOG: readonly Logged[] = [];
 /** The log of `label`, perhaps empty. */
 export const logOf = (logs: Logs, label: Label): readonly Logged[] => logs.get(label) ?? NO_LOG;
 
-const textDigest = (value: unknown): number => hashText(JSON.stringify(value) ?? '');
-
-function progressDigest(seed: number, { label, progress }: Pending): number {
-  const { work, ending, cursor } = progress;
-  let h = fold(fold(seed, label), progress.isCounted ? -1 - cursor : cursor);
-  for (const n of [work.index, work.part, work.gfn, work.mfn, work.incarnation, work.handle]) h = fold(h, n);
-  h = fold(fold(h, hashText(work.at)), hashText(work.status));
-  for (const { status } of work.elements) h = fold(h, hashText(status));
-  if (work.grips.length > 0) h = fold(h, textDigest(work.grips));
-  return ending === undefined ? h : fold(h, textDigest(ending));
+/** Every register counts: two operations that differ in one may go on differently. */
+function registersDigest(seed: number, registers: object): number {
+  let h = seed;
+  for (const value of Object.values(registers) as readonly unknown[]) {
+    if (typeof value === 'number') h = fold(h, value);
+    else if (typeof value === 'string') h = fold(h, hashText(value));
+    else h = fold(h, value === undefined ? 1 : textOf(value as object));
+  }
+  return h;
 }
 
-const keyOf = ({ state, pending }: Candidate): number => pending.reduce(progressDigest, digestState(state));
+function progressDigest(seed: number, { label, progress }: Pending): number {
+  const { work, ending, cursor, debts, isCounted } = progress;
+  const h = fold(fold(fold(seed, label), isCounted ? -1 - cursor : cursor), debts.length);
+  return registersDigest(ending === undefined ? h : fold(h, textOf(ending)), work);
+}
+
+/** Digest of a candidate. */
+export const keyOf = ({ state, pending }: Candidate): number => pending.reduce(progressDigest, digestState(state));
 
 /** `list` without repetitions. */
 export function distinct(list: readonly Candidate[]): readonly Candidate[] {
@@ -80,12 +86,13 @@ export interface Closure {
   readonly overflowed: boolean;
 }
 
-/** The closure of `list`; `ending` has returned, and its log is whole. */
+/** The closure of `list`; `ending` has returned, and its log is whole. `still` does not move. */
 export function close(
   list: readonly Candidate[],
   logs: Logs,
-  ending: { readonly label: Label; readonly reply: Reply } | undefined,
+  how: { readonly ending?: { readonly label: Label; readonly reply: Reply }; readonly still?: Label } = {},
 ): Closure {
+  const { ending, still } = how;
   const seen = new Set<number>(list.map(keyOf));
   const open: Candidate[] = [...list];
   const done = new Map<number, { candidate: Candidate; expected: Expected }>();
@@ -93,14 +100,18 @@ export function close(
   for (let next = 0; next < open.length && open.length <= CANDIDATES_MAX; next += 1) {
     const candidate = open[next] as Candidate;
     candidate.pending.forEach(({ label, progress }, at) => {
+      if (label === still) return;
       const isEnding = label === ending?.label;
-      const outcome = advance(candidate.state, progress, logOf(logs, label), isEnding);
-      if (outcome.kind === 'moved') {
-        const further = moved(candidate, at, outcome);
+      const log = logOf(logs, label);
+      const outcome = advance(candidate.state, progress, log, isEnding);
+      for (const way of [outcome, advanceLog(candidate.state, progress, log)]) {
+        if (way.kind !== 'moved') continue;
+        const further = moved(candidate, at, way);
         const key = keyOf(further);
         if (!seen.has(key)) open.push(further);
         seen.add(key);
-      } else if (outcome.kind === 'refused') {
+      }
+      if (outcome.kind === 'refused') {
         refusal ??= { invariant: outcome.invariant, reason: outcome.reason };
       } else if (outcome.kind === 'done' && ending !== undefined && isEnding) {
         const { expected, state } = outcome;

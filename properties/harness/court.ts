@@ -9,7 +9,7 @@ import { present } from '#lib/invariant.ts';
 import { ActJudge } from './acts.ts';
 import type { Candidates } from './candidates.ts';
 import type { Candidate, Logs } from './closure.ts';
-import { auditProblem, stateProblem } from './judge.ts';
+import { auditProblem, stateDistance, stateProblem } from './judge.ts';
 import type { AlwaysLaw, Failure, Problem } from './law.ts';
 import { Marks } from './marks.ts';
 import { attributed } from './problems.ts';
@@ -64,13 +64,13 @@ export class Court {
     this.failure = undefined;
   }
 
-  /** `label` is paused: candidates whose state equals the machine are kept, if there are any. */
+  /** `label` is paused: the candidates nearest to the machine are kept. */
   narrow(label: Label, { candidates, logs }: Moment): void {
     const touched = this.#touched;
     this.#takeIn(candidates);
-    candidates.paused(label, logs, (state) => {
+    candidates.paused(label, logs, (state, most) => {
       touched.takeModel(state, this.#synced);
-      return stateProblem(this.#machine, { state, reach: this.reach, touched }) === undefined;
+      return stateDistance(this.#machine, { state, reach: this.reach, touched }, most);
     });
   }
 
@@ -124,8 +124,8 @@ export class Court {
       difference ??= problem;
       return problem === undefined;
     };
-    if (candidates.keep(isEqual)) return undefined;
-    return candidates.widen(NOTHING_IN_FLIGHT) && candidates.keep(isEqual) ? undefined : difference;
+    while (!candidates.keep(isEqual)) if (!candidates.widen(NOTHING_IN_FLIGHT)) return difference;
+    return undefined;
   }
 
   /** Lets every law judge; the first that is broken is the failure. */

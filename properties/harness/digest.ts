@@ -15,7 +15,8 @@ function once<T extends object>(value: T, compute: (value: T) => number): number
   return made;
 }
 
-const textOf = (value: object): number => once(value, (v) => hashText(JSON.stringify(v)));
+/** Digest of a plain value by its JSON, remembered by identity. */
+export const textOf = (value: object): number => once(value, (v) => hashText(JSON.stringify(v)));
 
 const frameDigest = (frame: Frame): number => textOf(frame);
 

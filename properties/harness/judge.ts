@@ -97,21 +97,45 @@ function among<T>(keys: Iterable<T>, problem: First<T>): Problem | undefined {
 
 const upTo = (n: number): readonly number[] => Array.from({ length: n }, (_, i) => i);
 
-/** The first difference between the machine and `state` in what was touched. */
-export function stateProblem(m: Machine, of: { state: State; reach: Reach; touched: Touched }): Problem | undefined {
-  const { state, reach, touched } = of;
+/** Two sides as far as they were touched. */
+interface Sides {
+  readonly state: State;
+  readonly reach: Reach;
+  readonly touched: Touched;
+}
+
+/** Lets `look` see the comparison of every touched thing until it answers something. */
+function overTouched(
+  m: Machine,
+  { state, reach, touched }: Sides,
+  look: First<Problem | undefined>,
+): Problem | undefined {
   const { wordsPerFrame } = m.geometry;
   return (
-    among(touched.frames, (mfn) => frameProblem(m, state, mfn)) ??
-    among(touched.domains, (id) => domainProblem(m, state, id)) ??
-    among(touched.actives, (key) => activeProblem(m, state, key)) ??
-    among(touched.handles, (key) => handleProblem(m, state, key)) ??
-    among(touched.vcpus, (key) => vcpuProblem(m, state, key)) ??
-    among(touched.places, ([domain, gfns]) => among(gfns, (gfn) => p2mProblem(reach, state, { domain, gfn }))) ??
+    among(touched.frames, (mfn) => look(frameProblem(m, state, mfn))) ??
+    among(touched.domains, (id) => look(domainProblem(m, state, id))) ??
+    among(touched.actives, (key) => look(activeProblem(m, state, key))) ??
+    among(touched.handles, (key) => look(handleProblem(m, state, key))) ??
+    among(touched.vcpus, (key) => look(vcpuProblem(m, state, key))) ??
+    among(touched.places, ([domain, gfns]) => among(gfns, (gfn) => look(p2mProblem(reach, state, { domain, gfn })))) ??
     among(touched.words, (key) =>
-      wordProblem(m, state, { mfn: Math.floor(key / wordsPerFrame), index: key % wordsPerFrame }),
+      look(wordProblem(m, state, { mfn: Math.floor(key / wordsPerFrame), index: key % wordsPerFrame })),
     )
   );
+}
+
+/** The first difference between the machine and `state` in what was touched. */
+export const stateProblem = (m: Machine, sides: Sides): Problem | undefined =>
+  overTouched(m, sides, (problem) => problem);
+
+/** In how many touched things the machine and `state` differ; counting ends beyond `most`. */
+export function stateDistance(m: Machine, sides: Sides, most: number): number {
+  let count = 0;
+  overTouched(m, sides, (problem) => {
+    if (problem !== undefined) count += 1;
+    return count > most ? problem : undefined;
+  });
+  return count;
 }
 
 /** The first difference between the machine and `state` in anything. */

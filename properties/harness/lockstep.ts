@@ -40,13 +40,13 @@ export interface Settings {
   readonly laws: readonly AlwaysLaw[];
   /** A full comparison after every n-th completed operation, and at the end. */
   readonly auditEvery: number;
-  /** Of every n operations one is judged at each of its acts, not only where it is paused. */
+  /** On tiny geometry, of every n operations one is judged at each of its acts, not only where it is paused. */
   readonly fineEvery: number;
   /** Told of every operation that has returned and of the state after it. */
   readonly onReturn: (returned: Returned, after: State) => void;
 }
 
-const DEFAULTS: Settings = { laws: alwaysLaws, auditEvery: 50, fineEvery: 16, onReturn: () => undefined };
+const DEFAULTS: Settings = { laws: alwaysLaws, auditEvery: 50, fineEvery: 64, onReturn: () => undefined };
 
 /** An operation in flight. */
 interface Flight {
@@ -90,6 +90,10 @@ export class Lockstep {
   readonly #semantic = new Set<number>();
   #candidates: Candidates;
   #replies = new Map<Label, Reply>();
+  /** Operations that have run on since the candidates were narrowed last. */
+  readonly #moved = new Set<Label>();
+  /** Whether the run was given up: too many orders of the operations in flight to follow. */
+  abandoned = false;
   #step = 0;
 
   constructor(of: { subject: Subject; header: Header; settings?: Partial<Settings> }) {
@@ -142,6 +146,7 @@ export class Lockstep {
   /** Takes one step of a trace. */
   apply(step: Step): StepResult {
     if (this.failure !== undefined) return { kind: 'failed' };
+    if (this.abandoned) return { kind: 'skipped' };
     const result = isAct(step) ? this.#act(step) : this.#resume(step.resume, step.pause);
     this.#step += 1;
     return this.failure === undefined ? result : { ...result, kind: 'failed' };
@@ -149,9 +154,11 @@ export class Lockstep {
 
   /** Lets paused operations run on in starting order, then compares everything. */
   finish(): void {
+    if (this.abandoned) return;
     for (const flight of [...this.#flights.values()])
-      if (this.failure === undefined && this.#flights.has(flight.label)) this.#run(flight, undefined);
-    if (this.failure === undefined) this.#court.audit(this.#moment());
+      if (this.failure === undefined && !this.abandoned && this.#flights.has(flight.label))
+        this.#run(flight, undefined);
+    if (this.failure === undefined && !this.abandoned) this.#court.audit(this.#moment());
   }
 
   /** Hash of both sides; equal runs have equal digests. */
@@ -239,17 +246,23 @@ export class Lockstep {
   }
 
   /** Runs the execution on; the slot it waits for if it is blocked. */
-  #advance(flight: Flight, stop: Stopper | undefined): 'failed' | 'paused' | 'done' | number {
+  #advance(flight: Flight, stop: Stopper | undefined, isAside = false): 'failed' | 'paused' | 'done' | number {
     const { port } = this.machine;
     const { execution } = flight;
-    const isFine = flight.label >= 0 && flight.label % this.#settings.fineEvery === 0;
+    // On real tables one operation can be thousands of acts; tiny ones show the same.
+    const isFine = this.geometry.name === 'tiny' && flight.label >= 0 && flight.label % this.#settings.fineEvery === 0;
     const problem = this.#guarded(flight, () => execution.run(isFine ? this.#finely(flight.label, stop) : stop));
     if (this.failure !== undefined) return 'failed';
     if (problem !== undefined) return this.#court.accuse(this.#moment(), problem) ? 'done' : 'failed';
     const { outcome } = execution;
     if (outcome.kind === 'blocked') return outcome.slot;
+    if (outcome.kind === 'paused') flight.at = { class: port.pointClass, object: port.pointObject };
+    this.#moved.add(flight.label);
+    // While it only makes way for another nobody looks; who waited is looked at next.
+    if (isAside && outcome.kind === 'paused') return 'paused';
+    for (const label of this.#moved) if (label !== flight.label) this.#court.narrow(label, this.#moment());
+    this.#moved.clear();
     if (outcome.kind === 'done') return this.#complete(flight, outcome.reply) ? 'done' : 'failed';
-    flight.at = { class: port.pointClass, object: port.pointObject };
     this.#court.marks.paused(flight);
     this.#court.narrow(flight.label, this.#moment());
     return this.#court.judge(this.#moment()) ? 'paused' : 'failed';
@@ -272,7 +285,7 @@ export class Lockstep {
       const mechanism = mechanismOf((holder ?? this.#flightIn(chain[0])).op.kind);
       return this.#court.accuse(this.#moment(), { invariant: 'LOCK', mechanism, field: 'lock', sentence });
     }
-    const outcome = this.#advance(holder, afterUnlock(this.machine.port));
+    const outcome = this.#advance(holder, afterUnlock(this.machine.port, holder.at.class === 'unlock'), true);
     if (outcome === 'failed') return false;
     return typeof outcome === 'number' ? this.#unblock(outcome, [...chain, slot]) : true;
   }
@@ -312,6 +325,10 @@ export class Lockstep {
     this.#replies.set(label, reply);
     if (label !== BOOT_LABEL) this.operations += 1;
     const isRefused = 'reason' in answer;
+    if (isRefused && this.#candidates.overflowed) {
+      this.abandoned = true;
+      return true;
+    }
     const expected = answer.expected;
     const returned: Returned = { agent, op, reply, expected, log: execution.log, before, alone };
     this.#settings.onReturn(returned, this.state);
@@ -325,8 +342,8 @@ export class Lockstep {
 }
 
 /** Stops at the first act after a lock was given back. */
-function afterUnlock(port: Machine['port']): Stopper {
-  let isGiven = false;
+function afterUnlock(port: Machine['port'], isAtUnlock: boolean): Stopper {
+  let isGiven = isAtUnlock;
   return () => {
     const stops = isGiven;
     isGiven = port.pointClass === 'unlock';
