@@ -85,6 +85,13 @@ export class Trie<V> {
     if (this.#root !== undefined) walk(this.#root, 0, visit as (value: unknown, key: number) => void);
   }
 
+  /** This map without the keys in `from`..`to`-1. Cost: the entries that go, and the path to them. */
+  withoutRange(from: number, to: number): Trie<V> {
+    const keys: number[] = [];
+    if (this.#root !== undefined) collect(this.#root, 0, { from, to, keys });
+    return keys.reduce<Trie<V>>((map, key) => map.delete(key), this);
+  }
+
   /** Keys in ascending order. */
   keys(): number[] {
     const keys: number[] = [];
@@ -138,6 +145,18 @@ function walk(node: Node, base: number, visit: (value: unknown, key: number) => 
     if (slot === undefined) continue;
     if (node.shift === 0) visit(slot, base + i);
     else walk(slot as Node, base + i * step, visit);
+  }
+}
+
+/** Adds the keys below `node` that lie in `from`..`to`-1. */
+function collect(node: Node, base: number, range: { from: number; to: number; keys: number[] }): void {
+  const step = 2 ** node.shift;
+  for (let i = 0; i < 16; i += 1) {
+    const slot = node.slots[i];
+    const first = base + i * step;
+    if (slot === undefined || first >= range.to || first + step <= range.from) continue;
+    if (node.shift === 0) range.keys.push(first);
+    else collect(slot as Node, first, range);
   }
 }
 

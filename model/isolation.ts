@@ -53,12 +53,12 @@ export function owed(state: State, mfn: Mfn): readonly Justification[] {
 /** Everything that justifies reaching frame `mfn`: what is owed, and what was and has not been invalidated yet. */
 export function authority(state: State, mfn: Mfn): readonly Justification[] {
   const { incarnation } = frameOf(state, mfn);
-  const stale = state.domains
-    .values()
-    .flatMap(({ id, stale: list }) =>
-      list
-        .filter((one) => one.mfn === mfn && one.incarnation === incarnation)
-        .map(({ gfn, rights, pcpus }): Justification => ({ domain: id, gfn, rights, why: 'stale', pcpus })),
-    );
+  const stale: Justification[] = [];
+  state.domains.forEach(({ id, stale: list }) => {
+    for (const one of list) {
+      if (one.mfn !== mfn || one.incarnation !== incarnation) continue;
+      stale.push({ domain: id, gfn: one.gfn, rights: one.rights, why: 'stale', pcpus: one.pcpus });
+    }
+  });
   return [...owed(state, mfn), ...stale];
 }

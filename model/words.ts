@@ -26,10 +26,9 @@ export function withWord(state: State, at: { mfn: Mfn; index: number }, word: Au
 
 /** `state` with all words of a frame zero. */
 export function eraseFrame(state: State, mfn: Mfn): State {
-  const { wordsPerFrame } = state.geometry;
-  let { words } = state;
-  for (let i = 0; i < wordsPerFrame; i += 1) words = words.delete(mfn * wordsPerFrame + i);
-  return { ...state, words };
+  const from = mfn * state.geometry.wordsPerFrame;
+  const words = state.words.withoutRange(from, from + state.geometry.wordsPerFrame);
+  return words === state.words ? state : { ...state, words };
 }
 
 const byteOf = (word: Word, i: number): number => field(i < 4 ? word.lo : word.hi, (i % 4) * 8, 8);

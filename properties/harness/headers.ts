@@ -44,7 +44,7 @@ interface Wish {
 
 /** RAM of another domain follows the first pages: one superpage of the larger kind, x86 only (tiny ones are in `layout`). */
 const superpage = (geometry: Geometry, prng: Prng): Extent[] =>
-  geometry.name === 'x86' && prng.chance(1, 4)
+  geometry.name === 'x86' && prng.chance(1, 24)
     ? [{ path: pathOf(geometry, tableEntries(geometry)), order: geometry.bitsPerLevel }]
     : [];
 

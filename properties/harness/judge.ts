@@ -157,7 +157,10 @@ export function auditProblem(m: Machine, of: { state: State; reach: Reach }): Pr
       among(state.domains.get(domain)?.p2m.keys() ?? [], (gfn) => p2mProblem(reach, state, { domain, gfn })),
     ) ??
     among(upTo(geometry.frameCount), (mfn) => reachProblem(m, { reach, state }, mfn)) ??
-    among(upTo(geometry.frameCount), (mfn) => contentsProblem(m, state, mfn)) ??
+    // What was never handed out was never written either: the write log would have shown it.
+    among(upTo(geometry.frameCount), (mfn) =>
+      f.frameIncarnation.get(mfn) === 0 ? undefined : contentsProblem(m, state, mfn),
+    ) ??
     modelWordsProblem(m, state) ??
     fresh(reach)
   );
