@@ -1,4 +1,5 @@
 // Grants: a domain lets another one map or copy its frames. This file routes by kind; see README.md for the sources.
+// A first reader may begin with map.ts; what a pin and a handle are is in README.md.
 
 import type { GrantsOp } from '#abi/grants.ts';
 import type { Reply } from '#abi/reply.ts';

@@ -126,7 +126,6 @@ function* install(
 function* remove(m: Machine, { op, target, index }: Extent, gfn: number): Step<Errno | undefined> {
   const size = pow2(op.order);
   for (let part = 0; part < size; part += 1) {
-    if (!exists(m, target)) return 'ESRCH';
     yield* lockP2m(m, target);
     const errno = yield* unhook(m, target, { gfn: gfn + part, done: index * size + part });
     yield* unlockP2m(m, target);
@@ -141,6 +140,7 @@ function* unhook(
   target: DomId,
   { gfn, done }: { readonly gfn: number; readonly done: number },
 ): Step<Errno | undefined> {
+  if (!exists(m, target)) return 'ESRCH';
   const found = lookup(m, target, gfn);
   if (found === undefined) return 'ENOENT';
   if (found.type === 'mmioDirect') return 'EPERM';

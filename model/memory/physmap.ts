@@ -38,12 +38,18 @@ function foreignFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
   return { cut, mfn: entry.mfn };
 }
 
-function grantFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
-  const { index } = task.op;
-  if (index >= target.grants.limit) return { cut, errno: 'EINVAL' };
+/** The grant table grows to the frame that is asked for: a micro-step of its own. undefined: it need not, or may not. */
+function grow(cut: Cut, task: Task<Add>, target: Domain): Turn | undefined {
+  const { space, index } = task.op;
+  const { frames, limit } = target.grants;
+  if (space !== 'grantTable' || index >= limit || index < frames.length) return undefined;
   const grown = growGrants(cut, target, index + 1);
-  const mfn = grown.cut.state.domains.get(target.id)?.grants.frames[index];
-  return !grown.ok || mfn === undefined ? { cut: grown.cut, errno: 'EINVAL' } : { cut: grown.cut, mfn };
+  return grown.ok ? go(grown.cut, task, { at: 'begin' }) : end(grown.cut, 'EINVAL');
+}
+
+function grantFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
+  const mfn = target.grants.frames[task.op.index];
+  return mfn === undefined ? { cut, errno: 'EINVAL' } : { cut, mfn };
 }
 
 function ownFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
@@ -64,6 +70,8 @@ const find = (cut: Cut, task: Task<Add>, target: Domain): Found =>
 function begin(cut: Cut, task: Task<Add>, target: Domain): Turn {
   const { op } = task;
   const isForeign = op.space === 'gmfnForeign';
+  const grown = grow(cut, task, target);
+  if (grown !== undefined) return grown;
   const found = find(cut, task, target);
   if ('errno' in found) return end(found.cut, found.errno);
   if (target.state !== 'running' || op.gfn >= gfnCount(cut.state.geometry)) return end(found.cut, 'EINVAL');

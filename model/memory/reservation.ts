@@ -9,7 +9,7 @@ import { gfnCount } from '#abi/geometry.ts';
 import type { Extents } from '#abi/operand.ts';
 import type { Errno } from '#abi/reply.ts';
 import { pow2 } from '#lib/bits.ts';
-import { allocate, failure, preemption, type Cut } from '../cut.ts';
+import { absorb, allocate, failure, preemption, type Cut } from '../cut.ts';
 import { crash, dropAllocated } from '../frames.ts';
 import { setP2m, settle } from '../p2m.ts';
 import { at, end, go, isSame, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
@@ -73,8 +73,8 @@ function give(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
   if (domain.totalPages + pow2(op.order) > domain.maxPages) return end(cut, 'E2BIG', { done: work.index });
   const { cut: given, mfn } = allocate(cut, { order: op.order, owner: domain.id, role: 'ram' });
   if (mfn === undefined) return end(given, 'ENOMEM', { done: work.index });
-  const isMapped = op.kind === 'memory.populate';
-  return go(given, task, isMapped ? { at: 'install', mfn } : { at: 'next', index: work.index + 1 });
+  if (op.kind !== 'memory.populate') return go(given, task, { at: 'next', index: work.index + 1 });
+  return go(given, task, { at: 'install', mfn, incarnation: frameOf(given.state, mfn).incarnation });
 }
 
 /** Why an extent cannot be mapped at `gfn`. */
@@ -97,7 +97,9 @@ function install(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
   const { part, index } = work;
   const size = pow2(op.order);
   const place = { domain: domain.id, gfn: (work.gfn + part) as Gfn };
-  const errno = objection(cut.state, domain, { gfn: place.gfn, size: size - part });
+  // The frames went with the domain they were for, if that has been torn down meanwhile.
+  const isOwn = isSame(cut.state, work) && frameOf(cut.state, work.mfn).owner === domain.id;
+  const errno = isOwn ? objection(cut.state, domain, { gfn: place.gfn, size: size - part }) : 'EINVAL';
   if (errno === 'EPERM') return end(at(cut, crash(cut.state, domain.id)), errno, { done: index });
   if (errno !== undefined) return end(cut, errno, { done: index });
   const failed = part === 0 ? failure(cut, { class: 'pool', domain: domain.id, done: index }) : undefined;
@@ -132,7 +134,8 @@ export function letGo(cut: Cut, task: Task<unknown>, owner: DomId): State {
 
 function release(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
   const { op, work } = task;
-  const freed = at(cut, letGo(cut, task, domain.id));
+  // What was flushed for this page is taken in now: later it would pay the debt of the next one too.
+  const freed = absorb(at(cut, letGo(cut, task, domain.id)));
   const isLast = work.part + 1 === pow2(op.order);
   return go(freed, task, isLast ? { at: 'next', index: work.index + 1 } : { at: 'unhook', part: work.part + 1 });
 }

@@ -57,10 +57,17 @@ function fastWalk(m: Machine, one: Case): string {
   return outcome === 'frame' ? `frame ${mfn}, rights ${rights}, level ${level}` : `${outcome} at level ${level}`;
 }
 
+/** A machine whose memory is all zero: the hypervisor's own frame too. */
+function blank(name: GeometryName): Machine {
+  const m = new Machine(headerFor(name));
+  for (let i = 0; i < m.f.memory.length; i += 1) m.f.memory.set(i, 0);
+  return m;
+}
+
 const machines = (): ((name: GeometryName) => Machine) => {
   const made = new Map<GeometryName, Machine>();
   return (name) => {
-    const known = made.get(name) ?? new Machine(headerFor(name));
+    const known = made.get(name) ?? blank(name);
     made.set(name, known);
     return known;
   };

@@ -5,6 +5,7 @@ import type { Mfn } from '#abi/address.ts';
 import { describeRights, RIGHT } from '#abi/rights.ts';
 import { frameRoles } from '#abi/roles.ts';
 import type { Machine } from '#impl/machine.ts';
+import { brokenInvariant } from '#model/invariants.ts';
 import { authority, owed, type Justification } from '#model/isolation.ts';
 import type { State } from '#model/state.ts';
 import { and } from '#lib/bits.ts';
@@ -138,6 +139,12 @@ export function stateDistance(m: Machine, sides: Sides, most: number): number {
   return count;
 }
 
+/** What the model itself has miscounted: a mistake of the specification, told as one. */
+function modelProblem(state: State): Problem | undefined {
+  const broken = brokenInvariant(state);
+  return broken && { ...broken, mechanism: 'memory', field: 'model' };
+}
+
 /** The first difference between the machine and `state` in anything. */
 export function auditProblem(m: Machine, of: { state: State; reach: Reach }): Problem | undefined {
   const { state, reach } = of;
@@ -148,6 +155,7 @@ export function auditProblem(m: Machine, of: { state: State; reach: Reach }): Pr
     return kept === made ? undefined : drifted(kept, made);
   };
   return (
+    modelProblem(state) ??
     among(upTo(geometry.frameCount), (mfn) => frameProblem(m, state, mfn)) ??
     among(upTo(geometry.capacity.domains), (id) => domainProblem(m, state, id)) ??
     among(upTo(f.activeMfn.length), (key) => activeProblem(m, state, key)) ??

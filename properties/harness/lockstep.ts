@@ -40,7 +40,7 @@ export interface Settings {
   readonly laws: readonly AlwaysLaw[];
   /** A full comparison after every n-th completed operation, and at the end. */
   readonly auditEvery: number;
-  /** On tiny geometry, of every n operations one is judged at each of its acts, not only where it is paused. */
+  /** On tiny geometry, one of every n operations, and every one after a pause, is judged at each of its acts. */
   readonly fineEvery: number;
   /** Told of every operation that has returned and of the state after it. */
   readonly onReturn: (returned: Returned, after: State) => void;
@@ -56,6 +56,7 @@ interface Flight {
   readonly execution: Execution;
   readonly before: State;
   alone: boolean;
+  isResumed: boolean;
   at: { readonly class: PointClass; readonly object: ObjectKind };
 }
 
@@ -155,9 +156,9 @@ export class Lockstep {
   /** Lets paused operations run on in starting order, then compares everything. */
   finish(): void {
     if (this.abandoned) return;
-    for (const flight of [...this.#flights.values()])
-      if (this.failure === undefined && !this.abandoned && this.#flights.has(flight.label))
-        this.#run(flight, undefined);
+    // A map may lose entries while it is visited.
+    for (const flight of this.#flights.values())
+      if (this.failure === undefined && !this.abandoned) this.#run(flight, undefined);
     if (this.failure === undefined && !this.abandoned) this.#court.audit(this.#moment());
   }
 
@@ -211,7 +212,9 @@ export class Lockstep {
 
   #resume(label: Label, pause: Pause | undefined): StepResult {
     const flight = this.#flights.get(label);
-    return flight === undefined ? { kind: 'skipped' } : this.#run(flight, pause);
+    if (flight === undefined) return { kind: 'skipped' };
+    flight.isResumed = true;
+    return this.#run(flight, pause);
   }
 
   #start(label: Label, call: Call): Flight {
@@ -224,6 +227,7 @@ export class Lockstep {
       execution,
       before: this.state,
       alone: this.#flights.size === 0,
+      isResumed: false,
       at,
     };
     for (const other of this.#flights.values()) other.alone = false;
@@ -250,7 +254,7 @@ export class Lockstep {
     const { port } = this.machine;
     const { execution } = flight;
     // On real tables one operation can be thousands of acts; tiny ones show the same.
-    const isFine = this.geometry.name === 'tiny' && flight.label >= 0 && flight.label % this.#settings.fineEvery === 0;
+    const isFine = this.geometry.name === 'tiny' && (flight.isResumed || flight.label % this.#settings.fineEvery === 0);
     const problem = this.#guarded(flight, () => execution.run(isFine ? this.#finely(flight.label, stop) : stop));
     if (this.failure !== undefined) return 'failed';
     if (problem !== undefined) return this.#court.accuse(this.#moment(), problem) ? 'done' : 'failed';

@@ -74,10 +74,15 @@ export class Marks {
       if (choice.kind !== 'cached' && choice.kind !== 'walked') continue;
       const gfn = first + piece;
       piece += 1;
-      if (choice.kind === 'walked' || entryOf(before, agent.domain, gfn)?.mfn === choice.mfn) continue;
+      if (choice.kind === 'walked') continue;
       const pcpu = placeOfVcpu(before, agent.domain, agent.vcpu);
-      for (const one of reach.cachedOf(choice.mfn))
-        if (one.pcpu === pcpu && one.gfn + (choice.mfn - one.mfn) === gfn) this.add(`answered:${one.kind}`);
+      const ways = [...reach.cachedOf(choice.mfn)].filter(
+        (one) => one.pcpu === pcpu && one.gfn + (choice.mfn - one.mfn) === gfn,
+      );
+      // Reach follows an upper entry only if its table is no longer linked where it was.
+      const isLeaf = ways.some(({ kind }) => kind === 'leaf');
+      if (!isLeaf && ways.length > 0) this.add('answered:structure');
+      if (isLeaf && entryOf(before, agent.domain, gfn)?.mfn !== choice.mfn) this.add('answered:leaf');
     }
   }
 }

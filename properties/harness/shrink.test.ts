@@ -1,4 +1,5 @@
 // Shrinking against toy verdicts: a trace fails if it holds certain steps. The real verdict is a lockstep run.
+// A first reader may skip the toy machine and read the sentences.
 
 import { describe, expect, it } from 'vitest';
 import { DOMID_SELF, type DomId, type VcpuId } from '#abi/address.ts';
