@@ -11,5 +11,6 @@ import { caseLaws } from './hap/cases.ts';
 export const laws: readonly Law[] = [...alwaysLaws, ...caseLaws, strangersLookAlike, ...sometimesLaws];
 
 export type { AlwaysLaw, CaseLaw, Failure, Law, PairLaw, Problem, SometimesLaw } from './harness/law.ts';
-export { Lockstep, runTrace, type Run, type StepResult } from './harness/lockstep.ts';
+export { Lockstep, type StepResult } from './harness/lockstep.ts';
+export { runTrace, type Run } from './harness/run.ts';
 export { clean, type Subject } from './harness/subject.ts';

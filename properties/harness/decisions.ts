@@ -12,7 +12,7 @@ import type { Buffer, GfnOperand, HandedOut, Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
 import type { VcpuName } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
-import type { State } from '#model/state.ts';
+import { frameOf, type State } from '#model/state.ts';
 import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
 
 /** One generator per operation kind; the compiler asks for an arm per operation. */
@@ -49,7 +49,7 @@ const NO_FOCUS: Focus = { gfns: new Set(), refs: new Set(), handles: new Set() }
 const EXTENT_FOCUS = 4;
 
 /** The focus of operations in flight. */
-export function focusOn(ops: readonly Op<'concrete'>[]): Focus {
+export function focusOn(ops: readonly Op<'concrete'>[], state: State): Focus {
   if (ops.length === 0) return NO_FOCUS;
   const focus = { gfns: new Set<number>(), refs: new Set<number>(), handles: new Set<number>() };
   for (const op of ops) {
@@ -67,7 +67,16 @@ export function focusOn(ops: readonly Op<'concrete'>[]): Focus {
       else if (one.value.buffer.in === 'guest') note(one.value.buffer.gfn);
     }
   }
+  for (const ref of focus.refs) for (const gfn of gfnsBehind(state, ref)) focus.gfns.add(gfn);
   return focus;
+}
+
+/** Where frames lie, in anybody's address space, that are in use through a grant of this number. */
+function gfnsBehind(state: State, ref: number): readonly number[] {
+  return state.domains.values().flatMap(({ grants }) => {
+    const active = grants.active.get(ref);
+    return active === undefined ? [] : frameOf(state, active.mfn).mappings.map(({ gfn }) => gfn);
+  });
 }
 
 /** A gfn as the trace writes it: a path without leading zeros, or a raw number that no table can map. */

@@ -126,7 +126,10 @@ class Driver {
     gen.begin(this.#mood(), this.#run.state);
     const { flights } = this.#run;
     gen.busy = flights.map(({ agent }) => agent);
-    gen.focus = focusOn(flights.map(({ op }) => op));
+    gen.focus = focusOn(
+      flights.map(({ op }) => op),
+      gen.state,
+    );
     if (this.#pending.length > 0 && this.#prng.chance(2, 3)) {
       const [taken] = this.#pending.splice(this.#prng.below(this.#pending.length), 1);
       if (taken !== undefined) return taken;

@@ -9,7 +9,7 @@ import type { Label } from '#abi/operand.ts';
 import { mechanismOf, type Op } from '#abi/operation.ts';
 import type { Pause, ObjectKind, PointClass } from '#abi/points.ts';
 import type { Reply } from '#abi/reply.ts';
-import { isAct, type ActStep, type Header, type Step, type Trace } from '#abi/trace.ts';
+import { isAct, type ActStep, type Header, type Step } from '#abi/trace.ts';
 import { fold } from '#lib/hash.ts';
 import { invariant, present } from '#lib/invariant.ts';
 import { stopAt, type Call, type Execution, type Stopper } from '#impl/execution.ts';
@@ -353,21 +353,4 @@ function afterUnlock(port: Machine['port'], isAtUnlock: boolean): Stopper {
     isGiven = port.pointClass === 'unlock';
     return stops;
   };
-}
-
-/** What a run came to. */
-export interface Run {
-  readonly failure: Failure | undefined;
-  readonly operations: number;
-  readonly marks: ReadonlySet<string>;
-  readonly semantic: ReadonlySet<number>;
-}
-
-/** Runs a whole trace, paused operations to their end. */
-export function runTrace(subject: Subject, trace: Trace, settings: Partial<Settings> = {}): Run {
-  const run = new Lockstep({ subject, header: trace.header, settings });
-  for (const step of trace.steps) if (run.failure === undefined) run.apply(step);
-  run.finish();
-  const { failure, operations, marks, semantic } = run;
-  return { failure, operations, marks, semantic };
 }
