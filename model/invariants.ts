@@ -105,7 +105,8 @@ function handleProblem(state: State, domain: Domain): Broken | undefined {
 }
 
 function staleProblem(state: State, domain: Domain): Broken | undefined {
-  const kept = domain.stale.find((one) => frameOf(state, one.mfn).role !== 'free' || state.policies.flush === 'eager');
+  const isKept = (mfn: Mfn): boolean => frameOf(state, mfn).role === 'free' && state.policies.flush === 'lazy';
+  const kept = domain.stale.find(({ mfn, doubtful }) => !doubtful && !isKept(mfn));
   return kept && broken('STALE', `d${domain.id} may still use gfn ${kept.gfn} for frame ${kept.mfn}`);
 }
 

@@ -3,6 +3,7 @@
 // A first reader may skip the list handling. Sources: Xen mm/p2m-ept.c (ept_set_entry, ept_sync_domain), mm/p2m.c.
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
+import type { Logged } from '#abi/choices.ts';
 import { p2mRights } from '#abi/hap.ts';
 import { rightsOf } from '#abi/rights.ts';
 import { hasAll } from '#lib/bits.ts';
@@ -31,7 +32,14 @@ function remember(
   const pcpus = pcpusRunning(state, at.domain);
   const kept = entry !== undefined && entry.mfn === old.mfn && hasAll(rightsOfEntry(entry), rights);
   if (kept || rights === 0 || pcpus.length === 0) return state;
-  const stale: Stale = { gfn: at.gfn, mfn: old.mfn, rights, incarnation: frameOf(state, old.mfn).incarnation, pcpus };
+  const stale: Stale = {
+    gfn: at.gfn,
+    mfn: old.mfn,
+    rights,
+    incarnation: frameOf(state, old.mfn).incarnation,
+    pcpus,
+    doubtful: false,
+  };
   const others = (state.domains.get(at.domain)?.stale ?? []).filter((other) => !sameTranslation(other, stale));
   return withDomain(state, at.domain, { stale: [...others, stale] });
 }
@@ -70,11 +78,28 @@ export function keepStale(state: State, domain: DomId, isKept: (pcpu: PcpuId) =>
   return withDomain(state, domain, { stale: rest.filter((one) => one.pcpus.length > 0) });
 }
 
-/** Whether some processor may still use a translation to the present incarnation of `mfn`. */
+/** Whether some processor surely may still use a translation to the present incarnation of `mfn`. */
 export function hasDebt(state: State, mfn: Mfn): boolean {
   const { incarnation } = frameOf(state, mfn);
-  const owes = (one: Stale): boolean => one.mfn === mfn && one.incarnation === incarnation;
+  const owes = (one: Stale): boolean => one.mfn === mfn && one.incarnation === incarnation && !one.doubtful;
   return state.domains.values().some((domain) => domain.stale.some(owes));
+}
+
+/**
+ * An operation that keeps a debt and was flushed somewhere on its way: the log does not say whether before or after. So the
+ * debt may be used, and need not be paid again. The rings of the processors are judged apart from this (properties/tlb).
+ */
+export function doubt(state: State, debts: readonly Debt[], log: readonly Logged[]): State {
+  if (state.policies.flush !== 'lazy' || debts.length === 0) return state;
+  const isFlushed = (domain: DomId, pcpu: PcpuId): boolean =>
+    log.some(({ choice }) => choice.kind === 'flush' && choice.domain === domain && choice.pcpu === pcpu);
+  return [...new Set(debts.map(({ domain }) => domain))].reduce((now, id) => {
+    const stale = now.domains.get(id)?.stale ?? [];
+    const doubted = stale.map((one) =>
+      one.doubtful || !one.pcpus.every((pcpu) => isFlushed(id, pcpu)) ? one : { ...one, doubtful: true },
+    );
+    return doubted.every((one, i) => one === stale[i]) ? now : withDomain(now, id, { stale: doubted });
+  }, state);
 }
 
 /** Under the lazy policy a frame on the heap keeps its debt to its next use. */

@@ -44,6 +44,8 @@ export interface Stale {
   readonly rights: number;
   readonly incarnation: number;
   readonly pcpus: readonly PcpuId[];
+  /** Whether those pCPUs may have forgotten it: they were flushed in the same operation, before or after. */
+  readonly doubtful: boolean;
 }
 
 /** How many uses a grant has, by who (host, device) and for what (reading, writing). */

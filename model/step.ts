@@ -17,7 +17,7 @@ import { match } from 'ts-pattern';
 import { absorb, absorbNext, leftover, Stop, type Cut, type Refused } from './cut.ts';
 import { grantsStep } from './grants/step.ts';
 import { memoryStep } from './memory/step.ts';
-import { debtsAfter, settle } from './p2m.ts';
+import { debtsAfter, doubt, settle } from './p2m.ts';
 import { pagingStep } from './paging/step.ts';
 import {
   BEGIN,
@@ -99,7 +99,7 @@ function finish(cut: Cut, progress: Progress, expected: Expected): Done | Refuse
   const { state, cursor, log } = absorb(cut);
   const left = log[cursor];
   if (left !== undefined) return leftover(left.choice);
-  const settled = settle(state, progress.debts);
+  const settled = doubt(settle(state, progress.debts), progress.debts, log);
   return { kind: 'done', state: progress.isCounted ? count(settled, progress.agent, -1) : settled, expected };
 }
 
