@@ -67,8 +67,21 @@ export function ownGfn(state: State, mfn: Mfn): Gfn | undefined {
 }
 
 /** `domain`'s stale translations on `pcpu` are forgotten: an invalidation of everything it had there. */
-export const flush = (state: State, domain: DomId, pcpu: PcpuId): State =>
-  keepStale(state, domain, (other) => other !== pcpu);
+export function flush(state: State, domain: DomId, pcpu: PcpuId): State {
+  const stale = state.domains.get(domain)?.stale ?? [];
+  if (!stale.some((one) => one.pcpus.includes(pcpu))) return state;
+  const rest = stale.flatMap((one): readonly Stale[] => {
+    if (!one.pcpus.includes(pcpu)) return [one];
+    // Whether a debt was made before or after this flush is not told: it may be used, and need not be paid.
+    const isThisLife = frameOf(state, one.mfn).incarnation === one.incarnation;
+    if (mayKeep(state, one) && isThisLife) return [one.doubtful ? one : { ...one, doubtful: true }];
+    const pcpus = one.pcpus.filter((other) => other !== pcpu);
+    return pcpus.length === 0 ? [] : [{ ...one, pcpus }];
+  });
+  return rest.every((one, i) => one === stale[i]) && rest.length === stale.length
+    ? state
+    : withDomain(state, domain, { stale: rest });
+}
 
 /** `domain`'s stale translations are forgotten on every pCPU but those that `isKept` names. */
 export function keepStale(state: State, domain: DomId, isKept: (pcpu: PcpuId) => boolean): State {

@@ -96,6 +96,19 @@ export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]
   'grants.setupTable': ['heap', 'copyBack'],
 };
 
+/** How often a point is chosen: the moments before something is forgotten, given up or let go are when others may be late. */
+const weightOf: Readonly<Partial<Record<PointClass, number>>> = {
+  flush: 4,
+  free: 2,
+  reference: 2,
+  scrub: 2,
+  copyFrom: 2,
+  compareExchange: 2,
+};
+
+const weighted = (points: readonly Point[]): readonly Point[] =>
+  points.flatMap((point) => Array.from({ length: weightOf[point[0]] ?? 1 }, () => point));
+
 /** Kinds that look for preemption between their parts. */
 export const preemptible: ReadonlySet<OpKind> = new Set<OpKind>([
   'memory.populate', 'memory.increase', 'memory.decrease', 'memory.killDomain', 'memory.setPool',
@@ -171,7 +184,7 @@ export class Schedule {
     if (points.length === 0) return undefined;
     this.#points -= 1;
     this.#wait = 1 + this.#prng.below(3);
-    const [pointClass, object] = this.#prng.pick(points);
+    const [pointClass, object] = this.#prng.pick(weighted(points));
     return { class: pointClass, object, nth: this.#prng.pick([1, 1, 1, 2, 2, 3]) };
   }
 }
