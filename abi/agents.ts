@@ -1,5 +1,5 @@
 // Who acts. An agent is data in every step; the authority of what it does is the model's to state.
-// A first reader may skip devices and device models: no operation of theirs is in this version's vocabulary yet.
+// A first reader may skip devices (they have no operations in this version) and device models (they call as their domain).
 
 import type { DomId, PcpuId, VcpuId } from './address.ts';
 

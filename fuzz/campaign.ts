@@ -114,6 +114,6 @@ export class CampaignRun {
 
 /** What a law about pairs says of a trace, as a failure at its end. */
 function judged(law: PairLaw, trace: Trace): Failure | undefined {
-  const problem = law.judge(trace);
+  const problem = law.judge(trace, clean);
   return problem && { ...problem, law: law.id, statement: law.statement, step: trace.steps.length };
 }

@@ -47,9 +47,9 @@ function runAloud(subject: Subject, trace: Trace, voice: Voice): Attempt {
 }
 
 /** What laws about pairs say of a trace that no other law objects to. */
-function pairFailure(trace: Trace): Failure | undefined {
+function pairFailure(trace: Trace, subject: Subject): Failure | undefined {
   for (const law of laws) {
-    const problem = law.kind === 'pair' ? law.judge(trace) : undefined;
+    const problem = law.kind === 'pair' ? law.judge(trace, subject) : undefined;
     if (problem !== undefined) return { ...problem, law: law.id, statement: law.statement, step: trace.steps.length };
   }
   return undefined;
@@ -73,7 +73,7 @@ export async function replayFile({ file, exhibit, json }: ReplayOptions): Promis
     voice.record({ kind: 'error', message: error.message, stack: error.stack });
     return EXIT.broken;
   }
-  const failure = found ?? (exhibit === undefined ? pairFailure(trace) : undefined);
+  const failure = found ?? pairFailure(trace, subject);
   voice.say('', ...(failure === undefined ? [`Every law holds (${operations} operations).`] : failureInWords(failure)));
   voice.record({ kind: 'verdict', file, holds: failure === undefined, operations, failure: failure ?? null });
   return failure === undefined ? EXIT.ok : EXIT.failure;

@@ -37,10 +37,3 @@ export const without = (a: number, b: number): number => (a & ~b) >>> 0;
 
 /** The 32-bit word with only bit `n` set, unsigned. */
 export const bit = (n: number): number => (1 << n) >>> 0;
-
-/** How many bits are set in a 32-bit word. */
-export const popCount = (word: number): number => {
-  let n = 0;
-  for (let rest = word >>> 0; rest !== 0; rest = (rest & (rest - 1)) >>> 0) n += 1;
-  return n;
-};

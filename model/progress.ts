@@ -2,8 +2,16 @@
 // performs one micro-step and says where to go on, or what the caller hears.
 // A first reader may skip the fields of `Work` and meet them in the handlers. The design is docs/decisions/0002.
 
-import { INVALID_GFN, INVALID_MFN, type DomId, type Gfn, type GrantRef, type Mfn } from '#abi/address.ts';
-import type { Agent, DeviceModelAgent } from '#abi/agents.ts';
+import {
+  DOMID_CONTROL,
+  INVALID_GFN,
+  INVALID_MFN,
+  type DomId,
+  type Gfn,
+  type GrantRef,
+  type Mfn,
+} from '#abi/address.ts';
+import type { Agent } from '#abi/agents.ts';
 import type { Op } from '#abi/operation.ts';
 import { reply, type ElementReply, type Expected, type Reply, type Status } from '#abi/reply.ts';
 import type { Cut, Refused, Waits } from './cut.ts';
@@ -146,15 +154,14 @@ export const end = (cut: Cut, status: Status, parts: Partial<Omit<Reply, 'status
 /** `cut` with another state. */
 export const at = (cut: Cut, state: State): Cut => ({ ...cut, state });
 
-/** Whether `agent`, calling as `caller`, may manage `target`: itself, the domain it serves, or as control domain. */
-export const mayManage = (agent: Agent, caller: DomId, target: DomId): boolean =>
-  caller === target || caller === 0 || (agent as Partial<DeviceModelAgent>).serves === target;
+/** Whether `caller` may manage `target`: itself, or as control domain. A device model calls as its domain: nobody states whom it serves. */
+export const mayManage = (caller: DomId, target: DomId): boolean => caller === target || caller === DOMID_CONTROL;
 
 /** The target of a memory operation, or why not. */
 export function targetOf(cut: Cut, task: Task<{ readonly target: DomId }>): Domain | 'ESRCH' | 'EPERM' {
   const domain = domainNamed(cut.state, task.op.target, task.caller);
   if (domain === undefined) return 'ESRCH';
-  return mayManage(task.agent, task.caller, domain.id) ? domain : 'EPERM';
+  return mayManage(task.caller, domain.id) ? domain : 'EPERM';
 }
 
 /** Whether the frame in hand is still the one it was. */

@@ -21,14 +21,12 @@ export const exists = (m: Machine, id: number): boolean =>
 /** Whether domain `id`, which exists, is not being torn down. */
 export const isAlive = (m: Machine, id: number): boolean => m.f.domState.get(id) === RUNNING;
 
-/** The domain a memory operation is about: managed by itself, by its device model, and by the control domain. */
+/** The domain a memory operation is about: managed by itself and by the control domain. */
 export function targetOf(m: Machine, call: Call, target: DomId): DomId | 'ESRCH' | 'EPERM' {
-  const { agent } = call;
   const caller = callerIn(call);
   const dom = target === DOMID_SELF ? caller : target;
   if (!exists(m, dom)) return 'ESRCH';
-  const serves = agent.kind === 'deviceModel' && agent.serves === dom;
-  return dom === caller || caller === DOMID_CONTROL || serves ? dom : 'EPERM';
+  return dom === caller || caller === DOMID_CONTROL ? dom : 'EPERM';
 }
 
 /** The domain that a life-and-death operation is about, by literal id: for the control domain alone. */

@@ -2,7 +2,7 @@
 // guest frame leads, and what can be reached below a table. Isolation is judged with these, from the bytes alone.
 // Reserved bits and bad combinations in a present entry are misconfigurations; an entry without any right is absent.
 // Execute-only entries are allowed; mode-based execute control and the other extensions are off.
-// A first reader may skip `leavesBelow`. Source: Intel SDM vol. 3C, "EPT Translation Mechanism" (formats of the entries),
+// A first reader may skip the predicates over single bits. Source: Intel SDM vol. 3C, "EPT Translation Mechanism" (formats of the entries),
 // "EPT Misconfigurations", "EPT Violations".
 
 import type { Gfn, Mfn, Word } from '#abi/address.ts';
@@ -112,34 +112,5 @@ export function walkEpt(geometry: Geometry, read: WordReader, from: { root: Mfn;
       return { kind: 'frame', mfn: (entry.mfn + (gfn % span)) as Mfn, rights, level, type, accessed, dirty };
     }
     table = entry.mfn;
-  }
-}
-
-/** A table page as a walk comes to it: at which level, for which first gfn, with which rights so far. */
-export interface Below {
-  readonly table: Mfn;
-  readonly level: number;
-  readonly gfn: number;
-  readonly rights: number;
-}
-
-/** Told of a leaf: its first gfn and frame, the rights from the top down, and what else the entry says. */
-export type LeafVisitor = (gfn: number, mfn: Mfn, leaf: { rights: number; level: number; type: number }) => void;
-
-/**
- * Visits every leaf that a walk can come to through a table; one at `level` covers `framesPerLeaf` frames.
- * Cost: the entries of all tables below. What nobody may use (no right left, misconfigured) is passed over.
- */
-export function leavesBelow(geometry: Geometry, read: WordReader, from: Below & { visit: LeafVisitor }): void {
-  const { table, level, gfn, visit } = from;
-  const span = framesPerLeaf(geometry, level);
-  for (let index = 0; index < tableEntries(geometry); index += 1) {
-    const entry = decodeEntry(geometry, level, read(table, index));
-    if (entry.kind === 'absent' || entry.kind === 'misconfiguration') continue;
-    const rights = and(from.rights, entry.rights);
-    const first = gfn + index * span;
-    if (rights === 0) continue;
-    if (entry.kind === 'leaf') visit(first, entry.mfn, { rights, level, type: entry.type });
-    else leavesBelow(geometry, read, { table: entry.mfn, level: level - 1, gfn: first, rights, visit });
   }
 }

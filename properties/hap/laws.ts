@@ -14,7 +14,8 @@ const memo = new WeakMap<View, { readonly problem: Problem | undefined }>();
 function firstUnexplained(view: View): Problem | undefined {
   const known = memo.get(view);
   if (known !== undefined) return known.problem;
-  const problem = view.explained ? search(view) : undefined;
+  const found = view.explained() ? search(view) : undefined;
+  const problem = view.explained() ? found : undefined;
   memo.set(view, { problem });
   return problem;
 }
@@ -58,7 +59,9 @@ const about = (invariant: Invariant, id: string): AlwaysLaw => ({
   statement: invariants[invariant],
   judge: (view) => {
     const problem = firstUnexplained(view);
-    return problem?.invariant === invariant ? problem : undefined;
+    if (problem?.invariant === invariant) return problem;
+    // Audits look at every frame themselves.
+    return view.audit ? view.problems.find((told) => told.invariant === invariant) : undefined;
   },
 });
 
@@ -87,11 +90,13 @@ export const everyWalkedPageIsATable: AlwaysLaw = {
   kind: 'always',
   id: 'hap/everyWalkedPageIsATable',
   invariant: 'PTW',
-  statement: 'Every page that a walk passes is a page of the paging pool in use as a table.',
+  statement: 'Every page that a walk passes is a page of that domain\'s paging pool in use as a table.', // prettier-ignore
   judge: ({ machine, reach, suspects, audit }) => {
     const { f, geometry } = machine;
+    const isTable = (mfn: number): boolean =>
+      frameRoles[f.frameRole.get(mfn)] === 'pool' && f.frameIsTable.get(mfn) === 1;
     const wrong = (mfn: number): boolean =>
-      reach.isTable(mfn) && (frameRoles[f.frameRole.get(mfn)] !== 'pool' || f.frameIsTable.get(mfn) !== 1);
+      reach.walkersOf(mfn).some((domain) => !isTable(mfn) || f.frameOwner.get(mfn) !== domain + 1);
     const frames = audit ? Array.from({ length: geometry.frameCount }, (_, mfn) => mfn) : suspects;
     for (const mfn of frames)
       if (mfn < geometry.frameCount && wrong(mfn)) {

@@ -56,7 +56,7 @@ function registersDigest(seed: number, registers: object): number {
 
 function progressDigest(seed: number, { label, progress }: Pending): number {
   const { work, ending, cursor, debts, isCounted } = progress;
-  const h = fold(fold(fold(seed, label), isCounted ? -1 - cursor : cursor), debts.length);
+  const h = fold(fold(fold(seed, label), isCounted ? -1 - cursor : cursor), textOf(debts));
   return registersDigest(ending === undefined ? h : fold(h, textOf(ending)), work);
 }
 

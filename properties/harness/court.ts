@@ -3,6 +3,7 @@
 // A first reader may begin at `judge`.
 
 import type { Machine } from '#impl/machine.ts';
+import { invariants } from '#abi/invariants.ts';
 import type { Label } from '#abi/operand.ts';
 import type { State } from '#model/state.ts';
 import { present } from '#lib/invariant.ts';
@@ -104,7 +105,11 @@ export class Court {
 
   /** Lets every law look at problems that came up before anything could be compared. */
   accuse(moment: Moment, problem: Problem): boolean {
-    return this.#report(moment, [problem], false);
+    if (!this.#report(moment, [problem], false)) return false;
+    // Machine code that failed cannot go on, whichever laws were chosen.
+    const { invariant } = problem;
+    this.failure = { ...problem, law: `harness/${invariant}`, statement: invariants[invariant], step: moment.step };
+    return false;
   }
 
   #takeIn(candidates: Candidates): void {
@@ -124,7 +129,8 @@ export class Court {
       difference ??= problem;
       return problem === undefined;
     };
-    while (!candidates.keep(isEqual)) if (!candidates.widen(NOTHING_IN_FLIGHT)) return difference;
+    while (!candidates.keep(isEqual))
+      if (!candidates.widen(NOTHING_IN_FLIGHT)) return candidates.overflowed ? undefined : difference;
     return undefined;
   }
 
@@ -137,7 +143,7 @@ export class Court {
       candidates: () => (quiescent ? [first(candidates)] : candidates.closure(logs).map(({ state }) => state)),
       widen: () => !quiescent && candidates.widen(logs),
       suspects: returned === undefined && !audit ? this.#touched.recent : this.#touched.frames,
-      explained: !isOpen && !candidates.overflowed,
+      explained: () => !isOpen && !candidates.overflowed,
       quiescent,
       audit,
       returned,

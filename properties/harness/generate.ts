@@ -159,7 +159,7 @@ class Driver {
   #kind(): OpKind {
     const isPlainFull = 5 * (this.#plain + 1) > 2 * (this.#run.operations + 1);
     const isStale = domainsOf(this.#gen.state).some(({ stale }) => stale.length > 0);
-    const plainFactor = isPlainFull ? 0 : isStale ? 3 : 1;
+    const plainFactor = isPlainFull ? 0 : isStale ? 5 : 1;
     const left = [...this.#profile.weights]
       .map(([kind, weight]) => [kind, mechanismOf(kind) === 'paging' ? weight * plainFactor : weight] as const)
       .filter(([, weight]) => weight > 0);

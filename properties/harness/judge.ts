@@ -9,6 +9,7 @@ import { brokenInvariant } from '#model/invariants.ts';
 import { authority, owed, type Justification } from '#model/isolation.ts';
 import type { State } from '#model/state.ts';
 import { and } from '#lib/bits.ts';
+import { invariant } from '#lib/invariant.ts';
 import { activeProblem, handleProblem } from '../grants/abstract.ts';
 import { placeProblem as p2mProblem } from '../hap/abstract.ts';
 import { contentsProblem, domainProblem, frameProblem, modelWordsProblem, wordProblem } from '../memory/abstract.ts';
@@ -139,23 +140,18 @@ export function stateDistance(m: Machine, sides: Sides, most: number): number {
   return count;
 }
 
-/** What the model itself has miscounted: a mistake of the specification, told as one. */
-function modelProblem(state: State): Problem | undefined {
+/** The model must not miscount: that would be a mistake of the specification, ours, and so it throws. */
+function checkModel(state: State): undefined {
   const broken = brokenInvariant(state);
-  return broken && { ...broken, mechanism: 'memory', field: 'model' };
+  invariant(broken === undefined, `the model has miscounted: ${broken?.sentence ?? ''}`);
 }
 
 /** The first difference between the machine and `state` in anything. */
 export function auditProblem(m: Machine, of: { state: State; reach: Reach }): Problem | undefined {
   const { state, reach } = of;
   const { f, geometry } = m;
-  const fresh = (known: Reach): Problem | undefined => {
-    const kept = known.listing().join('\n');
-    const made = Reach.audited(m).listing().join('\n');
-    return kept === made ? undefined : drifted(kept, made);
-  };
   return (
-    modelProblem(state) ??
+    checkModel(state) ??
     among(upTo(geometry.frameCount), (mfn) => frameProblem(m, state, mfn)) ??
     among(upTo(geometry.capacity.domains), (id) => domainProblem(m, state, id)) ??
     among(upTo(f.activeMfn.length), (key) => activeProblem(m, state, key)) ??
@@ -170,22 +166,15 @@ export function auditProblem(m: Machine, of: { state: State; reach: Reach }): Pr
       f.frameIncarnation.get(mfn) === 0 ? undefined : contentsProblem(m, state, mfn),
     ) ??
     modelWordsProblem(m, state) ??
-    fresh(reach)
+    checkReach(m, reach)
   );
 }
 
-/** Reach that was kept up to date must equal reach computed from scratch: a mistake of the harness, told as one. */
-function drifted(kept: string, made: string): Problem {
-  const a = new Set(kept.split('\n'));
-  const b = new Set(made.split('\n'));
-  const extra = [...a].find((line) => !b.has(line)) ?? '-';
-  const missing = [...b].find((line) => !a.has(line)) ?? '-';
-  return {
-    invariant: 'refines',
-    mechanism: 'hap',
-    field: 'reach.audit',
-    sentence: `incremental reach has ${extra} too much and lacks ${missing}`,
-    expected: missing,
-    actual: extra,
-  };
+/** Reach that was kept up to date must equal reach computed from scratch: a mistake of the harness throws. */
+function checkReach(m: Machine, reach: Reach): undefined {
+  const kept = reach.listing();
+  const made = new Set(Reach.audited(m).listing());
+  const extra = kept.find((line) => !made.has(line));
+  invariant(extra === undefined, `incremental reach has ${extra ?? ''} too much`);
+  invariant(made.size === new Set(kept).size, 'incremental reach lacks something');
 }

@@ -7,6 +7,7 @@ import type { Case } from '#abi/case.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { Mechanism } from '#abi/operation.ts';
 import type { Trace } from '#abi/trace.ts';
+import type { Subject } from './subject.ts';
 import type { View } from './view.ts';
 
 /** What a law found: which invariant, in whose mechanism, the first thing that differs, and both sides in words. */
@@ -43,7 +44,7 @@ export interface SometimesLaw extends Named {
 export interface PairLaw extends Named {
   readonly kind: 'pair';
   /** The first problem between a run of `trace` and its variation. */
-  readonly judge: (trace: Trace) => Problem | undefined;
+  readonly judge: (trace: Trace, subject: Subject) => Problem | undefined;
 }
 
 export interface CaseLaw extends Named {

@@ -4,6 +4,7 @@
 
 import type { Invariant } from '#abi/invariants.ts';
 import { invariants } from '#abi/invariants.ts';
+import { mechanismOf } from '#abi/operation.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { domStates, refsOf } from '#impl/layout.ts';
 import type { FieldName } from '#impl/layout.ts';
@@ -69,8 +70,9 @@ const nothingIsLeftBehind: AlwaysLaw = {
   id: 'harness/nothingIsLeftBehind',
   invariant: 'LIFE',
   statement: invariants.LIFE,
-  judge: ({ machine, audit }: View): Problem | undefined => {
-    if (!audit) return undefined;
+  judge: ({ machine, audit, problems }: View): Problem | undefined => {
+    const told = problems.find(({ invariant }) => invariant === 'LIFE');
+    if (told !== undefined || !audit) return told;
     const { f, geometry } = machine;
     for (let mfn = 0; mfn < geometry.frameCount; mfn += 1) {
       const owner = f.frameOwner.get(mfn) - 1;
@@ -101,7 +103,7 @@ const workIsBounded: AlwaysLaw = {
     if (worst <= bound) return undefined;
     return {
       invariant: 'WORK',
-      mechanism: 'memory',
+      mechanism: mechanismOf(returned.op.kind),
       field: `work.${returned.op.kind}`,
       sentence: `${returned.op.kind} performs ${worst} acts without a preemption check; ${bound} are allowed`,
     };
@@ -127,7 +129,11 @@ const agreements = [
   driven('STATUS', 'statusBitsMatchTheState', invariants.STATUS),
   driven('ERR', 'refusalsHaveNoOtherEffects', invariants.ERR),
   nothingIsLeftBehind,
-  driven('refines', 'bothSidesAgree', invariants.refines),
+  {
+    ...driven('refines', 'bothSidesAgree', invariants.refines),
+    // The last law: what no other has claimed is a disagreement too.
+    judge: ({ problems }: View): Problem | undefined => problems[0],
+  },
 ];
 
 /** All laws of one lockstep run, in the order in which they judge. */

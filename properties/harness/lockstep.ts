@@ -188,6 +188,8 @@ export class Lockstep {
     this.#replies = new Map(point.replies);
     this.operations = point.operations;
     this.#step = point.step;
+    this.abandoned = false;
+    this.#moved.clear();
   }
 
   #boot(call: Call): void {
@@ -340,6 +342,7 @@ export class Lockstep {
     this.#court.marks.returned(returned, { reach: this.#court.reach, flights: [...this.#flights.values()] });
     const problems = isRefused ? [refused(answer, returned)] : [];
     if (!this.#court.judge({ ...this.#moment(), returned, problems })) return false;
+    if (this.#candidates.overflowed) this.abandoned = true;
     const isDue = this.#flights.size === 0 && this.operations > 0 && this.operations % this.#settings.auditEvery === 0;
     return isDue ? this.#court.audit(this.#moment()) : true;
   }

@@ -7,8 +7,9 @@
 //   answered:<leaf|structure>          an access was answered from an entry whose table had changed
 //   only:<reason>                      nothing but this reason of `authority` justified a way to a frame
 
+import { DOMID_INVALID, DOMID_SELF } from '#abi/address.ts';
 import { bytesPerFrame } from '#abi/geometry.ts';
-import type { Agent } from '#abi/agents.ts';
+import { callerOf, type Agent } from '#abi/agents.ts';
 import type { Op } from '#abi/operation.ts';
 import type { ObjectKind, PointClass } from '#abi/points.ts';
 import { entryOf, placeOfVcpu } from '#model/state.ts';
@@ -23,6 +24,7 @@ interface Paused {
 
 const domainsOf = (agent: Agent, op: Op<'concrete'>): ReadonlySet<number> => {
   const named = new Set<number>();
+  const self = callerOf(agent) ?? DOMID_INVALID;
   if ('domain' in agent) named.add(agent.domain);
   if ('target' in op) named.add(op.target);
   if ('elements' in op)
@@ -30,6 +32,7 @@ const domainsOf = (agent: Agent, op: Op<'concrete'>): ReadonlySet<number> => {
       if ('domain' in element) named.add(element.domain);
       if ('sourceDomain' in element) named.add(element.sourceDomain).add(element.destDomain);
     }
+  if (named.delete(DOMID_SELF)) named.add(self);
   return named;
 };
 
@@ -51,7 +54,8 @@ export class Marks {
     const { agent, op, reply } = returned;
     this.add(`returned:${op.kind}:${reply.status}`);
     for (const { status } of reply.elements) this.add(`returned:${op.kind}:${status}`);
-    if (run.flights.length > 0 && reply.status !== 'gone') this.#overtaken(domainsOf(agent, op), run.flights);
+    const isDone = reply.status === 'ok' || reply.status === 'okay';
+    if (run.flights.length > 0 && isDone) this.#overtaken(domainsOf(agent, op), run.flights);
     if (reply.status === 'ok' && 'via' in op) this.#answered(returned, run.reach);
   }
 

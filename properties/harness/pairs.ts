@@ -12,7 +12,7 @@ import { describeReply } from '#abi/describe.ts';
 import type { PairLaw, Problem } from './law.ts';
 import { Lockstep, type StepResult } from './lockstep.ts';
 import { replyDifference } from './replies.ts';
-import { clean, type Subject } from './subject.ts';
+import type { Subject } from './subject.ts';
 
 /** A completed operation as a flow sees it. */
 interface Event {
@@ -143,10 +143,10 @@ export const strangersLookAlike: PairLaw = {
   id: 'harness/strangersLookAlike',
   invariant: 'LEAK',
   statement: `${invariants.LEAK} Worlds that differ only in what one guest holds look equal to all others, up to allowed flows.`,
-  judge: (trace) => {
+  judge: (trace, subject) => {
     for (const { id, kind } of trace.header.domains) {
       if (kind !== 'hvm') continue;
-      const problem = pairProblem(clean, trace, id);
+      const problem = pairProblem(subject, trace, id);
       if (problem !== undefined) return problem;
     }
     return undefined;

@@ -1,7 +1,7 @@
 // What the hardware would let every domain reach, computed by the model's walker from the implementation's bytes and from
 // the caches of its processors: never from the hypervisor's bookkeeping. Kept up to date from the write log, entry by
 // entry; `audited` computes it from scratch, and both must agree.
-// A first reader may skip the upkeep and read `Leaf`, `Cached` and `explainers` in judge.ts.
+// A first reader may skip the upkeep and read `Leaf` and `Cached`, then judge.ts.
 
 import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
 import type { Machine } from '#impl/machine.ts';
@@ -95,9 +95,9 @@ export class Reach {
     return undefined;
   }
 
-  /** Whether `mfn` is a table that a root leads to. */
-  isTable(mfn: number): boolean {
-    return this.#nodes.has(mfn);
+  /** The domains whose roots lead through `mfn` as a table. */
+  walkersOf(mfn: number): readonly number[] {
+    return [...(this.#nodes.get(mfn) ?? [])].map(({ domain }) => domain);
   }
 
   /** A word of memory was written. */

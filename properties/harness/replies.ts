@@ -1,5 +1,5 @@
 // Comparing what was answered with what the model allows, and saying where they part.
-// How loose a comparison was (exact, one of several, any error) is counted by looseness.ts.
+// The model fixes every reply exactly today; suite.test.ts counts the share of looser ones, which may only fall.
 
 import type { Word } from '#abi/address.ts';
 import type { ElementReply, Expected, Reply } from '#abi/reply.ts';

@@ -183,7 +183,7 @@ export class Schedule {
     const points = pointsOf[kind];
     if (points.length === 0) return undefined;
     this.#points -= 1;
-    this.#wait = 1 + this.#prng.below(3);
+    this.#wait = 1 + this.#prng.below(5);
     const [pointClass, object] = this.#prng.pick(weighted(points));
     return { class: pointClass, object, nth: this.#prng.pick([1, 1, 1, 2, 2, 3]) };
   }

@@ -35,7 +35,7 @@ export interface View {
   /** Frames whose explanation must be looked at: at a return all touched ones, at an act those touched since the last. */
   readonly suspects: ReadonlySet<number>;
   /** Whether the candidates explain the last reply: if not, laws that lean on the model have nothing to say. */
-  readonly explained: boolean;
+  readonly explained: () => boolean;
   /** What the hardware would let everybody reach. */
   readonly reach: Reach;
   /** What may have changed since the last judgement. */

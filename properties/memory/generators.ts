@@ -38,13 +38,13 @@ const weights: Settings['weights'] = {
 };
 
 /** A machine whose tools mean well. */
-export const plausible = (): Settings => ({ weights, usual: 2, large: 25, fetched: 60 });
+export const plausible = (): Settings => ({ weights, usual: 2, large: 40, fetched: 60 });
 
 /** Guests and tools that push: long batches, lists that others can change, domains that come and go. */
 export const hostile = (): Settings => ({
   weights: { ...weights, 'memory.exchange': 2, 'memory.killDomain': 5, 'memory.pauseDomain': 3, 'memory.setPool': 8 },
   usual: 4,
-  large: 30,
+  large: 40,
   fetched: 60,
 });
 

@@ -2,6 +2,7 @@
 // A first reader may skip the recounts and read the statements.
 
 import type { Mfn } from '#abi/address.ts';
+import { p2mTypes } from '#abi/hap.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { frameOf } from '#model/state.ts';
 import { and } from '#lib/bits.ts';
@@ -35,7 +36,7 @@ export const newFramesTellNothing: AlwaysLaw = {
   invariant: 'LEAK',
   statement: 'A frame handed over holds nothing but what the scrub policy lets its new owner see.',
   judge: ({ machine, touched, returned, candidates, quiescent, explained }: View): Problem | undefined => {
-    if (!quiescent || !explained || returned === undefined) return undefined;
+    if (!quiescent || !explained() || returned === undefined) return undefined;
     const [state] = candidates();
     if (state === undefined) return undefined;
     for (const mfn of touched.frames) {
@@ -56,7 +57,7 @@ export const erasedFramesAreErased: AlwaysLaw = {
   invariant: 'LEAK',
   statement: 'A frame that was scrubbed for the last time holds zeros.',
   judge: ({ machine, returned, candidates, quiescent, explained }: View): Problem | undefined => {
-    if (!quiescent || !explained || returned === undefined) return undefined;
+    if (!quiescent || !explained() || returned === undefined) return undefined;
     const [state] = candidates();
     if (state === undefined) return undefined;
     for (const { choice } of returned.log) {
@@ -75,7 +76,7 @@ export const referencesEqualUses: AlwaysLaw = {
   id: 'memory/referencesEqualUses',
   invariant: 'REF',
   statement:
-    'With nothing in flight, the references of a RAM frame equal its owner, its foreign entries and its grant uses.',
+    'With nothing in flight, the references of a RAM, shared-info or grant frame equal its owner, its foreign entries and its grant uses.',
   judge: ({ machine, quiescent, audit, reach }: View): Problem | undefined => {
     if (!quiescent || !audit) return undefined;
     const { f, geometry } = machine;
@@ -94,8 +95,7 @@ export const referencesEqualUses: AlwaysLaw = {
   },
 };
 
-/** Index of 'foreign' in abi p2mTypes. */
-const FOREIGN = 5;
+const FOREIGN = p2mTypes.indexOf('foreign');
 
 function pinsByFrame({ f }: View['machine']): ReadonlyMap<number, number> {
   const pins = new Map<number, number>();
