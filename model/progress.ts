@@ -54,6 +54,8 @@ export interface Work {
   readonly incarnation: number;
   readonly handle: number;
   readonly elements: readonly ElementReply[];
+  /** Frames in hand. */
+  readonly given: readonly Mfn[];
   /** Uses of grants to let go of. */
   readonly grips: readonly Grip[];
   /** What the caller will hear of the element, or at the end. */
@@ -75,6 +77,7 @@ export const BEGIN: Work = {
   incarnation: 0,
   handle: 0,
   elements: [],
+  given: [],
   grips: [],
   status: 'ok',
   source: undefined,

@@ -38,14 +38,21 @@ function objection(cut: Cut, task: Task<Create>): 'EPERM' | 'EINVAL' | 'EEXIST' 
   return op.vcpus > capacity.vcpusPerDomain || op.grantFrames > capacity.grantFrames ? 'EINVAL' : undefined;
 }
 
+/** Two micro-steps: its frames are taken, then it is there. Others may be given frames in between. */
 export function createDomain(cut: Cut, task: Task<Create>): Turn {
-  const { op } = task;
+  const { op, work } = task;
+  if (work.at === 'install') return insertDomain(cut, op, work.given);
   const errno = objection(cut, task);
   if (errno !== undefined) return end(cut, errno);
   const grantRoles = Array.from({ length: op.grantFrames }, () => 'grantFrame' as const);
   const { cut: after, mfns } = allocateAll(cut, op.target, ['xen', 'sharedInfo', ...grantRoles]);
   if (mfns === undefined) return end(after, 'ENOMEM');
-  const [structure, sharedInfo, ...frames] = mfns as readonly [Mfn, Mfn, ...Mfn[]];
+  return go(after, task, { at: 'install', given: mfns });
+}
+
+function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
+  const [structure, sharedInfo, ...frames] = given as readonly [Mfn, Mfn, ...Mfn[]];
+  if (cut.state.domains.has(op.target)) return refuse(`d${op.target} is created twice`, 'refines');
   const domain: Domain = {
     id: op.target,
     kind: op.target === 0 ? 'control' : 'hvm',
@@ -71,8 +78,8 @@ export function createDomain(cut: Cut, task: Task<Create>): Turn {
     pool: { frames: Trie.empty(), used: 0 },
   };
   const keys = Array.from({ length: op.vcpus }, (_, vcpu) => vcpuKey(cut.state, op.target, vcpu));
-  const vcpus = keys.reduce((trie, key) => trie.set(key, NOWHERE), after.state.vcpus);
-  return end(at(after, { ...after.state, vcpus, domains: after.state.domains.set(op.target, domain) }), 'ok');
+  const vcpus = keys.reduce((trie, key) => trie.set(key, NOWHERE), cut.state.vcpus);
+  return end(at(cut, { ...cut.state, vcpus, domains: cut.state.domains.set(op.target, domain) }), 'ok');
 }
 
 export function pauseDomain(cut: Cut, task: Task<OpOf<'memory.pauseDomain'>>): Turn {
