@@ -1,6 +1,6 @@
 // The suite itself: every law on generated runs, the states that must be reached, and what makes a verdict worth having: that
 // a run repeats itself, that corrupted choices are noticed, that comparisons do not become looser.
-// What is proved about nothing is not proved: each test here can fail, and bugs.test.ts shows that laws do.
+// What is proved about nothing is not proved: each test here can fail; that laws do, the museum shows.
 
 import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
@@ -35,6 +35,12 @@ const run = (source: Source, settings: Partial<Settings> = {}): { lockstep: Lock
   return { lockstep, trace };
 };
 
+/**
+ * What the generators do not reach within the budget: a debt, listed in STYLE.md. It is reached by hand in
+ * ../tlb/tlb.test.ts. The test fails as well when one of these is reached after all: then it leaves the list.
+ */
+const unreached = ['tlb/structureAnswersAfterItsTableChanged'];
+
 const seeded = (n: number): Source => ({ kind: 'seeds', header: 7919 * n, steps: 104_729 * n + 1, length: 75 });
 
 describe('generated runs', () => {
@@ -53,7 +59,13 @@ describe('generated runs', () => {
     const isSeen = ({ mark }: { mark: string }): boolean => marks.has(mark);
     for (let n = 1; n <= 600 && !sometimesLaws.every(isSeen); n += 1)
       for (const mark of run(seeded(n)).lockstep.marks) marks.add(mark);
-    expect(sometimesLaws.filter((law) => !isSeen(law)).map(({ id }) => id)).toEqual([]);
+    expect(sometimesLaws.filter((law) => !isSeen(law)).map(({ id }) => id)).toEqual(unreached);
+  });
+
+  it('are hardly ever given up for having too many orders', () => {
+    let abandoned = 0;
+    for (let n = 1; n <= 100; n += 1) if (run(seeded(n)).lockstep.abandoned) abandoned += 1;
+    expect(abandoned).toBeLessThanOrEqual(1);
   });
 
   it('do the same twice', () => {
@@ -122,8 +134,8 @@ describe('the model', () => {
 describe('the table of points', () => {
   it('names points that operations pass, and no others are passed', { timeout: 60_000 }, () => {
     const passed = new Map<string, Set<string>>();
-    for (let n = 1; n <= 200; n += 1) {
-      const { lockstep, trace } = { ...run(seeded(n)) };
+    for (let n = 1; n <= 500; n += 1) {
+      const { lockstep, trace } = run(seeded(n), { laws: [], fineEvery: 1_000_000 });
       for (const mark of lockstep.marks) {
         const [what, point] = [mark.slice(0, mark.indexOf(':')), mark.slice(mark.indexOf(':') + 1)];
         if (what === 'paused') passed.set(point, passed.get(point) ?? new Set());

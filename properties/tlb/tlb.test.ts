@@ -1,0 +1,75 @@
+// What the generators reach too seldom, reached by hand: a processor that answers from an upper entry whose table is no longer
+// linked, between the change and the flush, on the correct implementation. The laws themselves are tried by ../harness/suite.test.ts.
+
+import { expect, it } from 'vitest';
+import type { DomId, PcpuId, VcpuId } from '#abi/address.ts';
+import { TRACE_VERSION, type Header, type Trace } from '#abi/trace.ts';
+import { runTrace } from '../harness/run.ts';
+import { clean } from '../harness/subject.ts';
+
+const header: Header = {
+  version: TRACE_VERSION,
+  geometry: 'tiny',
+  width: {},
+  pcpus: 2,
+  iommus: [],
+  flush: 'eager',
+  scrub: 'always',
+  scrubAt: 'free',
+  superpages: true,
+  domains: [
+    { id: 0 as DomId, kind: 'control', vcpus: 1, maxPages: 16, poolFrames: 6, grantFrames: 0, ram: [], on: [-1] },
+    {
+      id: 1 as DomId,
+      kind: 'hvm',
+      vcpus: 1,
+      maxPages: 32,
+      poolFrames: 8,
+      grantFrames: 0,
+      ram: [
+        { path: [1, 0], order: 0 },
+        { path: [1, 1], order: 0 },
+      ],
+      on: [0],
+    },
+  ],
+};
+
+const guest = { kind: 'vcpu', domain: 1 as DomId, vcpu: 0 as VcpuId } as const;
+const read = (label: number, digit: number) =>
+  ({
+    label,
+    agent: guest,
+    op: { kind: 'paging.read', gfn: { path: [1, digit] }, offset: 0, size: 8, via: 0 },
+  }) as const;
+
+const trace: Trace = {
+  header,
+  steps: [
+    {
+      label: 1,
+      agent: { kind: 'fate' },
+      op: { kind: 'tlb.schedule', target: 1 as DomId, vcpu: 0 as VcpuId, pcpu: 0 as PcpuId },
+    },
+    read(2, 0),
+    {
+      label: 3,
+      agent: { kind: 'toolstack' },
+      op: {
+        kind: 'memory.populate',
+        target: 1 as DomId,
+        extents: { by: 'value', gfns: [{ path: [1, 0] }] },
+        order: 2,
+        start: { raw: 0 },
+      },
+      pause: { class: 'flush', object: 'cache', nth: 1 },
+    },
+    read(4, 1),
+  ],
+};
+
+it('answers from an upper entry whose table was replaced, until the flush', () => {
+  const { failure, marks } = runTrace(clean, trace);
+  expect(failure?.sentence).toBe(undefined);
+  expect([...marks]).toContain('answered:structure');
+});
