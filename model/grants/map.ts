@@ -34,7 +34,8 @@ export function mapStep(cut: Cut, task: Task<MapOp>): Turn {
   const element = op.elements[work.index];
   const mapper = cut.state.domains.get(caller);
   if (element === undefined || mapper === undefined) return end(cut, 'ESRCH', { done: work.index });
-  if (work.at === 'allocate') return reserve(cut, task, { element, mapper });
+  if (work.at === 'allocate') return check(cut, task, { element, mapper });
+  if (work.at === 'claim') return reserve(cut, task, { element, mapper });
   if (work.at === 'mark') return setBits(cut, task, element);
   if (work.at === 'pin') return pin(cut, task, element);
   if (work.at === 'detach') return prepare(cut, task, { element, mapper });
@@ -78,9 +79,13 @@ function objection(state: State, { element, mapper }: Parties): GrantStatus | un
   return state.domains.has(element.domain) ? undefined : 'badDomain';
 }
 
-function reserve(cut: Cut, task: Task<MapOp>, parties: Parties): Turn {
+/** Apart from taking a handle: the granter may be gone by the time there is one. */
+function check(cut: Cut, task: Task<MapOp>, parties: Parties): Turn {
   const wrong = objection(cut.state, parties);
-  if (wrong !== undefined) return fail(cut, task, wrong);
+  return wrong === undefined ? go(cut, task, { at: 'claim' }) : fail(cut, task, wrong);
+}
+
+function reserve(cut: Cut, task: Task<MapOp>, parties: Parties): Turn {
   const want = { done: task.work.index, mapped: mappedBy(parties.element) };
   const { cut: after, handle } = takeHandle(cut, parties.mapper, want);
   return handle === undefined ? fail(after, task, 'noSpace') : go(after, task, { at: 'mark', handle });
