@@ -36,6 +36,9 @@ export class Execution {
   readonly slot: number;
   readonly log: Logged[] = [];
   reply: Reply | undefined = undefined;
+  /** Acts since the last preemption check, and the most there have been (law WORK). */
+  acts = 0;
+  worst = 0;
   /** How the last run ended. */
   outcome: RunOutcome = PAUSED;
   readonly #port: Port;

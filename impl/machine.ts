@@ -49,7 +49,6 @@ export class Machine {
 
   /** Takes an operation up; nothing of it has run yet. There must be a free slot. */
   start(call: Call): Execution {
-    this.port.acts = 0;
     const slot = this.inFlight.indexOf(undefined) + 1;
     invariant(slot > 0, 'at most three operations are in flight');
     const body = startStep(this, call);

@@ -39,9 +39,6 @@ export class Port {
   lo = 0;
   hi = 0;
   watcher: ActWatcher | undefined = undefined;
-  /** Acts since the last preemption check, and the most there have been (law WORK). */
-  acts = 0;
-  worst = 0;
   /** The execution that runs now. */
   current: Execution | undefined = undefined;
 
@@ -54,8 +51,11 @@ export class Port {
   *point(pointClass: PointClass, object: ObjectKind): Step<void> {
     this.pointClass = pointClass;
     this.pointObject = object;
-    this.acts += 1;
-    if (this.acts > this.worst) this.worst = this.acts;
+    const { current } = this;
+    if (current !== undefined) {
+      current.acts += 1;
+      if (current.acts > current.worst) current.worst = current.acts;
+    }
     if (this.armed) yield;
   }
 
@@ -141,8 +141,9 @@ export class Port {
 
   /** Whether the operation must stop at this preemption check, `done` parts complete; tells the log if so. */
   preempts(done: number): boolean {
-    this.acts = 0;
-    if (!this.#execution().preempts()) return false;
+    const execution = this.#execution();
+    execution.acts = 0;
+    if (!execution.preempts()) return false;
     this.choose({ kind: 'preempted', done });
     return true;
   }

@@ -11,7 +11,7 @@ import type { Machine } from '../machine.ts';
 import { storeWord } from '../memory/guest.ts';
 import { allocateAll } from '../memory/heap.ts';
 import { ownGfn } from '../memory/p2m.ts';
-import { callerIn, targetOf } from '../memory/target.ts';
+import { callerIn, exists, targetOf } from '../memory/target.ts';
 import type { Step } from '../port.ts';
 
 type Query = Extract<GrantsOp<'concrete'>, { kind: 'grants.query' }>;
@@ -23,7 +23,8 @@ const ALL_ONES = low32(-1);
 export function* growGrants(m: Machine, dom: number, count: number): Step<boolean> {
   const { grantLock } = m.f;
   yield* m.port.lock('grantLock', grantLock, dom);
-  const isGrown = yield* growLocked(m, dom, count);
+  // Whoever waited for the lock may find the domain buried: frames would be given to nobody.
+  const isGrown = exists(m, dom) && (yield* growLocked(m, dom, count));
   yield* m.port.unlock('grantLock', grantLock, dom);
   return isGrown;
 }

@@ -33,7 +33,7 @@ export function* addToPhysmap(m: Machine, call: Call, op: Add): Step<Reply> {
   if (typeof target === 'string') return reply(target);
   if (op.space === 'grantTable' && op.index < m.f.grantLimit.get(target)) {
     const isGrown = yield* growGrants(m, target, op.index + 1);
-    if (!isGrown) return reply('EINVAL');
+    if (!isGrown) return reply(exists(m, target) ? 'EINVAL' : 'ESRCH');
   }
   yield* lockP2m(m, target);
   const errno = yield* place(m, call, op);

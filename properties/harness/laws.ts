@@ -98,8 +98,7 @@ const workIsBounded: AlwaysLaw = {
     if (returned === undefined) return undefined;
     const order = 'order' in returned.op ? returned.op.order : 0;
     const bound = ACTS_MAX_PER_FRAME * (8 + 2 ** Math.min(order, 18)) + 4 * machine.geometry.wordsPerFrame;
-    const worst = machine.port.worst;
-    machine.port.worst = 0;
+    const { worst } = returned;
     if (worst <= bound) return undefined;
     return {
       invariant: 'WORK',

@@ -17,6 +17,7 @@ import type { Machine } from '#impl/machine.ts';
 import { emptyMachine } from '#model/machine.ts';
 import type { State } from '#model/state.ts';
 import { bootCalls } from './boot.ts';
+import { afterUnlock } from './waiting.ts';
 import { Candidates } from './candidates.ts';
 import type { Logs } from './closure.ts';
 import { Court, type Moment } from './court.ts';
@@ -336,7 +337,16 @@ export class Lockstep {
       return true;
     }
     const expected = answer.expected;
-    const returned: Returned = { agent, op, reply, expected, log: execution.log, before, alone };
+    const returned: Returned = {
+      agent,
+      op,
+      reply,
+      expected,
+      log: execution.log,
+      worst: execution.worst,
+      before,
+      alone,
+    };
     this.#settings.onReturn(returned, this.state);
     this.#semantic.add(semanticHash(returned, this.state));
     this.#court.marks.returned(returned, { reach: this.#court.reach, flights: [...this.#flights.values()] });
@@ -346,14 +356,4 @@ export class Lockstep {
     const isDue = this.#flights.size === 0 && this.operations > 0 && this.operations % this.#settings.auditEvery === 0;
     return isDue ? this.#court.audit(this.#moment()) : true;
   }
-}
-
-/** Stops at the first act after a lock was given back. */
-function afterUnlock(port: Machine['port'], isAtUnlock: boolean): Stopper {
-  let isGiven = isAtUnlock;
-  return () => {
-    const stops = isGiven;
-    isGiven = port.pointClass === 'unlock';
-    return stops;
-  };
 }

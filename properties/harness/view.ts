@@ -19,6 +19,8 @@ export interface Returned {
   /** What the model allowed; undefined if no candidate could finish. */
   readonly expected: Expected | undefined;
   readonly log: readonly Logged[];
+  /** The most acts between two preemption checks. */
+  readonly worst: number;
   /** Whether no other operation was in flight while this one was. */
   readonly alone: boolean;
   /** The model's state before the operation started (one candidate). */

@@ -22,9 +22,13 @@ export function frameProblem(m: Machine, state: State, mfn: number): Problem | u
     ['owner', frame.owner, owner === 0 ? undefined : owner - 1],
     ['allocated', frame.allocated, f.frameAllocated.get(mfn) === 1],
     ['incarnation', frame.incarnation, f.frameIncarnation.get(mfn)],
-    ['dirty', frame.role === 'free' && frame.dirty, frame.role === 'free' && f.frameDirty.get(mfn) === 1],
   ]);
   if (main !== undefined) return main;
+  // A frame that is owed erasure and is not known as such goes on with its contents.
+  const owed = firstDifference({ invariant: 'LEAK', mechanism: 'memory', thing }, 'frame', [
+    ['dirty', frame.role === 'free' && frame.dirty, frame.role === 'free' && f.frameDirty.get(mfn) === 1],
+  ]);
+  if (owed !== undefined) return owed;
   const refs = firstDifference({ invariant: 'REF', mechanism: 'memory', thing }, 'frame', [
     ['refs', frame.refs, f.frameRefs.get(mfn)],
   ]);
