@@ -145,14 +145,6 @@ function furnish(m: Machine, mfn: number, role: FrameRole): void {
   fill(m, mfn, { purpose: 'internal', half: role === 'xen' ? PRIVATE : 0 });
 }
 
-/** Puts a frame back on the heap. */
-export function* freeFrame(m: Machine, mfn: number): Step<void> {
-  yield* m.port.point('free', 'heap');
-  yield* lockHeap(m);
-  yield* releaseFrame(m, mfn);
-  yield* unlockHeap(m);
-}
-
 /**
  * Puts a frame back on the heap, the heap lock held; at once, but for the erasure. Erasure is owed for the hypervisor's
  * own, for the dying, and under the policy `always`; it comes now or later, but never while a debt is left.
