@@ -2,7 +2,7 @@
 // tells a guest where its grant frames are mapped (for a translated guest: as gfns, all ones if nowhere).
 // Source: Xen common/grant_table.c (gnttab_grow_table, gnttab_setup_table, gnttab_query_size).
 
-import type { Word } from '#abi/address.ts';
+import { INVALID_GFN, type Word } from '#abi/address.ts';
 import type { GrantStatus } from '#abi/grants.ts';
 import { high21, low32 } from '#lib/bits.ts';
 import { allocateAll, failure, type Cut } from '../cut.ts';
@@ -41,7 +41,8 @@ export function query(cut: Cut, task: Task<OpOf<'grants.query'>>): Turn {
 /** One micro-step of setupTable: the growth, or one word of the list. A word that cannot be written does not stop it. */
 export function setupTable(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Turn {
   const { op, work } = task;
-  if (work.at === 'next') return list(cut, task);
+  if (work.at === 'next') return look(cut, task);
+  if (work.at === 'copyBack') return tell(cut, task);
   const target = tableOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
   const grown = growGrants(cut, target, op.frames);
@@ -50,22 +51,25 @@ export function setupTable(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Tur
 
 const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
 
-/** Where the frame `index` of the table is mapped, as the guest reads it. */
-function listed(cut: Cut, target: Domain, index: number): Word {
-  const mfn = target.grants.frames[index];
-  const gfn = mfn === undefined ? undefined : ownGfn(cut.state, mfn);
-  return gfn === undefined ? ALL_ONES : { lo: low32(gfn), hi: high21(gfn) };
-}
-
-function list(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Turn {
-  const { op, work, caller } = task;
+/** Looks up where the next frame of the table is mapped; it may move before it is told. */
+function look(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Turn {
+  const { op, work } = task;
   if (work.index === op.frames) return end(cut, work.status);
   const target = tableOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
-  const further = { index: work.index + 1 };
+  const mfn = target.grants.frames[work.index];
+  const gfn = mfn === undefined ? undefined : ownGfn(cut.state, mfn);
+  return go(cut, task, { at: 'copyBack', gfn: gfn ?? INVALID_GFN });
+}
+
+/** Tells the guest: all ones if the frame was mapped nowhere. */
+function tell(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Turn {
+  const { op, work, caller } = task;
+  const { gfn } = work;
+  const further = { at: 'next', index: work.index + 1 } as const;
   const failed = failure(cut, { class: 'copyBack', done: work.index });
   if (failed !== undefined) return go(failed, task, { ...further, status: 'badVirtAddr' });
-  const word = listed(cut, target, work.index);
+  const word = gfn === INVALID_GFN ? ALL_ONES : { lo: low32(gfn), hi: high21(gfn) };
   const stored = storeWord(cut.state, caller, { buffer: op.list, index: work.index, word });
   return go(at(cut, stored.state), task, { ...further, status: stored.ok ? work.status : 'badVirtAddr' });
 }
