@@ -99,6 +99,7 @@ export class Court {
 
   /** Compares everything; only when nothing is in flight. False: a law is broken. */
   audit(moment: Moment): boolean {
+    this.#takeIn(moment.candidates);
     const problem = auditProblem(this.#machine, { state: first(moment.candidates), reach: this.reach });
     return this.#report(moment, problem === undefined ? [] : [problem], true);
   }

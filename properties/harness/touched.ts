@@ -23,6 +23,7 @@ const subjects = {
   handleGfn: ['trackGfn'],
   vcpu: ['vcpuOn'],
   cache: ['cacheRoot', 'cacheLevel', 'cacheLo', 'cacheHi', 'cacheRights', 'cacheLife'],
+  cacheGfn: ['cacheGfn'],
   pcpu: ['pcpuVcpu'],
 } as const satisfies Readonly<Record<string, readonly FieldName[]>>;
 
@@ -148,6 +149,9 @@ export class Touched {
         return;
       case 'cache':
         this.slots.add(index);
+        return;
+      case 'cacheGfn':
+        this.slots.add(Math.floor(index / 2));
         return;
       case 'pcpu':
         this.pcpus.add(index);
