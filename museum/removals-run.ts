@@ -35,7 +35,7 @@ const page = [
   '',
   `${count} of ${places.length} places in \`impl/\` (checks, flushes, references, scrubs, locks, yields on a line of their own), drawn by seed ${seed};`,
   `each is taken out alone and hunted with seed 1 for at most ${steps} completed operations. Caught: ${caught} of ${removals.length}.`,
-  '`npm run removals` repeats it.',
+  `\`npm run removals -- --seed ${seed} --count ${count} --steps ${steps}\` repeats it.`,
   '',
   '| kind | place | text | law that caught it | operations |',
   '|---|---|---|---|---|',
