@@ -129,6 +129,20 @@ export class Arena<Name extends string> {
     this.log.take(() => undefined);
   }
 
+  /** What has changed since `snapshot`: offsets and values in turn. */
+  changesSince(snapshot: Int32Array): Int32Array {
+    const changes: number[] = [];
+    for (let at = 0; at < this.words.length; at += 1)
+      if (this.words[at] !== snapshot[at]) changes.push(at, this.words[at] as number);
+    return Int32Array.from(changes);
+  }
+
+  /** Makes the changes that `changesSince` returned and forgets the write log. Cost: the number of changes. */
+  change(changes: Int32Array): void {
+    for (let i = 0; i < changes.length; i += 2) this.words[changes[i] as number] = changes[i + 1] as number;
+    this.log.take(() => undefined);
+  }
+
   /** Hash of all words, unsigned 32 bits. */
   hash(): number {
     return hashWords(this.words, 0, this.words.length);
@@ -142,6 +156,12 @@ export class Arena<Name extends string> {
 
   /** The field and index of an offset. */
   locate(offset: number): { readonly field: string; readonly index: number } {
+    const { name, base } = this.fieldAt(offset);
+    return { field: name, index: offset - base };
+  }
+
+  /** The field that an offset lies in. */
+  fieldAt(offset: number): Field {
     let low = 0;
     let high = this.layout.length - 1;
     while (low < high) {
@@ -149,7 +169,6 @@ export class Arena<Name extends string> {
       if ((this.layout[middle] as Field).base <= offset) low = middle;
       else high = middle - 1;
     }
-    const found = this.layout[low] as Field;
-    return { field: found.name, index: offset - found.base };
+    return this.layout[low] as Field;
   }
 }

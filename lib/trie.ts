@@ -92,6 +92,11 @@ export class Trie<V> {
     return keys.reduce<Trie<V>>((map, key) => map.delete(key), this);
   }
 
+  /** Whether some value satisfies `test`; asked in ascending order of keys, up to the first that does. */
+  some(test: (value: V) => boolean): boolean {
+    return this.#root !== undefined && anyOf(this.#root, test as (value: unknown) => boolean);
+  }
+
   /** Keys in ascending order. */
   keys(): number[] {
     const keys: number[] = [];
@@ -146,6 +151,14 @@ function walk(node: Node, base: number, visit: (value: unknown, key: number) => 
     if (node.shift === 0) visit(slot, base + i);
     else walk(slot as Node, base + i * step, visit);
   }
+}
+
+function anyOf(node: Node, test: (value: unknown) => boolean): boolean {
+  for (const slot of node.slots) {
+    if (slot === undefined) continue;
+    if (node.shift === 0 ? test(slot) : anyOf(slot as Node, test)) return true;
+  }
+  return false;
 }
 
 /** Adds the keys below `node` that lie in `from`..`to`-1. */

@@ -5,7 +5,7 @@
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
 import { guestVisibleRoles } from '#abi/roles.ts';
 import { rightsOfEntry } from './p2m.ts';
-import { entryOf, frameOf, type Domain, type Entry, type Frame, type Place, type State } from './state.ts';
+import { frameOf, type Domain, type Entry, type Frame, type State } from './state.ts';
 
 /** Every reason for which a domain may reach a frame. */
 export const reasons = ['own', 'special', 'grant', 'foreign', 'stale'] as const;
@@ -20,45 +20,60 @@ export interface Justification {
 }
 
 /** Whether the frame's owner has granted it to `domain` for such an entry, and the use is pinned. */
-function isGranted(state: State, frame: Frame, to: Place & Entry): boolean {
+function isGranted(state: State, frame: Frame, to: { domain: DomId; entry: Entry }): boolean {
+  const { mfn, type } = to.entry;
   const granter = frame.owner === undefined ? undefined : state.domains.get(frame.owner);
-  const isPinned = (pins: { hstr: number; hstw: number }): boolean =>
-    (to.type === 'grantRw' ? pins.hstw : pins.hstr) > 0;
-  return (granter?.grants.active.values() ?? []).some(
-    (active) => active.domain === to.domain && active.mfn === to.mfn && isPinned(active),
+  if (granter === undefined) return false;
+  return granter.grants.active.some(
+    (active) =>
+      active.domain === to.domain && active.mfn === mfn && (type === 'grantRw' ? active.hstw : active.hstr) > 0,
   );
 }
 
 /** Why the entry gives the frame to the domain; undefined: nothing justifies it. */
-function reasonFor(state: State, domain: Domain, at: Place & Entry): Justification['why'] | undefined {
-  const frame = frameOf(state, at.mfn);
-  const { type } = at;
-  if (type === 'grantRw' || type === 'grantRo') return isGranted(state, frame, at) ? 'grant' : undefined;
+function reasonFor(state: State, domain: Domain, entry: Entry): Justification['why'] | undefined {
+  const frame = frameOf(state, entry.mfn);
+  const { type } = entry;
+  if (type === 'grantRw' || type === 'grantRo')
+    return isGranted(state, frame, { domain: domain.id, entry }) ? 'grant' : undefined;
   if (type === 'foreign') return domain.kind === 'control' && frame.refs > 0 ? 'foreign' : undefined;
   const isOwn = frame.owner === domain.id && guestVisibleRoles.includes(frame.role);
   if (!isOwn || type === 'mmioDirect' || type === 'none') return undefined;
   return frame.role === 'ram' ? 'own' : 'special';
 }
 
+const NOTHING: readonly Justification[] = [];
+const EVERYWHERE: readonly PcpuId[] = [];
+
 /** What the P2Ms say of frame `mfn`, as far as it is justified: this must be reachable. */
 export function owed(state: State, mfn: Mfn): readonly Justification[] {
-  return frameOf(state, mfn).mappings.flatMap((place) => {
-    const domain = state.domains.get(place.domain);
-    const entry = entryOf(state, place.domain, place.gfn);
-    const why = domain && entry && reasonFor(state, domain, { ...place, ...entry });
-    return why === undefined || entry === undefined ? [] : [{ ...place, rights: rightsOfEntry(entry), why, pcpus: [] }];
+  const { mappings } = frameOf(state, mfn);
+  if (mappings.length === 0) return NOTHING;
+  const found: Justification[] = [];
+  for (const { domain: id, gfn } of mappings) {
+    const domain = state.domains.get(id);
+    const entry = domain?.p2m.get(gfn);
+    if (domain === undefined || entry === undefined) continue;
+    const why = reasonFor(state, domain, entry);
+    if (why !== undefined) found.push({ domain: id, gfn, rights: rightsOfEntry(entry), why, pcpus: EVERYWHERE });
+  }
+  return found;
+}
+
+/** What was there and has not been invalidated yet. */
+function remembered(state: State, mfn: Mfn): readonly Justification[] {
+  const { incarnation } = frameOf(state, mfn);
+  const found: Justification[] = [];
+  state.domains.forEach(({ id, stale }) => {
+    for (const one of stale)
+      if (one.mfn === mfn && one.incarnation === incarnation)
+        found.push({ domain: id, gfn: one.gfn, rights: one.rights, why: 'stale', pcpus: one.pcpus });
   });
+  return found;
 }
 
 /** Everything that justifies reaching frame `mfn`: what is owed, and what was and has not been invalidated yet. */
-export function authority(state: State, mfn: Mfn): readonly Justification[] {
-  const { incarnation } = frameOf(state, mfn);
-  const stale: Justification[] = [];
-  state.domains.forEach(({ id, stale: list }) => {
-    for (const one of list) {
-      if (one.mfn !== mfn || one.incarnation !== incarnation) continue;
-      stale.push({ domain: id, gfn: one.gfn, rights: one.rights, why: 'stale', pcpus: one.pcpus });
-    }
-  });
-  return [...owed(state, mfn), ...stale];
-}
+export const authority = (state: State, mfn: Mfn, due = owed(state, mfn)): readonly Justification[] => [
+  ...due,
+  ...remembered(state, mfn),
+];

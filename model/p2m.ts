@@ -4,7 +4,7 @@
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
 import type { Logged } from '#abi/choices.ts';
-import { p2mRights } from '#abi/hap.ts';
+import { p2mRights, p2mTypes, type P2mType } from '#abi/hap.ts';
 import { rightsOf } from '#abi/rights.ts';
 import { hasAll } from '#lib/bits.ts';
 import { entryOf, frameOf, pcpusRunning, withDomain, withFrame, type Entry, type Stale, type State } from './state.ts';
@@ -15,8 +15,12 @@ export interface Debt {
   readonly stale: Stale;
 }
 
+const rightsOfType = Object.fromEntries(p2mTypes.map((type) => [type, rightsOf(p2mRights[type])])) as Readonly<
+  Record<P2mType, number>
+>;
+
 /** The rights that an entry gives its domain. */
-export const rightsOfEntry = (entry: Entry): number => rightsOf(p2mRights[entry.type]);
+export const rightsOfEntry = (entry: Entry): number => rightsOfType[entry.type];
 
 const sameTranslation = (a: Stale, b: Stale): boolean =>
   a.gfn === b.gfn && a.mfn === b.mfn && a.incarnation === b.incarnation && a.rights === b.rights;
@@ -95,7 +99,7 @@ export function keepStale(state: State, domain: DomId, isKept: (pcpu: PcpuId) =>
 export function hasDebt(state: State, mfn: Mfn): boolean {
   const { incarnation } = frameOf(state, mfn);
   const owes = (one: Stale): boolean => one.mfn === mfn && one.incarnation === incarnation && !one.doubtful;
-  return state.domains.values().some((domain) => domain.stale.some(owes));
+  return state.domains.some(({ stale }) => stale.some(owes));
 }
 
 /**

@@ -183,8 +183,12 @@ export const placeOfVcpu = (state: State, domain: DomId, vcpu: number): PcpuId =
 /** The pCPUs that run `domain` now, ascending. */
 export function pcpusRunning(state: State, domain: DomId): readonly PcpuId[] {
   const count = state.domains.get(domain)?.vcpus ?? 0;
-  const places = Array.from({ length: count }, (_, vcpu) => placeOfVcpu(state, domain, vcpu));
-  return [...new Set(places.filter((pcpu) => pcpu !== NOWHERE))].toSorted((a, b) => a - b);
+  const found: PcpuId[] = [];
+  for (let vcpu = 0; vcpu < count; vcpu += 1) {
+    const pcpu = placeOfVcpu(state, domain, vcpu);
+    if (pcpu !== NOWHERE && !found.includes(pcpu)) found.push(pcpu);
+  }
+  return found.length < 2 ? found : found.toSorted((a, b) => a - b);
 }
 
 /** RAM of some kind: what the owner's own entries have. */

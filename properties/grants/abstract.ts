@@ -4,42 +4,110 @@
 import type { DomId, GrantRef } from '#abi/address.ts';
 import { handlesOf, refsOf } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
-import type { State } from '#model/state.ts';
-import { firstDifference } from '../harness/difference.ts';
+import type { Active, Mapped, Pins, State } from '#model/state.ts';
+import { firstDifference, type Relation, type Row } from '../harness/difference.ts';
 import type { Problem } from '../harness/law.ts';
 
-/** Compares the active entry at `key` (granter * refsOf + ref). An entry without pins is absent in the model. */
+/** An active entry on both sides, by its key: granter * refsOf + ref. Without pins it is absent in the model. */
+interface ActiveSides {
+  readonly m: Machine;
+  readonly key: number;
+  readonly granter: number;
+  readonly ref: GrantRef;
+  readonly active: Active | undefined;
+}
+
+const pin = (name: keyof Pins, pins: (m: Machine, key: number) => number): Row<ActiveSides> => ({
+  name,
+  breaks: 'REF',
+  model: ({ active }) => active?.[name] ?? 0,
+  machine: ({ m, key }) => pins(m, key),
+});
+
+const actives: Relation<ActiveSides> = {
+  mechanism: 'grants',
+  kind: 'active',
+  thing: ({ granter, ref }) => `grant ${ref} of d${granter}`,
+  rows: [
+    pin('hstr', ({ f }, key) => f.activeHostRead.get(key)),
+    pin('hstw', ({ f }, key) => f.activeHostWrite.get(key)),
+    pin('devr', ({ f }, key) => f.activeDeviceRead.get(key)),
+    pin('devw', ({ f }, key) => f.activeDeviceWrite.get(key)),
+    {
+      name: 'domain',
+      breaks: 'refines',
+      model: ({ active }) => active?.domain,
+      machine: ({ m, key, active }) => active && m.f.activeDomain.get(key) - 1,
+    },
+    {
+      name: 'mfn',
+      breaks: 'refines',
+      model: ({ active }) => active?.mfn,
+      machine: ({ m, key, active }) => active && m.f.activeMfn.get(key),
+    },
+  ],
+};
+
+/** Whether the implementation has the active entry at `key` in use. */
+export const isPinned = ({ f }: Machine, key: number): boolean =>
+  f.activeHostRead.get(key) !== 0 ||
+  f.activeHostWrite.get(key) !== 0 ||
+  f.activeDeviceRead.get(key) !== 0 ||
+  f.activeDeviceWrite.get(key) !== 0;
+
+/** Compares the active entry at `key`. */
 export function activeProblem(m: Machine, state: State, key: number): Problem | undefined {
-  const { f } = m;
   const granter = Math.floor(key / refsOf(m.geometry));
   const ref = (key % refsOf(m.geometry)) as GrantRef;
   const active = state.domains.get(granter as DomId)?.grants.active.get(ref);
-  const about = { invariant: 'REF', mechanism: 'grants', thing: `grant ${ref} of d${granter}` } as const;
-  const pins = firstDifference(about, 'active', [
-    ['hstr', active?.hstr ?? 0, f.activeHostRead.get(key)],
-    ['hstw', active?.hstw ?? 0, f.activeHostWrite.get(key)],
-    ['devr', active?.devr ?? 0, f.activeDeviceRead.get(key)],
-    ['devw', active?.devw ?? 0, f.activeDeviceWrite.get(key)],
-  ]);
-  if (pins !== undefined || active === undefined) return pins;
-  return firstDifference({ ...about, invariant: 'refines' }, 'active', [
-    ['domain', active.domain, f.activeDomain.get(key) - 1],
-    ['mfn', active.mfn, f.activeMfn.get(key)],
-  ]);
+  return firstDifference(actives, { m, key, granter, ref, active });
 }
 
-/** Compares the maptrack entry at `key` (mapper * handlesOf + handle). */
+/** A maptrack entry on both sides, by its key: mapper * handlesOf + handle. */
+interface HandleSides {
+  readonly m: Machine;
+  readonly key: number;
+  readonly mapper: number;
+  readonly handle: number;
+  readonly mapped: Mapped | undefined;
+}
+
+const handles: Relation<HandleSides> = {
+  mechanism: 'grants',
+  kind: 'handle',
+  thing: ({ mapper, handle }) => `handle ${handle} of d${mapper}`,
+  rows: [
+    {
+      name: 'flags',
+      breaks: 'refines',
+      model: ({ mapped }) => mapped?.flags ?? 0,
+      machine: ({ m, key }) => m.f.trackFlags.get(key),
+    },
+    {
+      name: 'domain',
+      breaks: 'refines',
+      model: ({ mapped }) => mapped?.domain,
+      machine: ({ m, key, mapped }) => mapped && m.f.trackDomain.get(key),
+    },
+    {
+      name: 'ref',
+      breaks: 'refines',
+      model: ({ mapped }) => mapped?.ref,
+      machine: ({ m, key, mapped }) => mapped && m.f.trackRef.get(key),
+    },
+    {
+      name: 'gfn',
+      breaks: 'refines',
+      model: ({ mapped }) => mapped?.gfn,
+      machine: ({ m, key, mapped }) => mapped && m.f.trackGfn.getWide(key),
+    },
+  ],
+};
+
+/** Compares the maptrack entry at `key`. */
 export function handleProblem(m: Machine, state: State, key: number): Problem | undefined {
-  const { f } = m;
   const mapper = Math.floor(key / handlesOf(m.geometry));
   const handle = key % handlesOf(m.geometry);
   const mapped = state.domains.get(mapper as DomId)?.grants.handles.get(handle);
-  const about = { invariant: 'refines', mechanism: 'grants', thing: `handle ${handle} of d${mapper}` } as const;
-  const there = firstDifference(about, 'handle', [['flags', mapped?.flags ?? 0, f.trackFlags.get(key)]]);
-  if (there !== undefined || mapped === undefined) return there;
-  return firstDifference(about, 'handle', [
-    ['domain', mapped.domain, f.trackDomain.get(key)],
-    ['ref', mapped.ref, f.trackRef.get(key)],
-    ['gfn', mapped.gfn, f.trackGfn.getWide(key)],
-  ]);
+  return firstDifference(handles, { m, key, mapper, handle, mapped });
 }

@@ -5,20 +5,49 @@ import type { DomId } from '#abi/address.ts';
 import { p2mTypes } from '#abi/hap.ts';
 import { describeRights } from '#abi/rights.ts';
 import { rightsOfEntry } from '#model/p2m.ts';
-import { entryOf, type State } from '#model/state.ts';
-import { firstDifference } from '../harness/difference.ts';
-import type { Problem } from '../harness/law.ts';
-import type { Reach } from '../harness/reach.ts';
+import { entryOf, type Entry, type State } from '#model/state.ts';
+import { firstDifference, type Relation } from '../harness/difference.ts';
+import type { Leaf, Reach } from '../harness/reach.ts';
+
+/** A gfn on both sides: what the model's entry says, and the leaf that the hardware finds. */
+interface Sides {
+  readonly domain: number;
+  readonly gfn: number;
+  readonly entry: Entry | undefined;
+  readonly leaf: Leaf | undefined;
+}
+
+const places: Relation<Sides> = {
+  mechanism: 'hap',
+  kind: 'p2m',
+  thing: ({ domain, gfn }) => `gfn ${gfn} of d${domain}`,
+  rows: [
+    {
+      name: 'frame',
+      breaks: 'refines',
+      model: ({ entry }) => entry?.mfn,
+      machine: ({ leaf, gfn }) => leaf && leaf.mfn + (gfn - leaf.gfn),
+    },
+    {
+      name: 'type',
+      breaks: 'refines',
+      model: ({ entry }) => entry?.type,
+      machine: ({ leaf }) => leaf && p2mTypes[leaf.type],
+    },
+    {
+      name: 'rights',
+      breaks: 'refines',
+      model: ({ entry }) => entry && describeRights(rightsOfEntry(entry)),
+      machine: ({ leaf }) => leaf && describeRights(leaf.rights),
+    },
+  ],
+};
 
 /** Compares what `gfn` means to `domain`. */
-export function placeProblem(reach: Reach, state: State, at: { domain: number; gfn: number }): Problem | undefined {
-  const { domain, gfn } = at;
-  const entry = entryOf(state, domain as DomId, gfn);
-  const leaf = reach.leafAt(domain, gfn);
-  const thing = `gfn ${gfn} of d${domain}`;
-  return firstDifference({ invariant: 'refines', mechanism: 'hap', thing }, 'p2m', [
-    ['frame', entry?.mfn, leaf && leaf.mfn + (gfn - leaf.gfn)],
-    ['type', entry?.type, leaf && p2mTypes[leaf.type]],
-    ['rights', entry && describeRights(rightsOfEntry(entry)), leaf && describeRights(leaf.rights)],
-  ]);
-}
+export const placeProblem = (reach: Reach, state: State, { domain, gfn }: { domain: number; gfn: number }) =>
+  firstDifference(places, {
+    domain,
+    gfn,
+    entry: entryOf(state, domain as DomId, gfn),
+    leaf: reach.leafAt(domain, gfn),
+  });

@@ -3,54 +3,7 @@
 
 import { frameRoles } from '#abi/roles.ts';
 import { invariants, type Invariant } from '#abi/invariants.ts';
-import { reachProblem } from '../harness/judge.ts';
-import type { AlwaysLaw, Problem } from '../harness/law.ts';
-import type { View } from '../harness/view.ts';
-import type { State } from '#model/state.ts';
-
-const memo = new WeakMap<View, { readonly problem: Problem | undefined }>();
-
-/** The first frame that no candidate explains. Computed once per judgement; every law below looks for its own kind. */
-function firstUnexplained(view: View): Problem | undefined {
-  const known = memo.get(view);
-  if (known !== undefined) return known.problem;
-  const found = view.explained() ? search(view) : undefined;
-  const problem = view.explained() ? found : undefined;
-  memo.set(view, { problem });
-  return problem;
-}
-
-function search(view: View): Problem | undefined {
-  const { reach, suspects, machine } = view;
-  if (suspects.size === 0 && reach.changed.size === 0) return undefined;
-  const only = (why: string): void => view.mark(`only:${why}`);
-  let candidates = view.candidates();
-  // Whoever explained the last frame mostly explains the next one.
-  let likely = candidates.length - 1;
-  const explains = (mfn: number): Problem | undefined => {
-    let first: Problem | undefined;
-    for (let i = 0; i < candidates.length; i += 1) {
-      const at = (likely + i) % candidates.length;
-      const problem = reachProblem(machine, { reach, state: candidates[at] as State, only }, mfn);
-      if (problem === undefined) {
-        likely = at;
-        return undefined;
-      }
-      first ??= problem;
-    }
-    return first;
-  };
-  for (const frames of [reach.changed, suspects])
-    for (const mfn of frames) {
-      let problem = explains(mfn);
-      while (problem !== undefined && view.widen()) {
-        candidates = view.candidates();
-        problem = explains(mfn);
-      }
-      if (problem !== undefined) return problem;
-    }
-  return undefined;
-}
+import type { AlwaysLaw } from '../harness/law.ts';
 
 const about = (invariant: Invariant, id: string): AlwaysLaw => ({
   kind: 'always',
@@ -58,7 +11,7 @@ const about = (invariant: Invariant, id: string): AlwaysLaw => ({
   invariant,
   statement: invariants[invariant],
   judge: (view) => {
-    const problem = firstUnexplained(view);
+    const problem = view.unexplained();
     if (problem?.invariant === invariant) return problem;
     // Audits look at every frame themselves.
     return view.audit ? view.problems.find((told) => told.invariant === invariant) : undefined;

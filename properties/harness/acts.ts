@@ -39,6 +39,11 @@ export class ActJudge {
     });
   };
 
+  /** Whether something was found since then. */
+  get objects(): boolean {
+    return this.#problems.length > 0;
+  }
+
   /** What was found since the last call. */
   take(): readonly Problem[] {
     const found = this.#problems;

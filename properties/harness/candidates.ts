@@ -44,7 +44,9 @@ const NARROW_MAX = 8;
 /** Positions of one operation that are looked at in a narrow search. */
 const POSITIONS_MAX = 400;
 
-const snapshot = (logs: Logs): Logs => new Map([...logs].map(([label, log]) => [label, log.slice()]));
+/** Logs as they are now. That of an operation that has returned grows no more. */
+const snapshot = (logs: Logs): Logs =>
+  logs.size === 1 ? logs : new Map([...logs].map(([label, log]) => [label, log.slice()]));
 
 /**
  * How much is followed up. likely: positions nearest to the machine, a returning operation in one go. whole: all positions of
@@ -212,18 +214,25 @@ function called(
 /** Every position that `label` can have come to from `list`, the others standing still; the furthest last. */
 function positions(list: readonly Candidate[], label: Label, logs: Logs): readonly Candidate[] {
   const log = logOf(logs, label);
-  const all = new Map<number, Candidate>(list.map((candidate) => [keyOf(candidate), candidate]));
-  // A map visits what is added while it is visited.
-  for (const { state, pending } of all.values()) {
-    if (all.size > POSITIONS_MAX) break;
+  const all: Candidate[] = [...list];
+  // Along a single way no position comes twice; once ways part, they may meet again.
+  let keys = list.length > 1 ? new Set(list.map(keyOf)) : undefined;
+  for (let next = 0; next < all.length && all.length <= POSITIONS_MAX; next += 1) {
+    const { state, pending } = all[next] as Candidate;
     const at = pending.findIndex((one) => one.label === label);
     const progress = pending[at]?.progress;
     if (progress === undefined) continue;
-    for (const way of [advanceLog(state, progress, log), advance(state, progress, log, false)]) {
+    const early = advanceLog(state, progress, log);
+    const plain = advance(state, progress, log, false);
+    if (early.kind === 'moved' && plain.kind === 'moved') keys ??= new Set(all.map(keyOf));
+    for (const way of [early, plain]) {
       if (way.kind !== 'moved') continue;
       const further = moved({ state, pending }, at, way);
-      all.set(keyOf(further), further);
+      const key = keys && keyOf(further);
+      if (key !== undefined && keys?.has(key) === true) continue;
+      if (key !== undefined) keys?.add(key);
+      all.push(further);
     }
   }
-  return [...all.values()];
+  return all;
 }

@@ -5,12 +5,12 @@
 import type { Logged } from '#abi/choices.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Expected, Reply } from '#abi/reply.ts';
-import { fold, hashText } from '#lib/hash.ts';
+import { fold } from '#lib/hash.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { Progress } from '#model/progress.ts';
 import type { State } from '#model/state.ts';
 import { advance, advanceLog } from '#model/step.ts';
-import { digestState, textOf } from './digest.ts';
+import { digestOf, digestState } from './digest.ts';
 import { sameReply } from './replies.ts';
 
 /** An operation in flight within a candidate. */
@@ -44,20 +44,10 @@ const NO_LOG: readonly Logged[] = [];
 export const logOf = (logs: Logs, label: Label): readonly Logged[] => logs.get(label) ?? NO_LOG;
 
 /** Every register counts: two operations that differ in one may go on differently. */
-function registersDigest(seed: number, registers: object): number {
-  let h = seed;
-  for (const value of Object.values(registers) as readonly unknown[]) {
-    if (typeof value === 'number') h = fold(h, value);
-    else if (typeof value === 'string') h = fold(h, hashText(value));
-    else h = fold(h, value === undefined ? 1 : textOf(value as object));
-  }
-  return h;
-}
-
 function progressDigest(seed: number, { label, progress }: Pending): number {
   const { work, ending, cursor, debts, isCounted } = progress;
-  const h = fold(fold(fold(seed, label), isCounted ? -1 - cursor : cursor), textOf(debts));
-  return registersDigest(ending === undefined ? h : fold(h, textOf(ending)), work);
+  const at = fold(fold(seed, label), isCounted ? -1 - cursor : cursor);
+  return fold(fold(fold(at, digestOf(debts)), digestOf(work)), digestOf(ending));
 }
 
 /** Digest of a candidate. */

@@ -3,15 +3,17 @@
 
 import type { Mfn } from '#abi/address.ts';
 import type { Choice, Logged } from '#abi/choices.ts';
+import type { Reply } from '#abi/reply.ts';
 import type { Prng } from '#lib/prng.ts';
 import type { State } from '#model/state.ts';
 import { begin, runAlone } from '#model/step.ts';
 import { digestState } from './digest.ts';
 import { sameReply } from './replies.ts';
+import { numbersIn } from './resolve.ts';
 import type { Returned } from './view.ts';
 
 /** The choice with one of its numbers changed; undefined: it has none that matters. */
-function twisted(choice: Choice, prng: Prng): Choice | undefined {
+function twisted(choice: Choice, reply: Reply, prng: Prng): Choice | undefined {
   switch (choice.kind) {
     case 'frame':
     case 'tableTaken':
@@ -21,7 +23,10 @@ function twisted(choice: Choice, prng: Prng): Choice | undefined {
     case 'cached':
       return { ...choice, mfn: (choice.mfn + 1 + prng.below(7)) as Mfn };
     case 'handle':
-      return { ...choice, handle: (choice.handle + 1) as typeof choice.handle };
+      // One that was given back before the operation ended is nowhere to be seen, and any other would have done.
+      return !numbersIn(reply).includes(choice.handle)
+        ? undefined
+        : { ...choice, handle: (choice.handle + 1) as typeof choice.handle };
     case 'failed':
       return choice.injected ? undefined : { ...choice, class: 'iommuTable' };
     case 'preempted':
@@ -32,12 +37,12 @@ function twisted(choice: Choice, prng: Prng): Choice | undefined {
   }
 }
 
-/** A copy of `log` with one choice twisted or dropped; undefined: nothing in it can be corrupted. */
-export function corrupted(log: readonly Logged[], prng: Prng): readonly Logged[] | undefined {
+/** The log of an operation with one choice twisted or dropped; undefined: nothing in it can be corrupted. */
+export function corrupted({ log, reply }: Pick<Returned, 'log' | 'reply'>, prng: Prng): readonly Logged[] | undefined {
   const at = log.findIndex((_, i) => i >= prng.below(log.length + 1));
   const victim = log[at];
   if (victim === undefined) return undefined;
-  const choice = twisted(victim.choice, prng);
+  const choice = twisted(victim.choice, reply, prng);
   if (choice === undefined) return undefined;
   if (prng.chance(1, 3)) return log.filter((_, i) => i !== at);
   return log.map((one, i) => (i === at ? { ...one, choice } : one));

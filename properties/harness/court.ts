@@ -10,7 +10,7 @@ import { present } from '#lib/invariant.ts';
 import { ActJudge } from './acts.ts';
 import type { Candidates } from './candidates.ts';
 import type { Candidate, Logs } from './closure.ts';
-import { auditProblem, stateDistance, stateProblem } from './judge.ts';
+import { auditProblem, firstUnexplained, stateDistance, stateProblem } from './judge.ts';
 import type { AlwaysLaw, Failure, Problem } from './law.ts';
 import { Marks } from './marks.ts';
 import { attributed } from './problems.ts';
@@ -45,6 +45,7 @@ export class Court {
   reach: Reach;
   /** The state that touched things were last compared with. */
   #synced: State;
+  readonly #onWord = (mfn: number, index: number): void => this.reach.wrote(mfn, index);
   /** The first broken law. */
   failure: Failure | undefined = undefined;
 
@@ -75,6 +76,12 @@ export class Court {
     });
   }
 
+  /** Whether the machine has done anything since the last judgement that a law could object to. */
+  get isStirred(): boolean {
+    this.#takeLog();
+    return this.#touched.isStirred || this.#acts.objects;
+  }
+
   /** Takes in what changed and lets every law look. False: one is broken. */
   judge(moment: Moment): boolean {
     const { candidates, logs, returned, problems = [] } = moment;
@@ -93,6 +100,7 @@ export class Court {
       touched.clear();
     }
     touched.recent.clear();
+    touched.isStirred = false;
     this.reach.changed.clear();
     return true;
   }
@@ -113,10 +121,14 @@ export class Court {
     return false;
   }
 
+  #takeLog(): void {
+    this.#touched.takeLog(this.#machine, this.#onWord);
+  }
+
   #takeIn(candidates: Candidates): void {
     const touched = this.#touched;
     const { reach } = this;
-    touched.takeLog(this.#machine, (mfn, index) => reach.wrote(mfn, index));
+    this.#takeLog();
     for (const domain of touched.roots) reach.rootChanged(domain);
     reach.cachesChanged(touched.slots, touched.pcpus.size > 0 || touched.roots.size > 0);
     for (const { state } of candidates.list) touched.takeModel(state, this.#synced);
@@ -138,18 +150,35 @@ export class Court {
   /** Lets every law judge; the first that is broken is the failure. */
   #report({ candidates, logs, returned, step }: Moment, problems: readonly Problem[], audit: boolean): boolean {
     const quiescent = logs.size === 0;
+    const { reach } = this;
+    const suspects = returned === undefined && !audit ? this.#touched.recent : this.#touched.frames;
+    const states = (): readonly State[] =>
+      quiescent ? [first(candidates)] : candidates.closure(logs).map(({ state }) => state);
+    const widen = (): boolean => !quiescent && candidates.widen(logs);
+    const only = (why: string): void => this.marks.add(`only:${why}`);
+    let searched: { readonly problem: Problem | undefined } | undefined;
     const isOpen = problems.some(({ field }) => field.startsWith('reply') || field.startsWith('choice'));
+    const explained = (): boolean => !isOpen && !candidates.overflowed;
     const view: View = {
       machine: this.#machine,
-      candidates: () => (quiescent ? [first(candidates)] : candidates.closure(logs).map(({ state }) => state)),
-      widen: () => !quiescent && candidates.widen(logs),
-      suspects: returned === undefined && !audit ? this.#touched.recent : this.#touched.frames,
-      explained: () => !isOpen && !candidates.overflowed,
+      candidates: states,
+      widen,
+      suspects,
+      explained,
+      unexplained: () => {
+        if (searched === undefined) {
+          const search = { machine: this.#machine, reach, suspects, candidates: states, widen, only };
+          const problem = explained() ? firstUnexplained(search) : undefined;
+          // The search may have found that there is too much to follow.
+          searched = { problem: explained() ? problem : undefined };
+        }
+        return searched.problem;
+      },
       quiescent,
       audit,
       returned,
       problems,
-      reach: this.reach,
+      reach,
       touched: this.#touched,
       mark: (mark) => this.marks.add(mark),
     };

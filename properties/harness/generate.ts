@@ -11,7 +11,6 @@ import { isAct, type ActStep, type Header, type Step, type Trace } from '#abi/tr
 import { Prng } from '#lib/prng.ts';
 import type { State } from '#model/state.ts';
 import { absurdOp } from './absurd.ts';
-import { domainsOf } from './census.ts';
 import { focusOn, Gen, type Mood } from './decisions.ts';
 import { headerOf } from './headers.ts';
 import { needs, profileOf, type Profile } from './profile.ts';
@@ -61,6 +60,13 @@ export const headerFor = (source: Source): Header =>
 /** The operation taken up again where it was preempted. */
 const continued = ({ label, op }: ActStep): AnyOp => ('start' in op ? { ...op, start: { step: label, index: 0 } } : op);
 
+/** A kind of operation that a run uses, and how often. */
+interface Weighted {
+  readonly kind: OpKind;
+  readonly weight: number;
+  readonly isPlain: boolean;
+}
+
 /** One generated run. */
 class Driver {
   readonly #run: Driven;
@@ -68,6 +74,7 @@ class Driver {
   readonly #gen: Gen;
   readonly #profile: Profile;
   readonly #schedule: Schedule;
+  readonly #kinds: readonly Weighted[];
   readonly #steps: Step[] = [];
   /** Preempted calls that nobody has taken up yet. */
   readonly #pending: { agent: Agent; op: AnyOp }[] = [];
@@ -78,6 +85,9 @@ class Driver {
     this.#run = run;
     this.#prng = new Prng(source.steps);
     this.#profile = profileOf(this.#prng.fork(), source.isUniform);
+    this.#kinds = [...this.#profile.weights]
+      .filter(([, weight]) => weight > 0)
+      .map(([kind, weight]) => ({ kind, weight, isPlain: mechanismOf(kind) === 'paging' }));
     this.#schedule = new Schedule(this.#prng.fork());
     this.#gen = new Gen({ prng: this.#prng.fork(), state: run.state, pcpus: run.header.pcpus });
   }
@@ -158,25 +168,26 @@ class Driver {
    */
   #kind(): OpKind {
     const isPlainFull = 5 * (this.#plain + 1) > 2 * (this.#run.operations + 1);
-    const isStale = domainsOf(this.#gen.state).some(({ stale }) => stale.length > 0);
+    const isStale = this.#gen.state.domains.some(({ stale }) => stale.length > 0);
     const plainFactor = isPlainFull ? 0 : isStale ? 5 : 1;
-    const left = [...this.#profile.weights]
-      .map(([kind, weight]) => [kind, mechanismOf(kind) === 'paging' ? weight * plainFactor : weight] as const)
-      .filter(([, weight]) => weight > 0);
+    const refused = new Set<OpKind>();
+    const weightOf = ({ kind, weight, isPlain }: Weighted): number =>
+      refused.has(kind) ? 0 : isPlain ? weight * plainFactor : weight;
     for (;;) {
-      const kind = this.#drawn(left);
-      if (this.#gen.mood === 'absurd' || needs[kind]?.(this.#gen) !== false || left.length <= 1) return kind;
-      left.splice(
-        left.findIndex(([other]) => other === kind),
-        1,
-      );
+      const kind = this.#drawn(weightOf);
+      if (kind === undefined) return 'memory.reservation';
+      if (this.#gen.mood === 'absurd' || needs[kind]?.(this.#gen) !== false) return kind;
+      refused.add(kind);
     }
   }
 
-  #drawn(weights: readonly (readonly [OpKind, number])[]): OpKind {
-    const total = weights.reduce((sum, [, weight]) => sum + weight, 0);
-    let left = this.#prng.below(Math.max(1, total));
-    return weights.find(([, weight]) => (left -= weight) < 0)?.[0] ?? 'memory.reservation';
+  /** A kind by these weights; undefined: none has any. */
+  #drawn(weightOf: (one: Weighted) => number): OpKind | undefined {
+    let total = 0;
+    for (const one of this.#kinds) total += weightOf(one);
+    if (total === 0) return undefined;
+    let left = this.#prng.below(total);
+    return this.#kinds.find((one) => (left -= weightOf(one)) < 0)?.kind;
   }
 
   /** Any agent, mostly of the kind that could make such a call. */

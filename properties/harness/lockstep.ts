@@ -2,21 +2,20 @@
 // shrinking, certification and exhibits are all this one run, fed differently.
 // A first reader may begin at `apply` and skip `#unblock` (what happens when an operation waits for another's lock).
 
-import type { Agent } from '#abi/agents.ts';
 import type { Logged } from '#abi/choices.ts';
 import type { Geometry } from '#abi/geometry.ts';
 import type { Label } from '#abi/operand.ts';
 import { mechanismOf, type Op } from '#abi/operation.ts';
-import type { Pause, ObjectKind, PointClass } from '#abi/points.ts';
+import type { Pause } from '#abi/points.ts';
 import type { Reply } from '#abi/reply.ts';
 import { isAct, type ActStep, type Header, type Step } from '#abi/trace.ts';
 import { fold } from '#lib/hash.ts';
 import { invariant, present } from '#lib/invariant.ts';
-import { stopAt, type Call, type Execution, type Stopper } from '#impl/execution.ts';
+import { stopAt, type Call, type Stopper } from '#impl/execution.ts';
 import type { Machine } from '#impl/machine.ts';
 import { emptyMachine } from '#model/machine.ts';
 import type { State } from '#model/state.ts';
-import { bootCalls } from './boot.ts';
+import { bootCalls, booted, type Booted } from './boot.ts';
 import { afterUnlock } from './waiting.ts';
 import { Candidates } from './candidates.ts';
 import type { Logs } from './closure.ts';
@@ -27,6 +26,7 @@ import type { AlwaysLaw, Failure, Problem } from './law.ts';
 import { refused, thrown } from './problems.ts';
 import { answersFrom, numbersIn, resolveOp } from './resolve.ts';
 import { semanticHash } from './semantic.ts';
+import { isBusy, type Flight } from './flight.ts';
 import type { Subject } from './subject.ts';
 import type { Returned } from './view.ts';
 
@@ -43,23 +43,11 @@ export interface Settings {
   readonly auditEvery: number;
   /** On tiny geometry, one of every n operations, and every one after a pause, is judged at each of its acts. */
   readonly fineEvery: number;
-  /** Told of every operation that has returned and of the state after it. */
+  /** Told of every operation of the trace that has returned and of the state after it. */
   readonly onReturn: (returned: Returned, after: State) => void;
 }
 
-const DEFAULTS: Settings = { laws: alwaysLaws, auditEvery: 50, fineEvery: 64, onReturn: () => undefined };
-
-/** An operation in flight. */
-interface Flight {
-  readonly label: Label;
-  readonly agent: Agent;
-  readonly op: Op<'concrete'>;
-  readonly execution: Execution;
-  readonly before: State;
-  alone: boolean;
-  isResumed: boolean;
-  at: { readonly class: PointClass; readonly object: ObjectKind };
-}
+const DEFAULTS: Settings = { laws: alwaysLaws, auditEvery: 100, fineEvery: 64, onReturn: () => undefined };
 
 /** A quiescent moment that a run can be put back to. */
 export interface Checkpoint {
@@ -69,13 +57,6 @@ export interface Checkpoint {
   readonly operations: number;
   readonly step: number;
 }
-
-const isBusy = (flights: Iterable<Flight>, agent: Agent): boolean => {
-  if (agent.kind !== 'vcpu') return false;
-  for (const { agent: other } of flights)
-    if (other.kind === 'vcpu' && other.domain === agent.domain && other.vcpu === agent.vcpu) return true;
-  return false;
-};
 
 /** Labels of boot calls lie below every label of a trace. */
 const BOOT_LABEL = -1;
@@ -103,11 +84,13 @@ export class Lockstep {
     this.#settings = { ...DEFAULTS, ...of.settings };
     this.machine = of.subject.create(of.header);
     this.geometry = this.machine.geometry;
-    const empty = emptyMachine(of.header);
-    this.#candidates = new Candidates(empty);
-    this.#court = new Court(this.machine, empty, this.#settings.laws);
-    for (const call of bootCalls(this.geometry, of.header)) if (this.failure === undefined) this.#boot(call);
-    this.operations = 0;
+    const known = booted(of.subject, of.header);
+    const state = known.boot?.state ?? emptyMachine(of.header);
+    if (known.boot !== undefined) this.machine.arena.change(known.boot.changes);
+    this.#candidates = new Candidates(state);
+    this.#court = new Court(this.machine, state, this.#settings.laws);
+    if (known.boot === undefined) this.#boot(known);
+    else for (const mark of known.boot.marks) this.#court.marks.add(mark);
   }
 
   /** The first broken law; after it nothing happens any more. */
@@ -193,9 +176,14 @@ export class Lockstep {
     this.#moved.clear();
   }
 
-  #boot(call: Call): void {
-    const flight = this.#start(BOOT_LABEL, call);
-    this.#run(flight, undefined);
+  /** Brings the header's domains into being. What holds under all laws holds under fewer, and is remembered. */
+  #boot(known: Booted): void {
+    const { arena } = this.machine;
+    const fresh = arena.snapshot();
+    for (const call of bootCalls(this.geometry, this.header))
+      if (this.failure === undefined) this.#run(this.#start(BOOT_LABEL, call), undefined);
+    if (this.failure !== undefined || this.#settings.laws.length < alwaysLaws.length) return;
+    known.boot = { changes: arena.changesSince(fresh), state: this.state, marks: [...this.marks] };
   }
 
   #act(step: ActStep): StepResult {
@@ -278,8 +266,11 @@ export class Lockstep {
   /** Judges at every act on the way. */
   #finely(label: Label, stop: Stopper | undefined): Stopper {
     return () => {
-      this.#court.narrow(label, this.#moment());
-      return !this.#court.judge(this.#moment()) || stop?.() === true;
+      if (this.#court.isStirred) {
+        this.#court.narrow(label, this.#moment());
+        if (!this.#court.judge(this.#moment())) return true;
+      }
+      return stop?.() === true;
     };
   }
 
@@ -347,8 +338,10 @@ export class Lockstep {
       before,
       alone,
     };
-    this.#settings.onReturn(returned, this.state);
-    this.#semantic.add(semanticHash(returned, this.state));
+    if (label !== BOOT_LABEL) {
+      this.#settings.onReturn(returned, this.state);
+      this.#semantic.add(semanticHash(returned, this.state));
+    }
     this.#court.marks.returned(returned, { reach: this.#court.reach, flights: [...this.#flights.values()] });
     const problems = isRefused ? [refused(answer, returned)] : [];
     if (!this.#court.judge({ ...this.#moment(), returned, problems })) return false;

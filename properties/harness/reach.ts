@@ -97,7 +97,8 @@ export class Reach {
 
   /** The domains whose roots lead through `mfn` as a table. */
   walkersOf(mfn: number): readonly number[] {
-    return [...(this.#nodes.get(mfn) ?? [])].map(({ domain }) => domain);
+    const nodes = this.#nodes.get(mfn);
+    return nodes === undefined ? NOBODY : [...nodes].map(({ domain }) => domain);
   }
 
   /** A word of memory was written. */
@@ -140,18 +141,21 @@ export class Reach {
     return vcpu === 0 ? -1 : Math.floor((vcpu - 1) / this.#geometry.capacity.vcpusPerDomain);
   }
 
-  /** All leaves and all cached translations in a canonical order, for audits. */
-  listing(): readonly string[] {
-    const lines: string[] = [];
-    for (const places of this.#places.values())
-      for (const leaf of places.values())
-        lines.push(`leaf d${leaf.domain} ${leaf.gfn}+${leaf.span} -> ${leaf.mfn} ${leaf.rights} ${leaf.type}`);
-    for (const list of this.#cached.values())
-      for (const one of list)
-        lines.push(
-          `${one.kind} p${one.pcpu} ${one.slot} d${one.domain} ${one.gfn}+${one.span} -> ${one.mfn} ${one.rights}`,
-        );
-    return lines.toSorted((a, b) => (a < b ? -1 : Number(a > b)));
+  /** What `other` has otherwise, in words; undefined: both have the same leaves and cached translations. For audits. */
+  difference(other: Reach): string | undefined {
+    for (const domain of new Set([...this.#places.keys(), ...other.#places.keys()])) {
+      const mine = this.#places.get(domain) ?? NO_PLACES;
+      const others = other.#places.get(domain) ?? NO_PLACES;
+      for (const gfn of new Set([...mine.keys(), ...others.keys()]))
+        if (!isSameLeaf(mine.get(gfn), others.get(gfn))) return `the leaf at gfn ${gfn} of d${domain}`;
+    }
+    for (const slot of new Set([...this.#cached.keys(), ...other.#cached.keys()])) {
+      const mine = this.#cached.get(slot) ?? [];
+      const others = other.#cached.get(slot) ?? [];
+      if (mine.length !== others.length || mine.some((one, i) => !isSameLeaf(one, others[i])))
+        return `what slot ${slot} of the caches leads to`;
+    }
+    return undefined;
   }
 
   /** Reach computed from scratch. */
@@ -173,7 +177,12 @@ export class Reach {
     const node: Node = { ...of, children: Array.from({ length: this.#entries }, () => undefined) };
     put(this.#nodes, of.mfn, node);
     this.#tablesMoved = true;
-    for (let index = 0; index < this.#entries; index += 1) this.#refresh(node, index);
+    const { memory } = this.#m.f;
+    const first = 2 * of.mfn * this.#geometry.wordsPerFrame;
+    const isThere = of.mfn < this.#geometry.frameCount;
+    // An entry that is all zero is absent, and most are.
+    for (let index = 0; index < this.#entries; index += 1)
+      if (!isThere || memory.get(first + 2 * index) !== 0) this.#refresh(node, index);
     return node;
   }
 
@@ -294,6 +303,20 @@ export class Reach {
   }
 }
 
+/** Whether two leaves, or two cached translations from one slot, say the same. */
+const isSameLeaf = (a: Leaf | undefined, b: Leaf | undefined): boolean =>
+  a === b ||
+  (a !== undefined &&
+    b !== undefined &&
+    a.domain === b.domain &&
+    a.gfn === b.gfn &&
+    a.span === b.span &&
+    a.mfn === b.mfn &&
+    a.rights === b.rights &&
+    a.type === b.type);
+
+const NOBODY: readonly number[] = [];
+const NO_PLACES: ReadonlyMap<number, Leaf> = new Map();
 const NONE: ReadonlySet<Leaf> = new Set();
 const NO_CACHE: ReadonlySet<Cached> = new Set();
 

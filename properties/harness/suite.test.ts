@@ -102,7 +102,7 @@ describe('the model', () => {
         onReturn: (returned, after) => {
           // Only operations that ran alone have a log that explains them by itself.
           if (!returned.alone) return;
-          const log = corrupted(returned.log, prng);
+          const log = corrupted(returned, prng);
           if (log === undefined) return;
           tried += 1;
           if (isNoticed(returned, after, log)) noticed += 1;

@@ -53,6 +53,8 @@ export class Touched {
   readonly slots = new Set<number>();
   /** pCPUs that run another vCPU now. */
   readonly pcpus = new Set<number>();
+  /** Whether the machine has touched anything that is looked at since its owner cleared this. Locks and clocks are not. */
+  isStirred = false;
   /** Places whose meaning changed in the model: by domain, gfns. */
   readonly places = new Map<number, Set<number>>();
 
@@ -78,10 +80,11 @@ export class Touched {
     const to = from + memory.length;
     m.arena.log.take((offset) => {
       if (offset < from || offset >= to) {
-        const { field, index } = m.arena.locate(offset);
-        this.#note(field, index);
+        const { name, base } = m.arena.fieldAt(offset);
+        this.#note(name, offset - base);
         return;
       }
+      this.isStirred = true;
       const key = Math.floor((offset - from) / 2);
       this.words.add(key);
       onWord(Math.floor(key / wordsPerFrame), key % wordsPerFrame);
@@ -122,7 +125,10 @@ export class Touched {
   }
 
   #note(field: string, index: number): void {
-    switch (subjectOf.get(field)) {
+    const subject = subjectOf.get(field);
+    if (subject === undefined) return;
+    this.isStirred = true;
+    switch (subject) {
       case 'frame':
         this.#frame(index);
         return;
@@ -155,8 +161,6 @@ export class Touched {
         return;
       case 'pcpu':
         this.pcpus.add(index);
-        return;
-      case undefined:
     }
   }
 }

@@ -34,6 +34,8 @@ export interface View {
   readonly candidates: () => readonly State[];
   /** Asks for all candidates instead of the likely ones; false: those are all. */
   readonly widen: () => boolean;
+  /** The first frame whose ways no candidate explains, if the last reply is explained. Computed once per judgement. */
+  readonly unexplained: () => Problem | undefined;
   /** Frames whose explanation must be looked at: at a return all touched ones, at an act those touched since the last. */
   readonly suspects: ReadonlySet<number>;
   /** Whether the candidates explain the last reply: if not, laws that lean on the model have nothing to say. */

@@ -6,38 +6,71 @@ import { frameRoles } from '#abi/roles.ts';
 import { domStages, domStates } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
 import { ownGfn } from '#model/p2m.ts';
-import { frameOf, type Domain, type State } from '#model/state.ts';
+import { frameOf, type Domain, type Frame, type State } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
-import { firstDifference } from '../harness/difference.ts';
+import { firstDifference, type Relation, type Row } from '../harness/difference.ts';
 import type { Problem } from '../harness/law.ts';
 
-/** Compares frame `mfn`, its contents aside. */
-export function frameProblem(m: Machine, state: State, mfn: number): Problem | undefined {
-  const { f } = m;
-  const frame = frameOf(state, mfn as Mfn);
-  const owner = f.frameOwner.get(mfn);
-  const thing = `frame ${mfn}`;
-  const main = firstDifference({ invariant: 'refines', mechanism: 'memory', thing }, 'frame', [
-    ['role', frame.role, frameRoles[f.frameRole.get(mfn)]],
-    ['owner', frame.owner, owner === 0 ? undefined : owner - 1],
-    ['allocated', frame.allocated, f.frameAllocated.get(mfn) === 1],
-    ['incarnation', frame.incarnation, f.frameIncarnation.get(mfn)],
-  ]);
-  if (main !== undefined) return main;
-  // A frame that is owed erasure and is not known as such goes on with its contents.
-  const owed = firstDifference({ invariant: 'LEAK', mechanism: 'memory', thing }, 'frame', [
-    ['dirty', frame.role === 'free' && frame.dirty, frame.role === 'free' && f.frameDirty.get(mfn) === 1],
-  ]);
-  if (owed !== undefined) return owed;
-  const refs = firstDifference({ invariant: 'REF', mechanism: 'memory', thing }, 'frame', [
-    ['refs', frame.refs, f.frameRefs.get(mfn)],
-  ]);
-  if (refs !== undefined) return refs;
-  const gfn = f.m2p.getWide(mfn);
-  return firstDifference({ invariant: 'M2P', mechanism: 'memory', thing }, 'frame', [
-    ['m2p', ownGfn(state, mfn as Mfn), gfn === 0 ? undefined : gfn - 1],
-  ]);
+/** A frame on both sides. */
+interface FrameSides {
+  readonly m: Machine;
+  readonly state: State;
+  readonly mfn: number;
+  readonly frame: Frame;
 }
+
+/** A number that is stored with one added, so that 0 means none. */
+const optional = (stored: number): number | undefined => (stored === 0 ? undefined : stored - 1);
+
+const frames: Relation<FrameSides> = {
+  mechanism: 'memory',
+  kind: 'frame',
+  thing: ({ mfn }) => `frame ${mfn}`,
+  rows: [
+    {
+      name: 'role',
+      breaks: 'refines',
+      model: ({ frame }) => frame.role,
+      machine: ({ m, mfn }) => frameRoles[m.f.frameRole.get(mfn)],
+    },
+    {
+      name: 'owner',
+      breaks: 'refines',
+      model: ({ frame }) => frame.owner,
+      machine: ({ m, mfn }) => optional(m.f.frameOwner.get(mfn)),
+    },
+    {
+      name: 'allocated',
+      breaks: 'refines',
+      model: ({ frame }) => frame.allocated,
+      machine: ({ m, mfn }) => m.f.frameAllocated.get(mfn) === 1,
+    },
+    {
+      name: 'incarnation',
+      breaks: 'refines',
+      model: ({ frame }) => frame.incarnation,
+      machine: ({ m, mfn }) => m.f.frameIncarnation.get(mfn),
+    },
+    {
+      // A frame that is owed erasure and is not known as such goes on with its contents.
+      name: 'dirty',
+      breaks: 'LEAK',
+      model: ({ frame }) => frame.role === 'free' && frame.dirty,
+      machine: ({ m, mfn, frame }) => frame.role === 'free' && m.f.frameDirty.get(mfn) === 1,
+    },
+    { name: 'refs', breaks: 'REF', model: ({ frame }) => frame.refs, machine: ({ m, mfn }) => m.f.frameRefs.get(mfn) },
+    {
+      name: 'm2p',
+      breaks: 'M2P',
+      model: ({ state, mfn }) => ownGfn(state, mfn as Mfn),
+      machine: ({ m, mfn }) => optional(m.f.m2p.getWide(mfn)),
+    },
+  ],
+};
+
+/** Compares frame `mfn`, its contents aside. */
+export const frameProblem = (m: Machine, state: State, mfn: number): Problem | undefined =>
+  firstDifference(frames, { m, state, mfn, frame: frameOf(state, mfn as Mfn) });
 
 /** Whether the contents of a frame are somebody's, and so are related. */
 export function isRelated(state: State, mfn: number): boolean {
@@ -91,53 +124,81 @@ export function modelWordsProblem(m: Machine, state: State): Problem | undefined
   return problem;
 }
 
+/** A living or dying domain on both sides. */
+interface DomainSides {
+  readonly m: Machine;
+  readonly domain: Domain;
+}
+
+type DomainRow = Row<DomainSides>;
+
+const row = (name: string, model: DomainRow['model'], machine: DomainRow['machine']): DomainRow => ({
+  name,
+  breaks: 'refines',
+  model,
+  machine,
+});
+
 const listOf = (field: { get: (i: number) => number }, from: number, count: number): string =>
   Array.from({ length: count }, (_, i) => field.get(from + i)).join(' ');
 
+const domains: Relation<DomainSides> = {
+  mechanism: 'memory',
+  kind: 'domain',
+  thing: ({ domain }) => `d${domain.id}`,
+  rows: [
+    row('kind', ({ domain }) => domain.kind, ({ m, domain }) => (m.f.domKind.get(domain.id) === 0 ? 'control' : 'hvm')), // prettier-ignore
+    row(
+      'stage',
+      ({ domain }) => (domain.state === 'dying' ? domain.relinquish : ''),
+      ({ m, domain }) => (domain.state === 'dying' ? domStages[m.f.domStage.get(domain.id)] : ''),
+    ),
+    row('pauses', ({ domain }) => domain.pauseCount, ({ m, domain }) => m.f.domPauses.get(domain.id)), // prettier-ignore
+    row('crashed', ({ domain }) => domain.crashed, ({ m, domain }) => m.f.domCrashed.get(domain.id) === 1), // prettier-ignore
+    row('maxPages', ({ domain }) => domain.maxPages, ({ m, domain }) => m.f.domMaxPages.get(domain.id)), // prettier-ignore
+    row('totalPages', ({ domain }) => domain.totalPages, ({ m, domain }) => m.f.domTotalPages.get(domain.id)), // prettier-ignore
+    row('vcpus', ({ domain }) => domain.vcpus, ({ m, domain }) => m.f.domVcpus.get(domain.id)), // prettier-ignore
+    row('structure', ({ domain }) => domain.structure, ({ m, domain }) => m.f.domStructure.get(domain.id)), // prettier-ignore
+    row('sharedInfo', ({ domain }) => domain.sharedInfo, ({ m, domain }) => m.f.domSharedInfo.get(domain.id)), // prettier-ignore
+    row('poolTotal', ({ domain }) => domain.pool.frames.size, ({ m, domain }) => m.f.poolTotal.get(domain.id)), // prettier-ignore
+    row(
+      'poolSpare',
+      ({ domain }) => domain.pool.frames.size - domain.pool.used,
+      ({ m, domain }) => m.f.poolSpare.get(domain.id),
+    ),
+    row('grantLimit', ({ domain }) => domain.grants.limit, ({ m, domain }) => m.f.grantLimit.get(domain.id)), // prettier-ignore
+    row(
+      'grantFrames',
+      ({ domain }) => domain.grants.frames.join(' '),
+      ({ m, domain: { id } }) =>
+        listOf(m.f.grantFrame, id * m.geometry.capacity.grantFrames, m.f.grantFrameCount.get(id)),
+    ),
+    row(
+      'maptrackFrames',
+      ({ domain }) => domain.grants.maptrack.join(' '),
+      ({ m, domain: { id } }) =>
+        listOf(m.f.maptrackFrame, id * m.geometry.capacity.maptrackFrames, m.f.maptrackFrameCount.get(id)),
+    ),
+  ],
+};
+
+const lives: Relation<{ readonly m: Machine; readonly id: number; readonly domain: Domain | undefined }> = {
+  mechanism: 'memory',
+  kind: 'domain',
+  thing: ({ id }) => `d${id}`,
+  rows: [
+    {
+      name: 'state',
+      breaks: 'refines',
+      model: ({ domain }) => domain?.state ?? 'none',
+      machine: ({ m, id }) => domStates[m.f.domState.get(id)],
+    },
+  ],
+};
+
 /** Compares what the domain table says of `id`; tables, grants and vCPUs have their own relations. */
 export function domainProblem(m: Machine, state: State, id: number): Problem | undefined {
-  const { f } = m;
-  const about = { invariant: 'refines', mechanism: 'memory', thing: `d${id}` } as const;
   const domain = state.domains.get(id as DomId);
-  const life = domStates[f.domState.get(id)];
-  const there = firstDifference(about, 'domain', [['state', domain?.state ?? 'none', life]]);
-  if (there !== undefined || domain === undefined) return there;
-  return firstDifference(about, 'domain', [...scalars(m, domain), ...lists(m, domain)]);
-}
-
-function scalars({ f }: Machine, domain: Domain) {
-  const { id } = domain;
-  const pools = domain.pool.frames.size;
-  return [
-    ['kind', domain.kind, f.domKind.get(id) === 0 ? 'control' : 'hvm'],
-    [
-      'stage',
-      domain.state === 'dying' ? domain.relinquish : '',
-      domain.state === 'dying' ? domStages[f.domStage.get(id)] : '',
-    ],
-    ['pauses', domain.pauseCount, f.domPauses.get(id)],
-    ['crashed', domain.crashed, f.domCrashed.get(id) === 1],
-    ['maxPages', domain.maxPages, f.domMaxPages.get(id)],
-    ['totalPages', domain.totalPages, f.domTotalPages.get(id)],
-    ['vcpus', domain.vcpus, f.domVcpus.get(id)],
-    ['structure', domain.structure, f.domStructure.get(id)],
-    ['sharedInfo', domain.sharedInfo, f.domSharedInfo.get(id)],
-    ['poolTotal', pools, f.poolTotal.get(id)],
-    ['poolSpare', pools - domain.pool.used, f.poolSpare.get(id)],
-    ['grantLimit', domain.grants.limit, f.grantLimit.get(id)],
-  ] as const;
-}
-
-function lists(m: Machine, domain: Domain) {
-  const { f } = m;
-  const { grantFrames, maptrackFrames } = m.geometry.capacity;
-  const { id } = domain;
-  return [
-    ['grantFrames', domain.grants.frames.join(' '), listOf(f.grantFrame, id * grantFrames, f.grantFrameCount.get(id))],
-    [
-      'maptrackFrames',
-      domain.grants.maptrack.join(' '),
-      listOf(f.maptrackFrame, id * maptrackFrames, f.maptrackFrameCount.get(id)),
-    ],
-  ] as const;
+  const problem = firstDifference(lives, { m, id, domain });
+  return problem !== undefined || domain === undefined ? problem : firstDifference(domains, { m, domain });
 }

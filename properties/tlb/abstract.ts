@@ -4,15 +4,35 @@
 import type { DomId } from '#abi/address.ts';
 import type { Machine } from '#impl/machine.ts';
 import { placeOfVcpu, type State } from '#model/state.ts';
-import { firstDifference } from '../harness/difference.ts';
+import { firstDifference, type Relation } from '../harness/difference.ts';
 import type { Problem } from '../harness/law.ts';
 
-/** Compares where the vCPU at `key` (domain * vcpusPerDomain + vcpu) runs. */
+/** A vCPU on both sides, by its key: domain * vcpusPerDomain + vcpu. */
+interface Sides {
+  readonly m: Machine;
+  readonly state: State;
+  readonly domain: DomId;
+  readonly vcpu: number;
+  readonly key: number;
+}
+
+const vcpus: Relation<Sides> = {
+  mechanism: 'tlb',
+  kind: 'vcpu',
+  thing: ({ domain, vcpu }) => `vCPU ${vcpu} of d${domain}`,
+  rows: [
+    {
+      name: 'pcpu',
+      breaks: 'refines',
+      model: ({ state, domain, vcpu }) => placeOfVcpu(state, domain, vcpu),
+      machine: ({ m, key }) => m.f.vcpuOn.get(key) - 1,
+    },
+  ],
+};
+
+/** Compares where the vCPU at `key` runs. */
 export function placeProblem(m: Machine, state: State, key: number): Problem | undefined {
   const { vcpusPerDomain } = m.geometry.capacity;
-  const domain = Math.floor(key / vcpusPerDomain);
-  const vcpu = key % vcpusPerDomain;
-  return firstDifference({ invariant: 'refines', mechanism: 'tlb', thing: `vCPU ${vcpu} of d${domain}` }, 'vcpu', [
-    ['pcpu', placeOfVcpu(state, domain as DomId, vcpu), m.f.vcpuOn.get(key) - 1],
-  ]);
+  const domain = Math.floor(key / vcpusPerDomain) as DomId;
+  return firstDifference(vcpus, { m, state, domain, vcpu: key % vcpusPerDomain, key });
 }
