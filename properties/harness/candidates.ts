@@ -7,6 +7,7 @@
 // again in full. A narrow list is part of the full one, so what it explains is explained (docs/decisions/0002, 0005).
 
 import type { Agent } from '#abi/agents.ts';
+import type { Logged } from '#abi/choices.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
 import type { Expected, Reply } from '#abi/reply.ts';
@@ -211,28 +212,34 @@ function called(
   return list.map(({ state, pending }) => ({ state, pending: [...pending, { label, progress }] }));
 }
 
-/** Every position that `label` can have come to from `list`, the others standing still; the furthest last. */
+/**
+ * Positions that `label` can have come to from `list`, the others standing still; the furthest last. Bookkeeping is taken in
+ * early only where nothing else goes on: the full search knows the other orders.
+ */
 function positions(list: readonly Candidate[], label: Label, logs: Logs): readonly Candidate[] {
   const log = logOf(logs, label);
-  const all: Candidate[] = [...list];
-  // Along a single way no position comes twice; once ways part, they may meet again.
-  let keys = list.length > 1 ? new Set(list.map(keyOf)) : undefined;
-  for (let next = 0; next < all.length && all.length <= POSITIONS_MAX; next += 1) {
-    const { state, pending } = all[next] as Candidate;
-    const at = pending.findIndex((one) => one.label === label);
-    const progress = pending[at]?.progress;
-    if (progress === undefined) continue;
-    const early = advanceLog(state, progress, log);
-    const plain = advance(state, progress, log, false);
-    if (early.kind === 'moved' && plain.kind === 'moved') keys ??= new Set(all.map(keyOf));
-    for (const way of [early, plain]) {
-      if (way.kind !== 'moved') continue;
-      const further = moved({ state, pending }, at, way);
+  const all: Candidate[] = [];
+  // Along a single way no position comes twice; ways from several starts may meet.
+  const keys = list.length > 1 ? new Set<number>() : undefined;
+  for (const start of list) {
+    let further: Candidate | undefined = start;
+    while (further !== undefined && all.length <= POSITIONS_MAX) {
       const key = keys && keyOf(further);
-      if (key !== undefined && keys?.has(key) === true) continue;
+      if (key !== undefined && keys?.has(key) === true) break;
       if (key !== undefined) keys?.add(key);
       all.push(further);
+      further = next(further, label, log);
     }
   }
   return all;
+}
+
+/** `label` one micro-step further; undefined: it cannot go on. */
+function next({ state, pending }: Candidate, label: Label, log: readonly Logged[]): Candidate | undefined {
+  const at = pending.findIndex((one) => one.label === label);
+  const progress = pending[at]?.progress;
+  if (progress === undefined) return undefined;
+  const plain = advance(state, progress, log, false);
+  const way = plain.kind === 'moved' ? plain : advanceLog(state, progress, log);
+  return way.kind === 'moved' ? moved({ state, pending }, at, way) : undefined;
 }

@@ -10,7 +10,8 @@ import type { Returned } from './view.ts';
 export function semanticHash({ agent, op, reply, before }: Returned, after: State): number {
   let hash = fold(hashText(op.kind), hashText(reply.status));
   for (const { status } of reply.elements) hash = fold(hash, hashText(status));
-  for (const feature of features(before, agent, op)) hash = fold(hash, feature);
-  for (const feature of features(after, agent, op)) hash = fold(hash, feature);
+  const found = features(before, agent, op);
+  for (const feature of found) hash = fold(hash, feature);
+  for (const feature of after === before ? found : features(after, agent, op)) hash = fold(hash, feature);
   return hash;
 }
