@@ -29,6 +29,8 @@ export interface Tally {
   runs: number;
   operations: number;
   refused: number;
+  /** Runs given up because too many orders were possible. */
+  abandoned: number;
   /** Runs that extended a kept prefix. */
   extensions: number;
   /** Failures that do not count, by law. */
@@ -48,7 +50,7 @@ const PAIR_ONE_IN = 16;
 
 /** A campaign under way; mutable, owned by the command that runs it. */
 export class CampaignRun {
-  readonly tally: Tally = { runs: 0, operations: 0, refused: 0, extensions: 0, elsewhere: new Map() };
+  readonly tally: Tally = { runs: 0, operations: 0, refused: 0, abandoned: 0, extensions: 0, elsewhere: new Map() };
   readonly corpus = new Corpus();
   readonly marks = new Set<string>();
   readonly #of: Campaign;
@@ -90,6 +92,7 @@ export class CampaignRun {
     this.tally.runs += 1;
     this.tally.operations += one.operations;
     this.tally.refused += one.refused;
+    if (one.abandoned) this.tally.abandoned += 1;
     for (const mark of one.marks) this.marks.add(mark);
     if (error !== undefined) return { kind: 'error', trace, error };
     const failure = one.failure ?? (withPairs ? this.#pairFailure(trace) : undefined);
@@ -103,6 +106,7 @@ export class CampaignRun {
     elsewhere.set(failure.law, (elsewhere.get(failure.law) ?? 0) + 1);
     return undefined;
   }
+
   #pairFailure(trace: Trace): Failure | undefined {
     for (const law of this.#pairs) {
       const failure = judged(law, trace);

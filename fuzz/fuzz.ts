@@ -54,13 +54,14 @@ function showProgress(scene: Scene): void {
 /** What has been done, as data. */
 export function figuresOf(scene: Scene): object {
   const { campaign, deadline } = scene;
-  const { runs, operations, refused, extensions, elsewhere } = campaign.tally;
+  const { runs, operations, refused, abandoned, extensions, elsewhere } = campaign.tally;
   return {
     runs,
     operations,
     operationsPerSecond: Math.round(ratePerSecond(scene)),
     errnoShare: operations === 0 ? 0 : refused / operations,
     semanticStates: campaign.corpus.semantic.size,
+    abandoned,
     extensions,
     elsewhere: Object.fromEntries(elsewhere),
     seconds: deadline.elapsed,
@@ -118,7 +119,7 @@ export async function settle(scene: Scene, finding: Finding & { readonly file?: 
 /** The closing lines. */
 export function tellSummary(scene: Scene, seed: number, code: number): void {
   const { campaign, deadline, interrupt, voice } = scene;
-  const { runs, operations, refused, elsewhere } = campaign.tally;
+  const { runs, operations, refused, abandoned, elsewhere } = campaign.tally;
   voice.done();
   const verdict = code === EXIT.ok ? 'every law held' : code === EXIT.failure ? 'a law broke' : 'the harness broke';
   voice.say(
@@ -126,6 +127,7 @@ export function tellSummary(scene: Scene, seed: number, code: number): void {
     `${interrupt.requested ? 'Stopped' : 'Done'} after ${seconds(deadline.elapsed)}: ${counted(operations, 'operation')} in ` +
       `${counted(runs, 'run')} (${grouped(ratePerSecond(scene))}/s), ${percent(refused, operations)} refused with an errno, ` +
       `${grouped(campaign.corpus.semantic.size)} semantic states, seed ${seed}: ${verdict}.`,
+    ...(abandoned === 0 ? [] : [`${counted(abandoned, 'run')} ended early: too many orders of operations in flight.`]),
     ...[...elsewhere].map(([law, times]) => `Outside what was asked for, ${law} broke ${counted(times, 'time')}.`),
   );
   voice.record({ kind: 'summary', seed, interrupted: interrupt.requested, code, ...figuresOf(scene) });

@@ -20,6 +20,8 @@ export interface Attempt {
   /** Completed operations, and how many of them answered with an errno or had an element refused. */
   readonly operations: number;
   readonly refused: number;
+  /** Whether the run was given up: too many orders of its operations in flight to follow. Nothing is said of what came after. */
+  readonly abandoned: boolean;
   readonly semantic: ReadonlySet<number>;
   readonly marks: ReadonlySet<string>;
 }
@@ -101,6 +103,7 @@ export function attempt(subject: Subject, feed: Feed, settings: Partial<Settings
     error,
     operations: run?.operations ?? 0,
     refused,
+    abandoned: run?.abandoned ?? false,
     semantic: run?.semantic ?? new Set(),
     marks: run?.marks ?? new Set(),
   };

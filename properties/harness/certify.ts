@@ -122,6 +122,7 @@ class Search {
     const { kind } = run.apply(step);
     this.#applied += 1 + node.tail.length;
     const path = [...node.path, ...node.tail, step];
+    if (run.abandoned) this.bound = 'some orders of operations in flight were too many to follow';
     if (this.#isFailed(path) || kind === 'skipped') return undefined;
     const tail = [...node.tail, step];
     const isQuiet = run.flights.length === 0;
@@ -153,6 +154,7 @@ class Search {
   /** Runs paused operations to their end, for failures that are found only then. */
   #finish(path: readonly Step[]): void {
     this.#run.finish();
+    if (this.#run.abandoned) this.bound = 'some orders of operations in flight were too many to follow';
     this.#isFailed(path);
   }
 

@@ -9,7 +9,7 @@ import type { Prng } from '#lib/prng.ts';
 import { operandOf } from './decisions.ts';
 
 /** One run in this many is on the x86 geometry: more than a tenth of all steps. */
-const X86_EVERY = 7;
+const X86_EVERY = 8;
 
 type Extent = DomainSetup['ram'][number];
 
