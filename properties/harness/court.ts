@@ -27,6 +27,8 @@ export interface Moment {
   readonly step: number;
   /** The operation that has just returned. */
   readonly returned?: Returned | undefined;
+  /** The operation that stands before an act: its candidates have not been narrowed since it was paused last. */
+  readonly act?: Label | undefined;
   /** What driving the operation has brought up. */
   readonly problems?: readonly Problem[];
 }
@@ -148,13 +150,21 @@ export class Court {
   }
 
   /** Lets every law judge; the first that is broken is the failure. */
-  #report({ candidates, logs, returned, step }: Moment, problems: readonly Problem[], audit: boolean): boolean {
+  #report(moment: Moment, problems: readonly Problem[], audit: boolean): boolean {
+    const { candidates, logs, returned, step, act } = moment;
     const quiescent = logs.size === 0;
     const { reach } = this;
     const suspects = returned === undefined && !audit ? this.#touched.recent : this.#touched.frames;
     const states = (): readonly State[] =>
       quiescent ? [first(candidates)] : candidates.closure(logs).map(({ state }) => state);
-    const widen = (): boolean => !quiescent && candidates.widen(logs);
+    let isNarrowed = act === undefined;
+    const widen = (): boolean => {
+      // Mostly whoever explained the last act explains this one too; only if not is it worth looking how far it has come.
+      if (act === undefined || isNarrowed) return !quiescent && candidates.widen(logs);
+      isNarrowed = true;
+      this.narrow(act, moment);
+      return true;
+    };
     const only = (why: string): void => this.marks.add(`only:${why}`);
     let searched: { readonly problem: Problem | undefined } | undefined;
     const isOpen = problems.some(({ field }) => field.startsWith('reply') || field.startsWith('choice'));

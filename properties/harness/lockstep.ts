@@ -265,13 +265,7 @@ export class Lockstep {
 
   /** Judges at every act on the way. */
   #finely(label: Label, stop: Stopper | undefined): Stopper {
-    return () => {
-      if (this.#court.isStirred) {
-        this.#court.narrow(label, this.#moment());
-        if (!this.#court.judge(this.#moment())) return true;
-      }
-      return stop?.() === true;
-    };
+    return () => (this.#court.isStirred && !this.#court.judge({ ...this.#moment(), act: label })) || stop?.() === true;
   }
 
   /** The one who is waited for goes on until it has given a lock back. False: a law broke, or the waiting goes in a circle. */
