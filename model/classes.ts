@@ -32,7 +32,7 @@ function isSuperAligned(state: State, domain: DomId, at: { gfn: number; mfn: Mfn
 /** What a gfn is to a domain: type of entry, class of the frame, superpage or not, whether it is stale somewhere. */
 export function gfnClass(state: State, domain: DomId, gfn: Gfn): readonly number[] {
   const entry = entryOf(state, domain, gfn);
-  const isStale = (state.domains.get(domain)?.stale ?? []).some((one) => one.gfn === gfn);
+  const isStale = state.domains.get(domain)?.stale.some((one) => one.gfn === gfn) === true;
   const stale = isStale ? 1 : 0;
   if (entry === undefined) return [stale];
   const isOwn = frameOf(state, entry.mfn).owner === domain;

@@ -110,12 +110,18 @@ export interface Offer {
   readonly gfn: Gfn;
 }
 
+const refsMemo = new Map<number, readonly GrantRef[]>();
+
 /** References worth looking at: the first few, those at borders of frames, the last. */
 export function hotRefs(geometry: Geometry, frames: number): readonly GrantRef[] {
   const per = grantsPerFrame(geometry);
   const count = per * Math.max(1, frames);
+  const known = refsMemo.get(per * 0x1_0000 + count);
+  if (known !== undefined) return known;
   const refs = [0, 1, 2, 3, per - 1, per, per + 1, count - 1].filter((ref) => ref < count);
-  return [...new Set(refs)].toSorted((a, b) => a - b) as GrantRef[];
+  const made = [...new Set(refs)].toSorted((a, b) => a - b) as GrantRef[];
+  refsMemo.set(per * 0x1_0000 + count, made);
+  return made;
 }
 
 /** The entry at `ref` of `granter`, zero or not; undefined if there is no such entry. */
@@ -128,20 +134,30 @@ export function offerAt(state: State, granter: DomId, ref: GrantRef): Offer | un
 }
 
 /** Every entry at a hot reference of anybody, empty ones included. */
-export const allEntries: (state: State) => readonly Offer[] = once((state) =>
-  domainsOf(state).flatMap(({ id, grants }) =>
-    hotRefs(state.geometry, grants.frames.length).flatMap((ref) => {
-      const offer = offerAt(state, id, ref);
-      return offer === undefined ? [] : [offer];
-    }),
-  ),
-);
+export const allEntries = (state: State): readonly Offer[] =>
+  domainsOf(state).flatMap(({ id }) => entriesOf(state, id));
 
 /** Those of `granter`. */
-export const entriesOf = (state: State, granter: DomId): readonly Offer[] =>
-  allEntries(state).filter((entry) => entry.granter === granter);
+export const entriesOf = (state: State, granter: DomId): readonly Offer[] => {
+  const frames = state.domains.get(granter)?.grants.frames.length ?? 0;
+  return hotRefs(state.geometry, frames).flatMap((ref) => offerAt(state, granter, ref) ?? []);
+};
 
-const openEntries = once((state) => allEntries(state).filter((offer) => isOpen(state, offer)));
+/** Entries that somebody may use; a step mostly asks whether there is any at all, so empty ones are passed over early. */
+const openEntries = once((state) => {
+  const open: Offer[] = [];
+  const per = grantsPerFrame(state.geometry);
+  for (const { id, grants } of domainsOf(state)) {
+    if (grants.frames.length === 0) continue;
+    for (const ref of hotRefs(state.geometry, grants.frames.length)) {
+      const mfn = grants.frames[Math.floor(ref / per)];
+      if (mfn === undefined || !state.words.has(mfn * state.geometry.wordsPerFrame + (ref % per))) continue;
+      const offer = offerAt(state, id, ref);
+      if (offer !== undefined && isOpen(state, offer)) open.push(offer);
+    }
+  }
+  return open;
+});
 
 /** Whether an entry permits access to RAM that its granter still has. */
 export function isOpen(state: State, offer: Offer): boolean {

@@ -182,6 +182,7 @@ export class Lockstep {
     const fresh = arena.snapshot();
     for (const call of bootCalls(this.geometry, this.header))
       if (this.failure === undefined) this.#run(this.#start(BOOT_LABEL, call), undefined);
+    if (this.failure === undefined) this.#court.judge(this.#moment());
     if (this.failure !== undefined || this.#settings.laws.length < alwaysLaws.length) return;
     known.boot = { changes: arena.changesSince(fresh), state: this.state, marks: [...this.marks] };
   }
@@ -337,6 +338,8 @@ export class Lockstep {
       this.#semantic.add(semanticHash(returned, this.state));
     }
     this.#court.marks.returned(returned, { reach: this.#court.reach, flights: [...this.#flights.values()] });
+    // What booting came to is judged once, at its end.
+    if (label === BOOT_LABEL && !isRefused) return true;
     const problems = isRefused ? [refused(answer, returned)] : [];
     if (!this.#court.judge({ ...this.#moment(), returned, problems })) return false;
     if (this.#candidates.overflowed) this.abandoned = true;
