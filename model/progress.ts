@@ -21,7 +21,7 @@ import { domainNamed, frameOf, type Domain, type State } from './state.ts';
 /** Where a micro-step begins. Each operation uses those it needs. */
 export type At =
   | 'begin' | 'next' | 'allocate' | 'mark' | 'pin' | 'install' | 'undo' | 'unhook' | 'release' | 'detach'
-  | 'check' | 'claim' | 'bytes' | 'complete' | 'copyBack' | 'settle' | 'finish'; // prettier-ignore
+  | 'check' | 'claim' | 'bytes' | 'complete' | 'copyBack' | 'settle' | 'finish' | 'unbind'; // prettier-ignore
 
 /** A use of a grant that an operation has to let go of: pins and references by `flags`. */
 export interface Grip {

@@ -29,7 +29,10 @@ export function unmapStep(cut: Cut, task: Task<UnmapOp>): Turn {
   const mapper = cut.state.domains.get(caller);
   const mapped = mapper && mappedAt(cut.state, mapper, element.handle);
   if (mapper === undefined || mapped === undefined) return conclude(cut, task, { status: 'badHandle', out: [] });
-  return unmapOne(cut, task, { element, mapper, mapped });
+  const grip = work.at === 'unbind' ? gripOf(cut.state, mapped) : undefined;
+  return grip === undefined
+    ? unmapOne(cut, task, { element, mapper, mapped })
+    : unbind(cut, task, { element, mapper, mapped, grip });
 }
 
 interface Parties {
@@ -54,24 +57,30 @@ function isMappedHere(state: State, { element, mapper, mapped }: Parties, grip: 
   return isGrant && mapped.gfn === element.gfn && entry.mfn === grip.mfn;
 }
 
+/** The first part: the mapping disappears. */
 function unmapOne(cut: Cut, task: Task<UnmapOp>, parties: Parties): Turn {
   const { element, mapper, mapped } = parties;
   const fail = (at: Cut, status: GrantStatus): Turn => conclude(at, task, { status, out: [] });
   const grip = gripOf(cut.state, mapped);
   if (grip === undefined) return fail(cut, 'badHandle');
   const hasHost = hasAny(mapped.flags, HOST);
-  const hasDevice = hasAny(mapped.flags, DEVICE);
-  if (hasDevice && element.dev === 'wrong') return fail(cut, 'badDevAddr');
-  if (hasHost && !isMappedHere(cut.state, parties, grip)) return fail(cut, 'generalError');
-  const failed = hasHost ? failure(cut, { class: 'pool', domain: mapper.id, done: task.work.index }) : undefined;
+  if (hasAny(mapped.flags, DEVICE) && element.dev === 'wrong') return fail(cut, 'badDevAddr');
+  if (!hasHost) return unbind(cut, task, { ...parties, grip });
+  if (!isMappedHere(cut.state, parties, grip)) return fail(cut, 'generalError');
+  const failed = failure(cut, { class: 'pool', domain: mapper.id, done: task.work.index });
   if (failed !== undefined) return fail(failed, 'generalError');
-  const place = { domain: mapper.id, gfn: element.gfn };
-  const removed = hasHost ? setP2m(cut.state, place, undefined) : cut.state;
-  const isDeviceDone = hasDevice && element.dev === 'mapped';
-  const done = (hasHost ? HOST : 0) + (isDeviceDone ? DEVICE : 0);
+  const removed = setP2m(cut.state, { domain: mapper.id, gfn: element.gfn }, undefined);
+  return go(at(cut, removed), task, { at: 'unbind' });
+}
+
+/** The second part, after the tables are flushed: what is left of the mapping stays with the handle, or the handle goes back. */
+function unbind(cut: Cut, task: Task<UnmapOp>, parties: Parties & { readonly grip: Grip }): Turn {
+  const { element, mapper, mapped, grip } = parties;
+  const isDeviceDone = hasAny(mapped.flags, DEVICE) && element.dev === 'mapped';
+  const done = (hasAny(mapped.flags, HOST) ? HOST : 0) + (isDeviceDone ? DEVICE : 0);
   const flags = without(mapped.flags, done);
   const rest = hasAny(flags, HOST + DEVICE) ? { ...mapped, flags } : undefined;
-  const left = withHandle(removed, mapper.id, { handle: element.handle, mapped: rest });
+  const left = withHandle(cut.state, mapper.id, { handle: element.handle, mapped: rest });
   const ended = { ...grip, flags: done + (mapped.flags - without(mapped.flags, mapFlags.readOnly)) };
   const grips = done === 0 ? task.work.grips : [...task.work.grips, ended];
   return conclude(at(cut, left), { ...task, work: { ...task.work, grips } }, { status: 'okay', out: [] });
