@@ -93,10 +93,11 @@ const domainTable = (g: Geometry) => {
     maptrackFrame: { length: length * g.capacity.maptrackFrames },
     maptrackHead: { length },
     maptrackTail: { length },
-    /** pCPUs (bits) that must invalidate on entry; depth of deferral; whether a flush is owed at the outermost unlock. */
+    /** EPT: pCPUs (bits) that must invalidate on entry. */
     eptInvalidate: { length, bits: 16 },
-    eptDefer: { length, bits: 8 },
-    eptNeedFlush: { length, bits: 1 },
+    /** Depth of deferral; whether a flush is owed at the outermost unlock of the P2M lock. */
+    p2mDefer: { length, bits: 8 },
+    p2mNeedFlush: { length, bits: 1 },
     /** Locks: slot of the holder, 1..SLOTS; 0: free. The P2M lock is recursive: `p2mDepth`. */
     p2mLock: { length, bits: 4 },
     p2mDepth: { length, bits: 8 },
