@@ -13,7 +13,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { adoptRoot, flushDomain, markFlush } from '../tlb/flush.ts';
 import { apply, missing, type Job, type Node } from './change.ts';
-import { codeIn, codeOf, entryAt, frameIn, isTable, typeOf } from './entry.ts';
+import { codeOf, entryAt, typeOf } from './entry.ts';
 import { giveTree, reserve } from './pages.ts';
 
 /** What a gfn means: the very frame, its type, the level of the leaf it was found in. */
@@ -37,6 +37,7 @@ export interface Change {
 
 /** What `gfn` means to domain `dom`; undefined: nothing. */
 export function lookup(m: Machine, dom: number, gfn: number): Found | undefined {
+  const { codeIn, frameIn, isTable } = m.entries;
   const { geometry } = m;
   const entries = tableEntries(geometry);
   let table = m.f.domRoot.get(dom);
@@ -64,6 +65,7 @@ export function forEachLeaf(
   dom: number,
   visit: (gfn: number, leaf: Found & { readonly frames: number }) => void,
 ): void {
+  const { codeIn, frameIn, isTable } = m.entries;
   const go = ({ table, level, base }: Node): void => {
     const frames = framesPerLeaf(m.geometry, level);
     for (let index = 0; index < tableEntries(m.geometry); index += 1) {

@@ -5,7 +5,7 @@
 // A first reader may skip `forget`. Source: Intel SDM vol. 3C, "Caching Translation Information", "EPT and Cached
 // Information", INVEPT (single-context).
 
-import { frameOfEntry, isLeafEntry, isSameButDirty } from '../hap/hardware.ts';
+import { isLeafEntry } from '../hap/hardware.ts';
 import type { Machine } from '../machine.ts';
 
 /** Which entries can serve: on which pCPU, under which root, for which guest frame. */
@@ -70,13 +70,13 @@ interface Loaded {
 
 /** The slot that holds the same entry, but perhaps for the dirty flag; -1: none does. */
 function findSame(m: Machine, tag: Tag, entry: Loaded): number {
-  const { f } = m;
+  const { f, walker } = m;
   for (let age = 1; age <= m.geometry.capacity.cacheEntries; age += 1) {
     const slot = slotOf(m, tag.pcpu, age);
     const root = f.cacheRoot.get(slot);
     if (root === 0) return -1;
     if (root !== tag.root || f.cacheLevel.get(slot) !== entry.level) continue;
-    if (!isSameButDirty(f.cacheLo.get(slot), entry.low) || f.cacheHi.get(slot) !== entry.high >>> 0) continue;
+    if (!walker.isSameButDirty(f.cacheLo.get(slot), entry.low) || f.cacheHi.get(slot) !== entry.high >>> 0) continue;
     if (f.cacheGfn.getWide(slot) === tag.gfn && f.cacheRights.get(slot) === entry.rights) return slot;
   }
   return -1;
@@ -84,7 +84,7 @@ function findSame(m: Machine, tag: Tag, entry: Loaded): number {
 
 /** Ghost: which life of the table or of the (first) frame an entry was loaded for. */
 function lifeOf(m: Machine, level: number, entry: { readonly low: number; readonly high: number }): number {
-  const mfn = frameOfEntry(entry.low, entry.high);
+  const mfn = m.walker.frameOf(level, entry.low, entry.high);
   if (mfn >= m.geometry.frameCount) return 0;
   return isLeafEntry(level, entry.low) ? m.f.frameIncarnation.get(mfn) : m.f.tableLife.get(mfn);
 }

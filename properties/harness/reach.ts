@@ -5,7 +5,8 @@
 
 import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
 import type { Machine } from '#impl/machine.ts';
-import { decodeEntry, type EntryMeaning } from '#model/hap/walk.ts';
+import type { EntryMeaning } from '#model/hap/meaning.ts';
+import { decodeEntry } from '#model/hap/walk.ts';
 
 /** A leaf of the tables in memory: `span` frames from `mfn` appear to `domain` from `gfn` on. */
 export interface Leaf {
@@ -170,7 +171,7 @@ export class Reach {
     const { memory } = this.#m.f;
     const word = 2 * (at.mfn * this.#geometry.wordsPerFrame + at.index);
     if (at.mfn >= this.#geometry.frameCount) return { kind: 'absent' };
-    return decodeEntry(this.#geometry, at.level, { lo: memory.get(word), hi: memory.get(word + 1) });
+    return decodeEntry(this.#m, at.level, { lo: memory.get(word), hi: memory.get(word + 1) });
   }
 
   #attach(of: Omit<Node, 'children'>): Node {
@@ -269,7 +270,7 @@ export class Reach {
     const domain = this.domainOn(pcpu);
     if (domain < 0 || f.domRoot.get(domain) !== root) return [];
     const level = f.cacheLevel.get(slot);
-    const meaning = decodeEntry(this.#geometry, level, { lo: f.cacheLo.get(slot), hi: f.cacheHi.get(slot) });
+    const meaning = decodeEntry(this.#m, level, { lo: f.cacheLo.get(slot), hi: f.cacheHi.get(slot) });
     if (meaning.kind !== 'leaf' && meaning.kind !== 'table') return [];
     const gfn = f.cacheGfn.getWide(slot);
     const rights = f.cacheRights.get(slot);
