@@ -18,12 +18,15 @@ import { fieldsOf, SLOTS, type FieldName } from './layout.ts';
 import { initHeap } from './memory/heap.ts';
 import { Port } from './port.ts';
 import { startStep } from './step.ts';
+import { asidFlushing } from './tlb/asid.ts';
+import { eptFlushing } from './tlb/ept.ts';
 import { initClock } from './tlb/flush.ts';
+import type { FlushRules } from './tlb/rules.ts';
 
-/** What the format of nested tables decides: the hypervisor's entries, and the processor's walker. */
+/** What the format of nested tables decides: the hypervisor's entries and flush rules, and the processor's walker. */
 const kinds = {
-  ept: { entries: eptEntries, Walker: EptWalker },
-  npt: { entries: nptEntries, Walker: NptWalker },
+  ept: { entries: eptEntries, flushing: eptFlushing, Walker: EptWalker },
+  npt: { entries: nptEntries, flushing: asidFlushing, Walker: NptWalker },
 } as const satisfies Readonly<Record<TableFormat, unknown>>;
 
 /** The geometry of a header: the named one with the header's counter widths. */
@@ -41,8 +44,9 @@ export class Machine {
   readonly f: Readonly<Record<FieldName, Field>>;
   readonly port: Port;
   readonly format: TableFormat;
-  /** How the hypervisor writes nested entries. */
+  /** How the hypervisor writes nested entries, and how it makes processors forget them. */
   readonly entries: EntryFormat;
+  readonly flushing: FlushRules;
   /** The hardware's walker of nested tables; its fields are results of the last walk, nothing remembered. */
   readonly walker: NestedWalker;
   /** By slot - 1. */
@@ -57,10 +61,12 @@ export class Machine {
     this.f = this.arena.fields;
     this.port = new Port(this.f.memory, this.geometry.wordsPerFrame);
     this.format = formatOf[vendorOf(header)];
-    const { entries, Walker } = kinds[this.format];
+    const { entries, flushing, Walker } = kinds[this.format];
     this.entries = entries;
+    this.flushing = flushing;
     this.walker = new Walker(this.geometry, this.f.memory, this.arena.words);
     initClock(this);
+    flushing.init(this);
     initHeap(this);
   }
 

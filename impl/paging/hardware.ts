@@ -10,10 +10,10 @@ import type { Word } from '#abi/address.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { isLeafEntry } from '../hap/hardware.ts';
 import type { Machine } from '../machine.ts';
-import { insert, olderAnswer, slotOf, type Tag } from '../tlb/hardware.ts';
+import { insert, olderAnswer, slotOf, type Place } from '../tlb/hardware.ts';
 
 /** A translation that is asked for. `access`: the rights it needs. */
-export interface Query extends Tag {
+export interface Query extends Place {
   readonly access: number;
   readonly via: number;
 }

@@ -32,10 +32,10 @@ function judgeSlots({ machine, touched, reach, audit }: View, kind: 'table' | 'l
   const { cacheEntries } = geometry.capacity;
   for (let pcpu = 0; pcpu < geometry.capacity.pcpus; pcpu += 1) {
     const domain = reach.domainOn(pcpu);
-    const root = domain < 0 ? 0 : f.domRoot.get(domain);
+    const root = reach.tagOn(pcpu);
     if (root === 0) continue;
     for (let slot = pcpu * cacheEntries; slot < (pcpu + 1) * cacheEntries; slot += 1) {
-      if (f.cacheRoot.get(slot) !== root) continue;
+      if (f.cacheTag.get(slot) !== root) continue;
       const problem = kind === 'table' ? tableProblem(machine, slot) : leafProblem(machine, slot);
       if (problem !== undefined)
         return { ...problem, sentence: `pCPU ${pcpu} (running d${domain}) ${problem.sentence}` };
