@@ -115,6 +115,12 @@ describe('encoding', () => {
     expect(decodedCase.ok && encodeCase(decodedCase.case)).toBe(caseText);
   });
 
+  test('a vendor is kept, and may be left out', () => {
+    expect(encodeTrace(trace)).not.toContain('vendor');
+    const amd: Trace = { ...trace, header: { ...trace.header, vendor: 'amd', width: { asid: 2, asidGeneration: 3 } } };
+    expect(decodeTrace(encodeTrace(amd))).toEqual({ ok: true, trace: amd });
+  });
+
   test('one step per line, keys in declared order whatever their order was', () => {
     const lines = encodeTrace(trace).split('\n');
     expect(lines).toContain('    { "label": 7, "resume": 0 },');
@@ -138,7 +144,8 @@ describe('refusals', () => {
     ['header.version', undefined, 'header.version: missing'],
     ['header.version', '1', 'header.version: expected an integer in 1..1, found "1"'],
     ['header.geometry', 'huge', 'header.geometry: unknown geometry "huge"; known are tiny, x86'],
-    ['header.width.pins', 3, 'header.width.pins: unknown key; known are refCount, typeCount, pin, tlbClock'],
+    ['header.width.pins', 3, 'header.width.pins: unknown key; known are refCount, typeCount, pin, tlbClock, asid, asidGeneration'],
+    ['header.vendor', 'via', 'header.vendor: unknown vendor "via"; known are intel, amd'],
     ['header.superpages', 1, 'header.superpages: expected true or false, found 1'],
     ['header.domains.1.ram.0.order', 64, 'header.domains[1].ram[0].order: 64 lies outside 0..63'],
     ['steps', {}, 'steps: expected a list, found a record'],

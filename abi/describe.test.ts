@@ -155,6 +155,9 @@ test('headers and whole traces', () => {
     'translations are flushed before a frame is freed; frames of dying domains are erased at once; no superpages',
     'd1 is a guest: 1 vCPU, 8 pages at most, a pool of 4 frames, 1 grant frame; memory at gfn 0.1 (order 2); grant frame 0 at gfn 1.0.0; vCPU 0 off',
   ]);
+  expect(describeHeader({ ...header, vendor: 'amd', width: { asidGeneration: 3 } })[0]).toBe(
+    'tiny geometry: tables of 4 entries on 3 levels, 96 frames; 1 pCPU made by AMD; asid generation of 3 bits',
+  );
   expect(describeTrace({ header, steps: [{ label: 8, resume: 7 }] }).at(-1)).toBe('8: step 7 goes on');
 });
 

@@ -10,6 +10,7 @@ import type { Phase } from './operand.ts';
 import { declarationOf, type Op } from './operation.ts';
 import type { ElementReply, Reply } from './reply.ts';
 import { type DomainSetup, type Header, isAct, type Step, type Trace } from './trace.ts';
+import { vendorOf } from './vendor.ts';
 import { describeFailure, describeOperand, describePath, describePause, describeWord, ordinal } from './words.ts';
 
 /** `sourceGfn` as `source gfn`. */
@@ -93,7 +94,7 @@ export function describeHeader(header: Header): string[] {
     singular(
       [
         `${header.geometry} geometry: tables of ${2 ** bitsPerLevel} entries on ${levels} levels, ${frameCount} frames`,
-        `${header.pcpus} pCPUs`,
+        `${header.pcpus} pCPUs${vendorOf(header) === 'amd' ? ' made by AMD' : ''}`,
         ...iommus,
         ...widths,
       ].join('; '),

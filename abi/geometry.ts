@@ -1,7 +1,7 @@
 // How big things are. A geometry is data: both sides and the harness take all sizes, capacities and counter widths
 // from it. `x86` is the real shape; `tiny` keeps entry formats bit-exact but gives tables 4 entries, so that superpages,
 // splits, overflow and exhaustion are ordinary in short traces (small-scope hypothesis).
-// Sources: Intel SDM vol. 3C, "EPT Translation Mechanism" (levels, bits per level).
+// Sources: Intel SDM vol. 3C, "EPT Translation Mechanism" (levels, bits per level); AMD64 APM vol. 2, "Nested Paging" (the same).
 
 /** Sizes and widths of one kind of machine. */
 export interface Geometry {
@@ -55,6 +55,9 @@ export interface Widths {
   readonly pin: number;
   /** The global TLB clock that stamps freed frames. */
   readonly tlbClock: number;
+  /** AMD: the ASIDs of a processor are 1..2^asid-1; and the generation in which one was given. */
+  readonly asid: number;
+  readonly asidGeneration: number;
 }
 
 export type GeometryName = 'tiny' | 'x86';
@@ -80,7 +83,7 @@ const tiny: Geometry = {
     orderMaxGuest: 2,
     orderMaxControl: 4,
   },
-  width: { refCount: 8, typeCount: 8, pin: 3, tlbClock: 4 },
+  width: { refCount: 8, typeCount: 8, pin: 3, tlbClock: 4, asid: 2, asidGeneration: 6 },
 };
 
 const x86: Geometry = {
@@ -104,7 +107,7 @@ const x86: Geometry = {
     orderMaxGuest: 9,
     orderMaxControl: 18,
   },
-  width: { refCount: 26, typeCount: 26, pin: 8, tlbClock: 32 },
+  width: { refCount: 26, typeCount: 26, pin: 8, tlbClock: 32, asid: 15, asidGeneration: 32 },
 };
 
 /** The known geometries by name. */

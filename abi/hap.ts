@@ -7,6 +7,16 @@
 //
 //   S superpage (leaf above level 1), I ignore PAT, mt memory type; bits 52..61 are ignored by hardware: software keeps
 //   the p2m type there.
+//
+// NPT has the entries of long mode. Sources: AMD64 APM vol. 2, "Page-Translation-Table Entry Fields", "Nested Paging"; software
+// bits as in Xen arch/x86/mm/p2m-pt.c, p2m_type_to_flags.
+//
+//   63 62   59 58   52 51                 12 11   9 8 7 6 5 4  3 2 1 0
+//  |NX|       | type  |     frame number    |      |G|S|D|A|cd|wt|U|W|P|
+//
+//   U user: every access of a guest counts as one, so it must be set at each level. S superpage (leaf above level 1, where
+//   bit 12 belongs to the memory type, not to the frame number); at level 1 bit 7 belongs to the memory type. In entries
+//   that lead to a table G is reserved from level 3 on, and so is S where there are no superpages. cd, wt: memory type.
 
 import type { Declaration } from './field.ts';
 import type { OpsOf } from './field.ts';
@@ -29,6 +39,27 @@ export const eptBits = {
   typeCount: 6,
 } as const;
 
+/** Bit numbers in the low and high half of an NPT entry. */
+export const nptBits = {
+  present: 0,
+  write: 1,
+  user: 2,
+  accessed: 5,
+  dirty: 6,
+  superpage: 7,
+  global: 8,
+  frameFrom: 12,
+  /** In a superpage leaf: the first bit of the frame number belongs to the memory type. */
+  superpageMemoryType: 12,
+  /** The lowest level at which an entry that leads to a table must not have bit `global`. */
+  globalReservedFrom: 3,
+  /** In the high half: no execution. */
+  noExecute: 63 - 32,
+  /** In the high half: first bit and width of the p2m type. */
+  typeFrom: 52 - 32,
+  typeCount: 7,
+} as const;
+
 /** Write-back memory, the type of every leaf here (Intel SDM vol. 3A, memory types: 6). */
 export const EPT_WRITE_BACK = 6;
 
@@ -47,7 +78,10 @@ export const p2mTypes = [
 /** What a gfn means: nothing, RAM (of some kind), a device, another domain's frame, a granted frame. */
 export type P2mType = (typeof p2mTypes)[number];
 
-/** Rights an entry of each type gives the guest: read, write, execute. Source: Xen mm/p2m-ept.c, ept_p2m_type_to_flags. */
+/**
+ * Rights an entry of each type gives the guest: read, write, execute, in both formats. Sources: Xen mm/p2m-ept.c,
+ * ept_p2m_type_to_flags; mm/p2m-pt.c, p2m_type_to_flags (where devices alone can be executed as well).
+ */
 export const p2mRights: Readonly<Record<P2mType, string>> = {
   none: '',
   ramRw: 'rwx',

@@ -36,6 +36,7 @@ import {
   type Trace,
   TRACE_VERSION,
 } from './trace.ts';
+import { vendors } from './vendor.ts';
 
 const u16 = int(0, 0xffff);
 const u32 = int(0, 0xffff_ffff);
@@ -167,8 +168,15 @@ const step = untagged(['op', act], ['resume', record<ResumeStep>({ label, resume
 
 const counterWidth = int(1, 32);
 const width = record<Widths>(
-  { refCount: counterWidth, typeCount: counterWidth, pin: counterWidth, tlbClock: counterWidth },
-  ['refCount', 'typeCount', 'pin', 'tlbClock'],
+  {
+    refCount: counterWidth,
+    typeCount: counterWidth,
+    pin: counterWidth,
+    tlbClock: counterWidth,
+    asid: counterWidth,
+    asidGeneration: counterWidth,
+  },
+  ['refCount', 'typeCount', 'pin', 'tlbClock', 'asid', 'asidGeneration'],
 );
 
 const iommu = record<IommuUnit>({
@@ -199,18 +207,22 @@ const domain = record<DomainSetup>(
 
 const geometry = oneOf('geometry', Object.keys(geometries));
 
-const header = record<Header>({
-  version: int(TRACE_VERSION, TRACE_VERSION),
-  geometry,
-  width,
-  pcpus: int(1, 64),
-  iommus: list(iommu, 16),
-  flush: oneOf('flush policy', ['eager', 'lazy']),
-  scrub: oneOf('scrub policy', ['always', 'dying']),
-  scrubAt: oneOf('time of scrubbing', ['free', 'later']),
-  superpages: flag,
-  domains: list(domain, 64),
-});
+const header = record<Header>(
+  {
+    version: int(TRACE_VERSION, TRACE_VERSION),
+    geometry,
+    vendor: oneOf('vendor', vendors),
+    width,
+    pcpus: int(1, 64),
+    iommus: list(iommu, 16),
+    flush: oneOf('flush policy', ['eager', 'lazy']),
+    scrub: oneOf('scrub policy', ['always', 'dying']),
+    scrubAt: oneOf('time of scrubbing', ['free', 'later']),
+    superpages: flag,
+    domains: list(domain, 64),
+  },
+  ['vendor'],
+);
 
 /** A whole trace. */
 export const traceShape: RecordShape = record<Trace>({ header, steps: list(step, STEPS_MAX) });

@@ -8,6 +8,7 @@ import type { GeometryName, Widths } from './geometry.ts';
 import type { Op } from './operation.ts';
 import type { Label } from './operand.ts';
 import type { Pause } from './points.ts';
+import type { Vendor } from './vendor.ts';
 
 /** Raised whenever the meaning of a stored trace changes; decoding refuses every other version. */
 export const TRACE_VERSION = 1;
@@ -51,6 +52,8 @@ export interface Policies {
 export interface Header extends Policies {
   readonly version: typeof TRACE_VERSION;
   readonly geometry: GeometryName;
+  /** Who made the processors; absent: Intel. */
+  readonly vendor?: Vendor;
   /** Counter widths that differ from the geometry's. */
   readonly width: Partial<Widths>;
   readonly pcpus: number;

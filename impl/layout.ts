@@ -93,10 +93,11 @@ const domainTable = (g: Geometry) => {
     maptrackFrame: { length: length * g.capacity.maptrackFrames },
     maptrackHead: { length },
     maptrackTail: { length },
-    /** pCPUs (bits) that must invalidate on entry; depth of deferral; whether a flush is owed at the outermost unlock. */
+    /** EPT: pCPUs (bits) that must invalidate on entry. */
     eptInvalidate: { length, bits: 16 },
-    eptDefer: { length, bits: 8 },
-    eptNeedFlush: { length, bits: 1 },
+    /** Depth of deferral; whether a flush is owed at the outermost unlock of the P2M lock. */
+    p2mDefer: { length, bits: 8 },
+    p2mNeedFlush: { length, bits: 1 },
     /** Locks: slot of the holder, 1..SLOTS; 0: free. The P2M lock is recursive: `p2mDepth`. */
     p2mLock: { length, bits: 4 },
     p2mDepth: { length, bits: 8 },
@@ -139,9 +140,21 @@ const processors = (g: Geometry) => {
     /** The TLB clock, and when each pCPU last forgot everything. */
     tlbClock: { length: 1, bits: g.width.tlbClock },
     pcpuTime: { length: pcpus, bits: g.width.tlbClock },
-    /** Rings of cached paging-structure entries, by pcpu * cacheEntries + i: root (0: empty), level, first gfn (low, high),
-     * the entry as loaded, rights folded from the root down to and with this entry. */
-    cacheRoot: { length: entries },
+    /** NPT: by vCPU, the ASID that it was given last, in which generation (0: none is valid), and on which pCPU + 1. */
+    vcpuAsid: { length: vcpusOf(g), bits: g.width.asid },
+    vcpuGeneration: { length: vcpusOf(g), bits: g.width.asidGeneration },
+    vcpuCore: { length: vcpusOf(g), bits: 8 },
+    /** NPT: by pCPU, its generation, the next ASID to be given, and whether it has done with ASIDs. */
+    asidGeneration: { length: pcpus, bits: g.width.asidGeneration },
+    asidNext: { length: pcpus },
+    asidDisabled: { length: pcpus, bits: 1 },
+    /** NPT, a register of the processor: the ASID under which it runs its guest. */
+    pcpuAsid: { length: pcpus, bits: g.width.asid },
+    /** Ghost: how often the processor was made to forget everything for a new round of ASIDs. */
+    pcpuRounds: { length: pcpus },
+    /** Rings of cached paging-structure entries, by pcpu * cacheEntries + i: tag (root or ASID; 0: empty), level, first gfn
+     * (low, high), the entry as loaded, rights folded from the root down to and with this entry. */
+    cacheTag: { length: entries },
     cacheLevel: { length: entries, bits: 4 },
     cacheGfn: { length: 2 * entries },
     cacheLo: { length: entries },
@@ -151,6 +164,8 @@ const processors = (g: Geometry) => {
     cacheNext: { length: pcpus },
     /** Ghost: life of the table or incarnation of the frame that the entry points to, when it was loaded. */
     cacheLife: { length: entries },
+    /** Ghost: vCPU + 1 for which the entry was loaded. */
+    cacheVcpu: { length: entries, bits: 16 },
   };
 };
 

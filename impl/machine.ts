@@ -1,19 +1,33 @@
 // One machine: its arena, its port, the operations in flight. What the harness drives; an edited copy of this folder
 // is whole and can be driven in its place.
 
-import type { Policies } from '#abi/trace.ts';
 import { geometries, type Geometry } from '#abi/geometry.ts';
-import type { Header } from '#abi/trace.ts';
+import type { Header, Policies } from '#abi/trace.ts';
+import { formatOf, vendorOf, type TableFormat } from '#abi/vendor.ts';
 import { callerOf } from '#abi/agents.ts';
 import { invariant, present } from '#lib/invariant.ts';
 import { Arena, type Field } from './arena.ts';
 import { Execution, type Call } from './execution.ts';
-import { EptWalker } from './hap/hardware.ts';
+import type { EntryFormat } from './hap/entry.ts';
+import { eptEntries } from './hap/ept.ts';
+import { EptWalker } from './hap/ept-hardware.ts';
+import type { NestedWalker } from './hap/hardware.ts';
+import { nptEntries } from './hap/npt.ts';
+import { NptWalker } from './hap/npt-hardware.ts';
 import { fieldsOf, SLOTS, type FieldName } from './layout.ts';
 import { initHeap } from './memory/heap.ts';
 import { Port } from './port.ts';
 import { startStep } from './step.ts';
+import { asidFlushing } from './tlb/asid.ts';
+import { eptFlushing } from './tlb/ept.ts';
 import { initClock } from './tlb/flush.ts';
+import type { FlushRules } from './tlb/rules.ts';
+
+/** What the format of nested tables decides: the hypervisor's entries and flush rules, and the processor's walker. */
+const kinds = {
+  ept: { entries: eptEntries, flushing: eptFlushing, Walker: EptWalker },
+  npt: { entries: nptEntries, flushing: asidFlushing, Walker: NptWalker },
+} as const satisfies Readonly<Record<TableFormat, unknown>>;
 
 /** The geometry of a header: the named one with the header's counter widths. */
 export const geometryOf = (header: Header): Geometry => {
@@ -29,8 +43,12 @@ export class Machine {
   readonly arena: Arena<FieldName>;
   readonly f: Readonly<Record<FieldName, Field>>;
   readonly port: Port;
+  readonly format: TableFormat;
+  /** How the hypervisor writes nested entries, and how it makes processors forget them. */
+  readonly entries: EntryFormat;
+  readonly flushing: FlushRules;
   /** The hardware's walker of nested tables; its fields are results of the last walk, nothing remembered. */
-  readonly walker: EptWalker;
+  readonly walker: NestedWalker;
   /** By slot - 1. */
   readonly inFlight: (Execution | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
   #sequence = 0;
@@ -42,8 +60,13 @@ export class Machine {
     this.arena = new Arena(fieldsOf(this.geometry));
     this.f = this.arena.fields;
     this.port = new Port(this.f.memory, this.geometry.wordsPerFrame);
-    this.walker = new EptWalker(this.geometry, this.f.memory, this.arena.words);
+    this.format = formatOf[vendorOf(header)];
+    const { entries, flushing, Walker } = kinds[this.format];
+    this.entries = entries;
+    this.flushing = flushing;
+    this.walker = new Walker(this.geometry, this.f.memory, this.arena.words);
     initClock(this);
+    flushing.init(this);
     initHeap(this);
   }
 

@@ -1,7 +1,7 @@
 // Routing: who may call at all, then mechanism, then kind. Every handler is a generator that ends with the reply.
 // The caller of an operation must run: its domain alive, unpaused and uncrashed, its vCPU on a processor.
 
-import { callerOf, type Agent } from '#abi/agents.ts';
+import { callerOf, type Agent, type VcpuAgent } from '#abi/agents.ts';
 import { mechanismOf } from '#abi/operation.ts';
 import type { GrantsOp } from '#abi/grants.ts';
 import type { MemoryOp } from '#abi/memory.ts';
@@ -57,7 +57,14 @@ export function* startStep(m: Machine, call: Call): Step<Reply> {
   m.f.domBusy.add(agent.domain, 1);
   const answer = yield* route(m, call);
   m.f.domBusy.add(agent.domain, -1);
+  if (mechanismOf(op.kind) !== 'paging' || answer.status === 'violation') resume(m, agent);
   return answer;
+}
+
+/** The caller, which has left its guest, goes back into it if it still runs. */
+function resume(m: Machine, { domain, vcpu }: VcpuAgent): void {
+  const on = m.f.vcpuOn.get(domain * m.geometry.capacity.vcpusPerDomain + vcpu);
+  if (on !== 0) m.flushing.resumed(m, on - 1, domain);
 }
 
 function* route(m: Machine, call: Call): Step<Reply> {

@@ -1,6 +1,7 @@
 // The P2M and what outlives its changes: the one function that changes an entry, and the three ways in which a stale
 // translation goes (a flush, the settling of the operation that made it, its pCPU leaving or entering the domain).
-// A first reader may skip the list handling. Sources: Xen mm/p2m-ept.c (ept_set_entry, ept_sync_domain), mm/p2m.c.
+// It is the same under EPT and NPT. A first reader may skip the list handling. Sources: Xen mm/p2m-ept.c (ept_set_entry,
+// ept_sync_domain), mm/p2m-pt.c (p2m_pt_set_entry), mm/p2m.c.
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
 import type { Logged } from '#abi/choices.ts';

@@ -11,7 +11,7 @@ import type { Header } from '#abi/trace.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { Subject } from '#properties/harness/subject.ts';
 import type { Edit, Exhibit } from './exhibit.ts';
-import { projectRoot, readSources } from './source-tree.ts';
+import { isHardware, projectRoot, readSources } from './source-tree.ts';
 
 /** Why an exhibit cannot be loaded: its edits do not fit impl/ as it stands. */
 export class EditRefused extends Error {
@@ -24,7 +24,7 @@ function applyEdit(files: Map<string, string>, edit: Edit, id: string): void {
   const refuse = (reason: string): never => {
     throw new EditRefused(`${id}: the edit of impl/${edit.file} ${reason}`);
   };
-  if (/(?:^|\/)hardware\.ts$/.test(edit.file)) refuse('would change simulated hardware, which is the judge');
+  if (isHardware(edit.file)) refuse('would change simulated hardware, which is the judge');
   const text = files.get(edit.file);
   if (text === undefined) return refuse('names no file of impl/');
   if (edit.before === '' || edit.before === edit.after) refuse('changes nothing');

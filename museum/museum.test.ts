@@ -55,6 +55,7 @@ describe('the loader refuses', () => {
   const sources = new Map([
     ['a.ts', 'one two two'],
     ['tlb/hardware.ts', 'one'],
+    ['hap/npt-hardware.ts', 'one'],
   ]);
   const edit = (file: string, before: string, after = 'x') => ({ id: 'xsa-0', edits: [{ file, before, after }] });
 
@@ -64,7 +65,8 @@ describe('the loader refuses', () => {
   });
 
   it('an edit of simulated hardware', () => {
-    expect(() => editedSources(edit('tlb/hardware.ts', 'one'), sources)).toThrow(/the judge/);
+    for (const file of ['tlb/hardware.ts', 'hap/npt-hardware.ts'])
+      expect(() => editedSources(edit(file, 'one'), sources)).toThrow(/the judge/);
   });
 
   it('an edit of a file that is not there, one that changes nothing, and an exhibit without edits', () => {

@@ -7,7 +7,7 @@ import { Prng } from '#lib/prng.ts';
 import type { Edit } from './exhibit.ts';
 import { isCaught, hunt, type Caught, type HuntProgress } from './hunt.ts';
 import { loadSubject } from './loader.ts';
-import { readSources } from './source-tree.ts';
+import { isHardware, readSources } from './source-tree.ts';
 
 export type PlaceKind = 'check' | 'flush' | 'reference' | 'scrub' | 'lock' | 'yield';
 
@@ -29,8 +29,6 @@ const shapes: readonly (readonly [PlaceKind, RegExp])[] = [
   ['yield', /^yield\* m\.port\.point\(.*\);$/u],
   ['check', /^if \(.*\) (?:return\b.*|continue|break);$/u],
 ];
-
-const isHardware = (file: string): boolean => /(?:^|\/)hardware\.ts$/u.test(file);
 
 /** Engine files that are not hypervisor code. */
 const frame: ReadonlySet<string> = new Set([

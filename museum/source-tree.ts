@@ -10,6 +10,9 @@ const above = fileURLToPath(new URL('..', import.meta.url));
 /** The folder of package.json: the parent of museum/, or of dist/ when this runs from there. */
 export const projectRoot = existsSync(join(above, 'package.json')) ? above : join(above, '..');
 
+/** Whether a file is simulated hardware, the judge: such files are never edited. */
+export const isHardware = (path: string): boolean => /(?:^|[/-])hardware\.ts$/u.test(path);
+
 /** Source files below `folder` of the project, by path from that folder with forward slashes, in order of path. */
 export function readSources(folder: string): ReadonlyMap<string, string> {
   const files = new Map<string, string>();

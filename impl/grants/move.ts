@@ -49,7 +49,7 @@ export function* moveEntry(m: Machine, dom: number, { from, to, mfn, type, done 
   m.f.m2p.setWide(mfn, 0);
   if (covered !== 0 && ownGfn(m, covered) === to) m.f.m2p.setWide(covered, 0);
   markFlush(m, dom);
-  m.f.eptNeedFlush.set(dom, 1);
+  m.f.p2mNeedFlush.set(dom, 1);
   for (const page of spare) yield* giveTable(m, dom, page);
   return true;
 }

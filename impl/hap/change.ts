@@ -9,20 +9,7 @@ import { framesPerLeaf, tableEntries } from '#abi/geometry.ts';
 import { or } from '#lib/bits.ts';
 import { invariant, present } from '#lib/invariant.ts';
 import type { Machine } from '../machine.ts';
-import {
-  codeIn,
-  entryAt,
-  flagsIn,
-  frameIn,
-  isRamCode,
-  isTable,
-  leafHigh,
-  leafLow,
-  storeEntry,
-  tableHigh,
-  tableLow,
-  type Leaf,
-} from './entry.ts';
+import { entryAt, isRamCode, storeEntry, type Leaf } from './entry.ts';
 
 /** A table, the level of its entries, and the first gfn under it. Table 0: there is none yet. */
 export interface Node {
@@ -70,6 +57,7 @@ function isWhole(m: Machine, job: Job, at: { readonly gfn: number; readonly leve
 
 /** What an entry leads to: a table, nothing (0), or a leaf that must be split (-1; all of a table yet to be made is). */
 function below(m: Machine, node: Node, index: number): number {
+  const { codeIn, frameIn, isTable } = m.entries;
   if (node.table === 0) return -1;
   const at = entryAt(m, node.table, index);
   const low = m.f.memory.get(at);
@@ -108,6 +96,7 @@ export function apply(m: Machine, job: Job, node: Node): void {
 
 /** Sets one entry to what the job wants there. */
 function put(m: Machine, job: Job, { node, index, gfn }: Place): void {
+  const { codeIn, frameIn, isTable, leafHigh, leafLow } = m.entries;
   const at = entryAt(m, node.table, index);
   const low = m.f.memory.get(at);
   const high = m.f.memory.get(at + 1);
@@ -124,6 +113,7 @@ function put(m: Machine, job: Job, { node, index, gfn }: Place): void {
 
 /** Makes the part of the change that lies below one entry. */
 function descend(m: Machine, job: Job, place: Place): void {
+  const { codeIn, frameIn, isTable, tableHigh, tableLow } = m.entries;
   const { node, index, gfn } = place;
   const at = entryAt(m, node.table, index);
   const low = m.f.memory.get(at);
@@ -145,6 +135,7 @@ function descend(m: Machine, job: Job, place: Place): void {
 
 /** Fills a new table with the pieces of a superpage: same type, same flags. */
 function split(m: Machine, child: Node, entry: { readonly low: number; readonly high: number }): void {
+  const { codeIn, flagsIn, frameIn, leafHigh, leafLow } = m.entries;
   const { table, level } = child;
   const span = framesPerLeaf(m.geometry, level);
   const mfn = frameIn(entry.low, entry.high);
@@ -158,6 +149,7 @@ function split(m: Machine, child: Node, entry: { readonly low: number; readonly 
 
 /** Replaces a table by a superpage if its entries are the pieces of one. */
 function join(m: Machine, job: Job, { place, child }: { readonly place: Place; readonly child: Node }): void {
+  const { leafHigh, leafLow } = m.entries;
   const { node, index } = place;
   if (!m.policies.superpages || node.level > m.geometry.superpageLevels) return;
   const leaf = joined(m, child);
@@ -170,6 +162,7 @@ function join(m: Machine, job: Job, { place, child }: { readonly place: Place; r
 
 /** The superpage whose pieces the entries of a table are, with the flags of any; undefined if they are not. */
 function joined(m: Machine, { table, level }: Node): Leaf | undefined {
+  const { codeIn, flagsIn, frameIn } = m.entries;
   const { memory } = m.f;
   const entries = tableEntries(m.geometry);
   const span = framesPerLeaf(m.geometry, level);

@@ -6,7 +6,7 @@ import { tableEntries } from '#abi/geometry.ts';
 import type { Machine } from '../machine.ts';
 import { giveTable, poolSpare, takeTable } from '../memory/pool.ts';
 import type { Step } from '../port.ts';
-import { entryAt, frameIn, isTable } from './entry.ts';
+import { entryAt } from './entry.ts';
 
 /** Zeroed pages as asked; undefined if the pool refuses one: then those taken by then are back. */
 export function* reserve(
@@ -33,6 +33,7 @@ export function* giveTree(
   dom: number,
   tree: { readonly table: number; readonly level: number },
 ): Step<void> {
+  const { frameIn, isTable } = m.entries;
   const { table, level } = tree;
   for (let index = 0; level > 1 && index < tableEntries(m.geometry); index += 1) {
     const at = entryAt(m, table, index);

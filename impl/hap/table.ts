@@ -13,7 +13,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { adoptRoot, flushDomain, markFlush } from '../tlb/flush.ts';
 import { apply, missing, type Job, type Node } from './change.ts';
-import { codeIn, codeOf, entryAt, frameIn, isTable, typeOf } from './entry.ts';
+import { codeOf, entryAt, typeOf } from './entry.ts';
 import { giveTree, reserve } from './pages.ts';
 
 /** What a gfn means: the very frame, its type, the level of the leaf it was found in. */
@@ -37,6 +37,7 @@ export interface Change {
 
 /** What `gfn` means to domain `dom`; undefined: nothing. */
 export function lookup(m: Machine, dom: number, gfn: number): Found | undefined {
+  const { codeIn, frameIn, isTable } = m.entries;
   const { geometry } = m;
   const entries = tableEntries(geometry);
   let table = m.f.domRoot.get(dom);
@@ -64,6 +65,7 @@ export function forEachLeaf(
   dom: number,
   visit: (gfn: number, leaf: Found & { readonly frames: number }) => void,
 ): void {
+  const { codeIn, frameIn, isTable } = m.entries;
   const go = ({ table, level, base }: Node): void => {
     const frames = framesPerLeaf(m.geometry, level);
     for (let index = 0; index < tableEntries(m.geometry); index += 1) {
@@ -88,23 +90,23 @@ const holdsP2m = (m: Machine, dom: number): boolean => m.f.p2mLock.get(dom) === 
 export function* lockP2m(m: Machine, dom: number): Step<void> {
   if (!holdsP2m(m, dom)) yield* m.port.lock('p2mLock', m.f.p2mLock, dom);
   m.f.p2mDepth.add(dom, 1);
-  m.f.eptDefer.add(dom, 1);
+  m.f.p2mDefer.add(dom, 1);
 }
 
 /** Gives the P2M lock back; the outermost unlock then flushes what is owed, the lock already released. */
 export function* unlockP2m(m: Machine, dom: number): Step<void> {
   invariant(holdsP2m(m, dom), 'the P2M lock is given back by its holder');
   const isOutermost = m.f.p2mDepth.add(dom, -1) === 0;
-  const isOwed = m.f.eptDefer.add(dom, -1) === 0 && m.f.eptNeedFlush.get(dom) !== 0;
-  if (isOwed) m.f.eptNeedFlush.set(dom, 0);
+  const isOwed = m.f.p2mDefer.add(dom, -1) === 0 && m.f.p2mNeedFlush.get(dom) !== 0;
+  if (isOwed) m.f.p2mNeedFlush.set(dom, 0);
   if (isOutermost) yield* m.port.unlock('p2mLock', m.f.p2mLock, dom);
   if (isOwed) yield* flushDomain(m, dom);
 }
 
 /** Flushes now what would otherwise be flushed at the unlock. */
 function* flushOwed(m: Machine, dom: number): Step<void> {
-  if (m.f.eptNeedFlush.get(dom) === 0) return;
-  m.f.eptNeedFlush.set(dom, 0);
+  if (m.f.p2mNeedFlush.get(dom) === 0) return;
+  m.f.p2mNeedFlush.set(dom, 0);
   yield* flushDomain(m, dom);
 }
 
@@ -148,7 +150,7 @@ export function* setEntry(m: Machine, dom: number, change: Change): Step<boolean
   invariant(job.spare.length === 0, 'a change takes as many tables as were counted');
   if (!job.changed) return true;
   markFlush(m, dom);
-  m.f.eptNeedFlush.set(dom, 1);
+  m.f.p2mNeedFlush.set(dom, 1);
   if (job.orphans.length > 0) yield* flushOwed(m, dom);
   for (const orphan of job.orphans) yield* giveTree(m, dom, orphan);
   return true;

@@ -90,6 +90,12 @@ function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'
   f.domCrashed.set(target, 0);
   f.domMaxPages.set(target, maxPages);
   f.domVcpus.set(target, vcpus);
+  // No vCPU of the last domain by that name has left it an ASID.
+  const { vcpusPerDomain } = m.geometry.capacity;
+  for (let key = target * vcpusPerDomain; key < (target + 1) * vcpusPerDomain; key += 1) {
+    f.vcpuGeneration.set(key, 0);
+    f.vcpuCore.set(key, 0);
+  }
 }
 
 /** One pause more. */

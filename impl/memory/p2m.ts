@@ -45,8 +45,8 @@ export function* setP2m(m: Machine, dom: number, change: Change): Step<boolean> 
 
 /** Flushes now what is owed at the unlock: afterwards no processor uses what was replaced. The P2M lock is held. */
 export function* settleP2m(m: Machine, dom: number): Step<void> {
-  if (m.f.eptNeedFlush.get(dom) === 0) return;
-  m.f.eptNeedFlush.set(dom, 0);
+  if (m.f.p2mNeedFlush.get(dom) === 0) return;
+  m.f.p2mNeedFlush.set(dom, 0);
   yield* flushDomain(m, dom);
 }
 

@@ -158,7 +158,7 @@ export function* letGo(m: Machine, target: DomId, mfn: number): Step<void> {
   const isRam = m.f.frameRole.get(mfn) === RAM && m.f.frameOwner.get(mfn) === target + 1;
   if (m.policies.flush === 'eager') yield* settleP2m(m, target);
   const isFreed = isRam && (yield* dropAllocated(m, mfn));
-  if (isFreed) m.f.eptNeedFlush.set(target, 0);
+  if (isFreed) m.f.p2mNeedFlush.set(target, 0);
   else yield* settleP2m(m, target);
 }
 

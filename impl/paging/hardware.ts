@@ -8,12 +8,12 @@
 
 import type { Word } from '#abi/address.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { frameOfEntry, isDirty, isLeafEntry } from '../hap/hardware.ts';
+import { isLeafEntry } from '../hap/hardware.ts';
 import type { Machine } from '../machine.ts';
-import { insert, olderAnswer, slotOf, type Tag } from '../tlb/hardware.ts';
+import { insert, olderAnswer, slotOf, type Place } from '../tlb/hardware.ts';
 
 /** A translation that is asked for. `access`: the rights it needs. */
-export interface Query extends Tag {
+export interface Query extends Place {
   readonly access: number;
   readonly via: number;
 }
@@ -69,10 +69,10 @@ function answerFrom(m: Machine, query: Query, slot: number): boolean {
   const { f, walker } = m;
   const low = f.cacheLo.get(slot);
   const level = f.cacheLevel.get(slot);
-  const mfn = frameOfEntry(low, f.cacheHi.get(slot));
+  const mfn = walker.frameOf(level, low, f.cacheHi.get(slot));
   if (isLeafEntry(level, low)) {
     walker.answer(mfn + query.gfn - f.cacheGfn.getWide(slot), f.cacheRights.get(slot));
-    return isDirty(low) || (query.access & RIGHT.write) === 0 || !walker.allows(query.access);
+    return walker.isDirty(low) || (query.access & RIGHT.write) === 0 || !walker.allows(query.access);
   }
   walker.rights = f.cacheRights.get(slot);
   walker.walkFrom(mfn, level - 1, query.gfn);

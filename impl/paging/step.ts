@@ -1,7 +1,7 @@
 // Accesses by processors. An access is cut at frame borders; every piece is translated before anything is read or written,
 // and how each was translated is logged. A refused piece is a violation, and nothing after it is looked at.
-// Sources: Intel SDM vol. 3C, "EPT Violations"; Xen arch/x86/hvm/hvm.c (hvm_hap_nested_page_fault): what no device claims
-// reads as ones.
+// Sources: Intel SDM vol. 3C, "EPT Violations"; AMD64 APM vol. 2, "Nested Paging"; Xen arch/x86/hvm/hvm.c
+// (hvm_hap_nested_page_fault): what no device claims reads as ones.
 
 import type { Mfn, Word } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';

@@ -1,50 +1,39 @@
-// When processors forget. A change of nested tables marks all pCPUs: whichever enters the domain next invalidates first. A
-// synchronous flush interrupts those that run the domain now, so that they enter it anew. A frame freed before such a flush
-// is stamped with the TLB clock; at its next use only pCPUs that were not interrupted since are.
+// When processors forget. A change of nested tables is noted, and whoever must not use what it replaced is interrupted, so
+// that it enters its guest anew; what noting and entering mean depends on the machine (ept.ts, asid.ts). A frame freed before
+// such a flush is stamped with the TLB clock; at its next use only pCPUs that were not interrupted since are.
 // The clock is narrow and wraps. It stands at 0 while the pCPU that wrapped it interrupts all others; meanwhile every
 // stamped frame needs a flush. So a stamp in the future is from before a wrap, and settled.
-// A first reader may skip `adoptRoot`. Sources: Xen mm/p2m-ept.c (ept_sync_domain), arch/x86/hvm/vmx/vmx.c
-// (vmx_vmenter_helper), arch/x86/flushtlb.c (pre_flush, new_tlbflush_clock_period), asm-x86/flushtlb.h (NEED_FLUSH).
+// A first reader may skip the wrap. Sources: Xen mm/p2m.c (p2m_unlock_and_tlb_flush), arch/x86/flushtlb.c (pre_flush,
+// new_tlbflush_clock_period, guest_flush_tlb_mask), asm-x86/flushtlb.h (NEED_FLUSH).
 
 import type { DomId, PcpuId } from '#abi/address.ts';
-import { bit, hasAny, pow2, without } from '#lib/bits.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
-import { invalidate } from './hardware.ts';
+import { domainOn } from './rules.ts';
 
 /** Starts the clock: 0 is kept for wraps. */
 export function initClock(m: Machine): void {
   m.f.tlbClock.set(0, 1);
 }
 
-/** The domain whose vCPU runs on `pcpu`; -1: none. */
-export function domainOn(m: Machine, pcpu: number): number {
-  const vcpu = m.f.pcpuVcpu.get(pcpu);
-  return vcpu === 0 ? -1 : Math.floor((vcpu - 1) / m.geometry.capacity.vcpusPerDomain);
-}
-
-const isPending = (m: Machine, pcpu: number, dom: number): boolean => hasAny(m.f.eptInvalidate.get(dom), bit(pcpu));
-
-/** Every pCPU must invalidate before it enters `dom` again. Nobody is interrupted. */
+/** The tables of `dom` have changed: every pCPU must forget before it enters `dom` again. Nobody is interrupted. */
 export function markFlush(m: Machine, dom: number): void {
-  m.f.eptInvalidate.set(dom, pow2(m.pcpus) - 1);
+  m.flushing.mark(m, dom);
 }
 
-/** VM entry: `pcpu` executes the invalidations that are pending there for `dom`. Without a root they stay pending. */
+/** VM entry: `pcpu` goes on with `dom`, and uses nothing that it was to forget. */
 export function enter(m: Machine, pcpu: number, dom: number): void {
-  const root = m.f.domRoot.get(dom);
-  if (root === 0 || !isPending(m, pcpu, dom)) return;
-  invalidate(m, pcpu, root);
-  m.f.eptInvalidate.set(dom, without(m.f.eptInvalidate.get(dom), bit(pcpu)));
+  m.flushing.enter(m, pcpu, dom);
 }
 
-/** Interrupts `pcpu`: it leaves its guest, the clock ticks, and on its way back it invalidates what is pending. */
+/** Interrupts `pcpu`: it leaves its guest, the clock ticks, and on its way back it forgets what it has to. */
 function* interrupt(m: Machine, pcpu: number): Step<void> {
   yield* m.port.point('flush', 'cache');
   const before = m.f.tlbClock.get(0);
   // At 0 somebody is leading a wrap already: the clock waits.
   const time = before === 0 ? 0 : m.f.tlbClock.add(0, 1);
   const dom = domainOn(m, pcpu);
+  m.flushing.interrupted(m, pcpu);
   if (dom >= 0) {
     enter(m, pcpu, dom);
     m.port.choose({ kind: 'flush', pcpu: pcpu as PcpuId, domain: dom as DomId });
@@ -91,23 +80,17 @@ export function* flushForFrames(m: Machine, mfn: number, count: number): Step<vo
   for (let i = 0; i < count; i += 1) m.f.frameNeedFlush.set(mfn + i, 0);
 }
 
-/** A pCPU that runs `dom` with an invalidation pending; -1: none. */
-function pendingOn(m: Machine, dom: number): number {
-  for (let pcpu = 0; pcpu < m.pcpus; pcpu += 1) if (domainOn(m, pcpu) === dom && isPending(m, pcpu, dom)) return pcpu;
-  return -1;
-}
-
 /**
  * Makes `root` the root of `dom`, which had none. The frame may have been the root of a domain that died, and processors
  * may remember what they loaded under it then: nobody runs `dom` on it before forgetting that.
  */
 export function* adoptRoot(m: Machine, dom: number, root: number): Step<void> {
+  const { flushing } = m;
   markFlush(m, dom);
-  for (let pcpu = pendingOn(m, dom); pcpu >= 0; pcpu = pendingOn(m, dom)) {
+  for (let pcpu = flushing.pendingOn(m, dom); pcpu >= 0; pcpu = flushing.pendingOn(m, dom)) {
     yield* m.port.point('flush', 'cache');
     if (domainOn(m, pcpu) !== dom) continue;
-    invalidate(m, pcpu, root);
-    m.f.eptInvalidate.set(dom, without(m.f.eptInvalidate.get(dom), bit(pcpu)));
+    flushing.execute(m, pcpu, { dom, root });
     m.port.choose({ kind: 'flush', pcpu: pcpu as PcpuId, domain: dom as DomId });
   }
   m.f.domRoot.set(dom, root);

@@ -1,18 +1,42 @@
 // Simulated hardware, and so a judge: what a processor remembers of nested tables. Each pCPU has a ring of paging-structure
-// entries, pointers to tables and leaves alike, as they were when they were loaded, tagged with the root they were reached
-// from. It keeps everything until it is told to forget, or until the ring is full and the oldest goes.
+// entries, pointers to tables and leaves alike, as they were when they were loaded, each with a tag: with EPT the root it was
+// reached from, with NPT the ASID under which the guest ran, whatever the root was. Only entries with the present tag answer.
+// It keeps everything until it is told to forget, or until the ring is full and the oldest goes.
 // A ring is used without gaps: its entries lie just before `cacheNext`, the newest last.
-// A first reader may skip `forget`. Source: Intel SDM vol. 3C, "Caching Translation Information", "EPT and Cached
-// Information", INVEPT (single-context).
+// A first reader may skip `forget`. Sources: Intel SDM vol. 3C, "Caching Translation Information", "EPT and Cached
+// Information", INVEPT (single-context); AMD64 APM vol. 2, "TLB Control".
 
-import { frameOfEntry, isLeafEntry, isSameButDirty } from '../hap/hardware.ts';
+import { invariant } from '#lib/invariant.ts';
+import { isLeafEntry } from '../hap/hardware.ts';
 import type { Machine } from '../machine.ts';
 
-/** Which entries can serve: on which pCPU, under which root, for which guest frame. */
-export interface Tag {
+/** What is looked for: on which pCPU, in the tables under which root, for which guest frame. */
+export interface Place {
   readonly pcpu: number;
   readonly root: number;
   readonly gfn: number;
+}
+
+/** The tag of entries that serve there now; never 0. */
+export const tagOf = (m: Machine, { pcpu, root }: Omit<Place, 'gfn'>): number =>
+  m.format === 'npt' ? m.f.pcpuAsid.get(pcpu) : root;
+
+/**
+ * VMRUN: the processor goes on with its guest under `asid`. Before that it forgets nothing, all that it has under that
+ * ASID, or all that it has. ASID 0 is the host's, and no guest can be run under it.
+ */
+export function run(
+  m: Machine,
+  pcpu: number,
+  guest: { readonly asid: number; readonly forget: 'nothing' | 'asid' | 'all' },
+): void {
+  invariant(guest.asid !== 0, 'no guest runs under the ASID of the host');
+  if (guest.forget === 'asid') invalidate(m, pcpu, guest.asid);
+  if (guest.forget === 'all') {
+    forget(m, pcpu, () => true);
+    m.f.pcpuRounds.add(pcpu, 1);
+  }
+  m.f.pcpuAsid.set(pcpu, guest.asid);
 }
 
 /** The slot of a pCPU's entry that is `age` loads old (1: the newest). */
@@ -21,84 +45,90 @@ export function slotOf(m: Machine, pcpu: number, age: number): number {
   return pcpu * size + ((m.f.cacheNext.get(pcpu) - age + size) % size);
 }
 
-/** The age of the newest entry older than `age` that covers the tag; 0: there is none. */
-export function olderAnswer(m: Machine, tag: Tag, age: number): number {
-  const { cacheRoot, cacheGfn, cacheLevel } = m.f;
+/** The age of the newest entry older than `age` that covers the place; 0: there is none. */
+export function olderAnswer(m: Machine, place: Place, age: number): number {
+  const { cacheTag, cacheGfn, cacheLevel } = m.f;
   const { span } = m.walker;
+  const wanted = tagOf(m, place);
   for (let at = age + 1; at <= m.geometry.capacity.cacheEntries; at += 1) {
-    const slot = slotOf(m, tag.pcpu, at);
-    const root = cacheRoot.get(slot);
-    if (root === 0) return 0;
-    if (root !== tag.root) continue;
-    const offset = tag.gfn - cacheGfn.getWide(slot);
+    const slot = slotOf(m, place.pcpu, at);
+    const tag = cacheTag.get(slot);
+    if (tag === 0) return 0;
+    if (tag !== wanted) continue;
+    const offset = place.gfn - cacheGfn.getWide(slot);
     if (offset >= 0 && offset < (span[cacheLevel.get(slot)] as number)) return at;
   }
   return 0;
 }
 
 /** Remembers the entry that the last walk loaded at `level`. An entry that is known already keeps its place. */
-export function insert(m: Machine, tag: Tag, level: number): void {
+export function insert(m: Machine, place: Place, level: number): void {
   const { f, walker } = m;
+  const { pcpu, gfn } = place;
   const low = walker.low[level] as number;
   const high = walker.high[level] as number;
-  const span = walker.span[level] as number;
-  const first = tag.gfn - (tag.gfn % span);
-  const known = findSame(m, { ...tag, gfn: first }, { level, low, high, rights: walker.folded[level] as number });
+  const rights = walker.folded[level] as number;
+  const first = gfn - (gfn % (walker.span[level] as number));
+  const tag = tagOf(m, place);
+  const known = findSame(m, pcpu, { tag, level, first, low, high, rights });
   if (known >= 0) {
     f.cacheLo.set(known, low | f.cacheLo.get(known));
     return;
   }
   const size = m.geometry.capacity.cacheEntries;
-  const next = f.cacheNext.get(tag.pcpu);
-  const slot = tag.pcpu * size + next;
-  f.cacheRoot.set(slot, tag.root);
+  const next = f.cacheNext.get(pcpu);
+  const slot = pcpu * size + next;
+  f.cacheTag.set(slot, tag);
   f.cacheLevel.set(slot, level);
   f.cacheGfn.setWide(slot, first);
   f.cacheLo.set(slot, low);
   f.cacheHi.set(slot, high);
-  f.cacheRights.set(slot, walker.folded[level] as number);
+  f.cacheRights.set(slot, rights);
   f.cacheLife.set(slot, lifeOf(m, level, { low, high }));
-  f.cacheNext.set(tag.pcpu, (next + 1) % size);
+  f.cacheVcpu.set(slot, f.pcpuVcpu.get(pcpu));
+  f.cacheNext.set(pcpu, (next + 1) % size);
 }
 
 interface Loaded {
+  readonly tag: number;
   readonly level: number;
+  readonly first: number;
   readonly low: number;
   readonly high: number;
   readonly rights: number;
 }
 
-/** The slot that holds the same entry, but perhaps for the dirty flag; -1: none does. */
-function findSame(m: Machine, tag: Tag, entry: Loaded): number {
-  const { f } = m;
+/** The slot of a pCPU that holds the same entry, but perhaps for the dirty flag; -1: none does. */
+function findSame(m: Machine, pcpu: number, entry: Loaded): number {
+  const { f, walker } = m;
   for (let age = 1; age <= m.geometry.capacity.cacheEntries; age += 1) {
-    const slot = slotOf(m, tag.pcpu, age);
-    const root = f.cacheRoot.get(slot);
-    if (root === 0) return -1;
-    if (root !== tag.root || f.cacheLevel.get(slot) !== entry.level) continue;
-    if (!isSameButDirty(f.cacheLo.get(slot), entry.low) || f.cacheHi.get(slot) !== entry.high >>> 0) continue;
-    if (f.cacheGfn.getWide(slot) === tag.gfn && f.cacheRights.get(slot) === entry.rights) return slot;
+    const slot = slotOf(m, pcpu, age);
+    const tag = f.cacheTag.get(slot);
+    if (tag === 0) return -1;
+    if (tag !== entry.tag || f.cacheLevel.get(slot) !== entry.level) continue;
+    if (!walker.isSameButDirty(f.cacheLo.get(slot), entry.low) || f.cacheHi.get(slot) !== entry.high >>> 0) continue;
+    if (f.cacheGfn.getWide(slot) === entry.first && f.cacheRights.get(slot) === entry.rights) return slot;
   }
   return -1;
 }
 
 /** Ghost: which life of the table or of the (first) frame an entry was loaded for. */
 function lifeOf(m: Machine, level: number, entry: { readonly low: number; readonly high: number }): number {
-  const mfn = frameOfEntry(entry.low, entry.high);
+  const mfn = m.walker.frameOf(level, entry.low, entry.high);
   if (mfn >= m.geometry.frameCount) return 0;
   return isLeafEntry(level, entry.low) ? m.f.frameIncarnation.get(mfn) : m.f.tableLife.get(mfn);
 }
 
-/** INVEPT: the pCPU forgets all that it remembers under `root`. */
-export function invalidate(m: Machine, pcpu: number, root: number): void {
-  forget(m, pcpu, (slot) => m.f.cacheRoot.get(slot) === root);
+/** The pCPU forgets all that it remembers under a tag. With EPT this is INVEPT of the root. */
+export function invalidate(m: Machine, pcpu: number, tag: number): void {
+  forget(m, pcpu, (slot) => m.f.cacheTag.get(slot) === tag);
 }
 
 /** Fate: the pCPU forgets the entry at `index` of its ring. */
 export function evict(m: Machine, pcpu: number, index: number): void {
   const size = m.geometry.capacity.cacheEntries;
   const victim = pcpu * size + (index % size);
-  if (m.f.cacheRoot.get(victim) !== 0) forget(m, pcpu, (slot) => slot === victim);
+  if (m.f.cacheTag.get(victim) !== 0) forget(m, pcpu, (slot) => slot === victim);
 }
 
 /** Forgets some entries; those that stay move together, in their order. */
@@ -108,7 +138,7 @@ function forget(m: Machine, pcpu: number, isForgotten: (slot: number) => boolean
   const next = f.cacheNext.get(pcpu);
   // From the oldest on: the first slot to be filled is the first that can hold an entry.
   let oldest = 1;
-  while (oldest <= size && f.cacheRoot.get(slotOf(m, pcpu, oldest)) !== 0) oldest += 1;
+  while (oldest <= size && f.cacheTag.get(slotOf(m, pcpu, oldest)) !== 0) oldest += 1;
   const count = oldest - 1;
   let kept = 0;
   for (let i = 0; i < count; i += 1) {
@@ -124,22 +154,24 @@ function forget(m: Machine, pcpu: number, isForgotten: (slot: number) => boolean
 
 function move(m: Machine, from: number, to: number): void {
   const { f } = m;
-  f.cacheRoot.set(to, f.cacheRoot.get(from));
+  f.cacheTag.set(to, f.cacheTag.get(from));
   f.cacheLevel.set(to, f.cacheLevel.get(from));
   f.cacheGfn.setWide(to, f.cacheGfn.getWide(from));
   f.cacheLo.set(to, f.cacheLo.get(from));
   f.cacheHi.set(to, f.cacheHi.get(from));
   f.cacheRights.set(to, f.cacheRights.get(from));
   f.cacheLife.set(to, f.cacheLife.get(from));
+  f.cacheVcpu.set(to, f.cacheVcpu.get(from));
 }
 
 function clear(m: Machine, slot: number): void {
   const { f } = m;
-  f.cacheRoot.set(slot, 0);
+  f.cacheTag.set(slot, 0);
   f.cacheLevel.set(slot, 0);
   f.cacheGfn.setWide(slot, 0);
   f.cacheLo.set(slot, 0);
   f.cacheHi.set(slot, 0);
   f.cacheRights.set(slot, 0);
   f.cacheLife.set(slot, 0);
+  f.cacheVcpu.set(slot, 0);
 }

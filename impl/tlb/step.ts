@@ -9,8 +9,9 @@ import type { Call } from '../execution.ts';
 import { domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import { speculate } from '../paging/hardware.ts';
-import { domainOn, enter } from './flush.ts';
+import { enter } from './flush.ts';
 import { evict } from './hardware.ts';
+import { domainOn } from './rules.ts';
 
 const NONE = domStates.indexOf('none');
 const RUNNING = domStates.indexOf('running');
@@ -50,6 +51,7 @@ function schedule(m: Machine, op: Extract<TlbOp<'concrete'>, { kind: 'tlb.schedu
   if (displaced !== 0) f.vcpuOn.set(displaced - 1, 0);
   f.pcpuVcpu.set(pcpu, key + 1);
   f.vcpuOn.set(key, pcpu + 1);
+  m.flushing.switched(m, pcpu, key);
   enter(m, pcpu, target);
   return reply('ok');
 }

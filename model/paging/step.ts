@@ -2,8 +2,8 @@
 // Each piece is translated by a walk of the present tables or by a cached translation, whichever the hardware says it
 // used; a cached one must be what the P2M says now or what this processor may still remember. Nothing is read or written
 // before every piece is translated. An access without the right reads all ones, writes nothing and is a violation.
-// Sources: Intel SDM vol. 3C, "EPT Violations", "Caching Translation Information"; Xen arch/x86/hvm/hvm.c
-// (hvm_hap_nested_page_fault).
+// Sources: Intel SDM vol. 3C, "EPT Violations", "Caching Translation Information"; AMD64 APM vol. 2, "Nested Paging"; Xen
+// arch/x86/hvm/hvm.c (hvm_hap_nested_page_fault).
 
 import type { Gfn, Mfn, Word } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';

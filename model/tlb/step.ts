@@ -1,8 +1,9 @@
 // Where vCPUs run. One vCPU runs on a pCPU at a time. A processor may use what it remembers of a domain only while it runs
-// a vCPU of it, and entering a domain executes the invalidations that are pending there: so what was stale for a domain on
-// a pCPU is over when the domain leaves it and when it enters it anew.
+// a vCPU of it, and entering a domain executes the invalidations that are pending there, or gives it an ASID under which
+// nothing is remembered: so what was stale for a domain on a pCPU is over when the domain leaves it and when it enters it anew.
 // Filling and evicting caches changes nothing that is true. Sources: Xen arch/x86/hvm/vmx/vmx.c (vmx_vmenter_helper,
-// EPT invalidation on entry), arch/x86/mm/p2m-ept.c (ept_sync_domain).
+// EPT invalidation on entry), arch/x86/mm/p2m-ept.c (ept_sync_domain), arch/x86/flushtlb.c (switch_cr3_cr4: a switch ends
+// the generation of ASIDs).
 
 import { NOWHERE } from '#abi/agents.ts';
 import type { DomId, PcpuId } from '#abi/address.ts';

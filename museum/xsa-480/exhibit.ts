@@ -21,8 +21,8 @@ export const exhibit: Exhibit = {
       file: 'hap/table.ts',
       before: `/** Flushes now what would otherwise be flushed at the unlock. */
 function* flushOwed(m: Machine, dom: number): Step<void> {
-  if (m.f.eptNeedFlush.get(dom) === 0) return;
-  m.f.eptNeedFlush.set(dom, 0);
+  if (m.f.p2mNeedFlush.get(dom) === 0) return;
+  m.f.p2mNeedFlush.set(dom, 0);
   yield* flushDomain(m, dom);
 }
 `,

@@ -1,21 +1,29 @@
 // Nested walks judged one by one: a memory image, a root, one access. Images hold what no correct hypervisor writes
 // (reserved bits, odd memory types, misaligned superpages, loops), so cases reach what traces cannot.
-// A first reader may skip `caseOf`, which makes images whose entries mostly lead somewhere.
-// Source: Intel SDM vol. 3C, "EPT Translation Mechanism", "EPT Misconfigurations", "EPT Violations".
+// Stored cases are about EPT; images of either format are made and judged alike, and the tests judge both.
+// A first reader may skip `imageOf`, which makes images whose entries mostly lead somewhere.
+// Sources: Intel SDM vol. 3C, "EPT Translation Mechanism", "EPT Misconfigurations", "EPT Violations"; AMD64 APM vol. 2,
+// "Nested Paging", "Long-Mode Page Translation".
 
 import type { Gfn, Mfn, Word } from '#abi/address.ts';
+import { nptBits } from '#abi/hap.ts';
 import { CASE_VERSION, type Case, type Poke } from '#abi/case.ts';
 import { geometries, gfnCount, tableEntries, type Geometry, type GeometryName } from '#abi/geometry.ts';
 import { TRACE_VERSION, type Header } from '#abi/trace.ts';
+import type { TableFormat } from '#abi/vendor.ts';
 import { bit, or } from '#lib/bits.ts';
 import type { Prng } from '#lib/prng.ts';
 import { Machine } from '#impl/machine.ts';
-import { walkEpt, type Walk } from '#model/hap/walk.ts';
+import { walkNested, type Walk } from '#model/hap/walk.ts';
 import type { CaseLaw, Problem } from '../harness/law.ts';
 
-const headerFor = (geometry: GeometryName): Header => ({
+/** A case without saying of which format its tables are. */
+type Image = Omit<Case, 'version' | 'engine'>;
+
+const headerFor = (format: TableFormat, geometry: GeometryName): Header => ({
   version: TRACE_VERSION,
   geometry,
+  vendor: format === 'npt' ? 'amd' : 'intel',
   width: {},
   pcpus: 1,
   iommus: [],
@@ -41,7 +49,7 @@ const wordOf = (walk: Walk): string =>
     : `${walk.kind} at level ${walk.level}`;
 
 /** What the implementation's walker makes of a case. Memory is put back. */
-function fastWalk(m: Machine, one: Case): string {
+function fastWalk(m: Machine, one: Image): string {
   const { memory } = m.f;
   const { wordsPerFrame, frameCount } = m.geometry;
   const pokes = one.image.filter(({ mfn, index }) => mfn < frameCount && index < wordsPerFrame);
@@ -58,28 +66,36 @@ function fastWalk(m: Machine, one: Case): string {
 }
 
 /** A machine whose memory is all zero: the hypervisor's own frame too. */
-function blank(name: GeometryName): Machine {
-  const m = new Machine(headerFor(name));
+function blank(format: TableFormat, name: GeometryName): Machine {
+  const m = new Machine(headerFor(format, name));
   for (let i = 0; i < m.f.memory.length; i += 1) m.f.memory.set(i, 0);
   return m;
 }
 
-const machines = (): ((name: GeometryName) => Machine) => {
+const machines = (format: TableFormat): ((name: GeometryName) => Machine) => {
   const made = new Map<GeometryName, Machine>();
   return (name) => {
-    const known = made.get(name) ?? blank(name);
+    const known = made.get(name) ?? blank(format, name);
     made.set(name, known);
     return known;
   };
 };
 
-/** A judge with machines of its own, so that a law holds no state between suites. */
-export function caseJudge(): (one: Case) => Problem | undefined {
-  const machineOf = machines();
+/** The architecture's walk of an image. */
+function walkOf(format: TableFormat, { geometry: name, image, registers, access }: Image): Walk {
+  const geometry = geometries[name];
+  const from = { root: registers.root as Mfn, gfn: access.frame as Gfn };
+  return walkNested({ format, geometry }, readerOf(geometry, image), from);
+}
+
+/** How the architecture's walk of an image ends. */
+export const endOf = (format: TableFormat, one: Image): Walk['kind'] => walkOf(format, one).kind;
+
+/** A judge of images of one format with machines of its own, so that a law holds no state between suites. */
+export function imageJudge(format: TableFormat): (one: Image) => Problem | undefined {
+  const machineOf = machines(format);
   return (one) => {
-    const geometry = geometries[one.geometry];
-    const from = { root: one.registers.root as Mfn, gfn: one.access.frame as Gfn };
-    const expected = wordOf(walkEpt(geometry, readerOf(geometry, one.image), from));
+    const expected = wordOf(walkOf(format, one));
     const actual = fastWalk(machineOf(one.geometry), one);
     if (expected === actual) return undefined;
     const sentence = `the fast walker comes to ${actual}, the architecture's to ${expected}`;
@@ -87,14 +103,15 @@ export function caseJudge(): (one: Case) => Problem | undefined {
   };
 }
 
-/** Entries that mostly lead to another frame of the image, with bits that matter set at random. */
-function entryOf(prng: Prng, geometry: Geometry, frames: readonly number[]): Word {
+/** Where an entry leads: mostly to another frame of the image, else to where a superpage could lie, or just anywhere. */
+function targetOf(prng: Prng, geometry: Geometry, frames: readonly number[]): number {
   const aligned = Math.floor(prng.below(geometry.frameCount) / tableEntries(geometry)) * tableEntries(geometry);
-  const target = prng.chance(3, 4)
-    ? prng.pick(frames)
-    : prng.chance(1, 2)
-      ? aligned
-      : prng.below(geometry.frameCount + 2);
+  if (prng.chance(3, 4)) return prng.pick(frames);
+  return prng.chance(1, 2) ? aligned : prng.below(geometry.frameCount + 2);
+}
+
+/** An EPT entry with bits that matter set at random. */
+function eptEntry(prng: Prng, target: number): Word {
   const rights = prng.chance(3, 4) ? 7 : prng.below(8);
   let low = or(target * 4096, rights);
   if (prng.chance(1, 4)) low = or(low, bit(7));
@@ -103,21 +120,40 @@ function entryOf(prng: Prng, geometry: Geometry, frames: readonly number[]): Wor
   return { lo: low, hi: prng.chance(1, 16) ? bit(prng.below(32)) : 0 };
 }
 
+/** An NPT entry with bits that matter set at random: present, writable and for users mostly, and the reserved ones seldom. */
+function nptEntry(prng: Prng, target: number): Word {
+  const flags = prng.chance(3, 4) ? 7 : prng.below(8);
+  let low = or(target * 4096, flags);
+  if (prng.chance(1, 4)) low = or(low, bit(nptBits.superpage));
+  if (prng.chance(1, 8)) low = or(low, bit(nptBits.superpageMemoryType));
+  if (prng.chance(1, 16)) low = or(low, bit(nptBits.global));
+  if (prng.chance(1, 16)) low = or(low, bit(prng.below(14)));
+  const high = prng.chance(1, 16) ? bit(prng.below(32)) : 0;
+  return { lo: low, hi: prng.chance(1, 4) ? or(high, bit(nptBits.noExecute)) : high };
+}
+
+const entryMakers: Readonly<Record<TableFormat, (prng: Prng, target: number) => Word>> = {
+  ept: eptEntry,
+  npt: nptEntry,
+};
+
 /** A random case of an EPT walk. */
-export function caseOf(prng: Prng): Case {
+export const caseOf = (prng: Prng): Case => ({ version: CASE_VERSION, engine: 'ept', ...imageOf(prng, 'ept') });
+
+/** A random image of tables of one format, and an access through them. */
+export function imageOf(prng: Prng, format: TableFormat): Image {
+  const entryOf = entryMakers[format];
   const name: GeometryName = prng.chance(1, 4) ? 'x86' : 'tiny';
   const geometry = geometries[name];
   const frames = Array.from({ length: 2 + prng.below(5) }, () => prng.below(geometry.frameCount));
   const indices = Array.from({ length: 3 }, () => prng.below(tableEntries(geometry)));
   const image = frames.flatMap((mfn) =>
-    indices.map((index) => ({ mfn, index, word: entryOf(prng, geometry, frames) })),
+    indices.map((index) => ({ mfn, index, word: entryOf(prng, targetOf(prng, geometry, frames)) })),
   );
   const path = Array.from({ length: geometry.levels }, () => prng.pick(indices));
   const frame = path.reduce((sum, digit) => sum * tableEntries(geometry) + digit, 0);
   return {
-    version: CASE_VERSION,
     geometry: name,
-    engine: 'ept',
     registers: { root: prng.pick(frames), accessedDirty: prng.chance(1, 2) ? 'on' : 'off' },
     image,
     access: {
@@ -133,6 +169,6 @@ export const caseLaws: readonly CaseLaw[] = [
     id: 'hap/walkersAgree',
     invariant: 'WALK',
     statement: 'On any memory image the fast walker and the architecture\'s walker come to the same end.', // prettier-ignore
-    judge: (one) => caseJudge()(one),
+    judge: (one) => imageJudge(one.engine)(one),
   },
 ];

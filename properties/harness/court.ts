@@ -8,6 +8,7 @@ import type { Label } from '#abi/operand.ts';
 import type { State } from '#model/state.ts';
 import { present } from '#lib/invariant.ts';
 import { ActJudge } from './acts.ts';
+import { markAsids } from '../tlb/asids.ts';
 import type { Candidates } from './candidates.ts';
 import type { Candidate, Logs } from './closure.ts';
 import { auditProblem, firstUnexplained, stateDistance, stateProblem } from './judge.ts';
@@ -192,6 +193,7 @@ export class Court {
       touched: this.#touched,
       mark: (mark) => this.marks.add(mark),
     };
+    markAsids(view);
     for (const law of this.#laws) {
       const problem = law.judge(view);
       if (problem === undefined) continue;

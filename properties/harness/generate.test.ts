@@ -1,5 +1,5 @@
 // What holds for every generated value: the same seeds give the same trace, traces are well formed (they decode again), every
-// kind of operation comes up, plain accesses stay under two in five, and a share of headers is x86.
+// kind of operation comes up, plain accesses stay under two in five, and a share of headers is x86, a share AMD's.
 // The run here is a still life: a state with three domains that no operation changes, and every operation succeeds.
 
 import { describe, expect, it } from 'vitest';
@@ -141,6 +141,13 @@ describe('generated traces', () => {
   it('run on x86 in at least a tenth of the cases', () => {
     const headers = Array.from({ length: 400 }, (_, i) => headerOf(new Prng(i)));
     expect(headers.filter(({ geometry }) => geometry === 'x86').length).toBeGreaterThanOrEqual(40);
+  });
+
+  it("run on AMD's machines in about two of five cases", () => {
+    const headers = Array.from({ length: 400 }, (_, i) => headerOf(new Prng(i)));
+    const amd = headers.filter(({ vendor }) => vendor === 'amd').length;
+    expect(amd).toBeGreaterThanOrEqual(120);
+    expect(amd).toBeLessThanOrEqual(200);
   });
 });
 

@@ -5,6 +5,7 @@
 import type { DomId } from '#abi/address.ts';
 import { geometries, gfnCount, tableEntries, type Geometry } from '#abi/geometry.ts';
 import { TRACE_VERSION, type DomainSetup, type Header } from '#abi/trace.ts';
+import type { Vendor } from '#abi/vendor.ts';
 import type { Prng } from '#lib/prng.ts';
 import { operandOf } from './decisions.ts';
 
@@ -78,6 +79,18 @@ function widths(prng: Prng): Header['width'] {
   };
 }
 
+/** Two machines in five are AMD's, with few ASIDs and generations in most runs, so that both run out. */
+function vendor(prng: Prng): { readonly vendor?: Vendor; readonly width: Header['width'] } {
+  if (!prng.chance(2, 5)) return { width: {} };
+  return {
+    vendor: 'amd',
+    width: {
+      ...(prng.chance(1, 2) ? { asid: 1 + prng.below(3) } : {}),
+      ...(prng.chance(1, 2) ? { asidGeneration: 2 + prng.below(4) } : {}),
+    },
+  };
+}
+
 /** What a domain can hold so that all of them leave about `spare` frames of the machine free. */
 function pagesEach(geometry: Geometry, of: { domains: number; pool: number; spare: number }): number {
   if (geometry.name === 'x86') return 10;
@@ -93,7 +106,7 @@ export function headerOf(prng: Prng): Header {
   const pool = prng.chance(1, 5) ? 6 : prng.pick([8, 10, 12]);
   const isScarce = prng.chance(1, 3);
   const most = pagesEach(geometry, { domains, pool, spare: isScarce ? prng.below(8) : 30 });
-  return {
+  const header: Header = {
     version: TRACE_VERSION,
     geometry: geometry.name,
     width: widths(prng),
@@ -112,4 +125,6 @@ export function headerOf(prng: Prng): Header {
       }),
     ),
   };
+  const made = vendor(prng);
+  return { ...header, ...made, width: { ...header.width, ...made.width } };
 }

@@ -52,7 +52,7 @@ const noLockIsKept: AlwaysLaw = {
         if (field.get(i) !== 0) return kept(name, name === 'activeLock' ? Math.floor(i / refsOf(geometry)) : i);
     }
     for (let id = 0; id < geometry.capacity.domains; id += 1)
-      if (f.p2mDepth.get(id) + f.eptDefer.get(id) + f.domBusy.get(id) !== 0) return kept('p2mDepth', id);
+      if (f.p2mDepth.get(id) + f.p2mDefer.get(id) + f.domBusy.get(id) !== 0) return kept('p2mDepth', id);
     return undefined;
   },
 };

@@ -5,6 +5,7 @@
 //   paused:<class>:<object>            an operation was paused before such an act
 //   overtaken:<class>:<object>         another agent completed an operation on a shared domain meanwhile
 //   answered:<leaf|structure>          an access was answered from an entry whose table had changed
+//   asid:<renewed|round|wrapped|stale>  what happened to ASIDs (tlb/asids.ts)
 //   only:<reason>                      nothing but this reason of `authority` justified a way to a frame
 
 import { DOMID_INVALID, DOMID_SELF } from '#abi/address.ts';

@@ -5,7 +5,8 @@
 
 import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
 import type { Machine } from '#impl/machine.ts';
-import { decodeEntry, type EntryMeaning } from '#model/hap/walk.ts';
+import type { EntryMeaning } from '#model/hap/meaning.ts';
+import { decodeEntry } from '#model/hap/walk.ts';
 
 /** A leaf of the tables in memory: `span` frames from `mfn` appear to `domain` from `gfn` on. */
 export interface Leaf {
@@ -141,6 +142,14 @@ export class Reach {
     return vcpu === 0 ? -1 : Math.floor((vcpu - 1) / this.#geometry.capacity.vcpusPerDomain);
   }
 
+  /** The tag of entries that `pcpu` may use now: the root of its domain, or the ASID it runs under; 0: it uses none. */
+  tagOn(pcpu: number): number {
+    const { f, format } = this.#m;
+    const domain = this.domainOn(pcpu);
+    const root = domain < 0 ? 0 : f.domRoot.get(domain);
+    return root !== 0 && format === 'npt' ? f.pcpuAsid.get(pcpu) : root;
+  }
+
   /** What `other` has otherwise, in words; undefined: both have the same leaves and cached translations. For audits. */
   difference(other: Reach): string | undefined {
     for (const domain of new Set([...this.#places.keys(), ...other.#places.keys()])) {
@@ -170,7 +179,7 @@ export class Reach {
     const { memory } = this.#m.f;
     const word = 2 * (at.mfn * this.#geometry.wordsPerFrame + at.index);
     if (at.mfn >= this.#geometry.frameCount) return { kind: 'absent' };
-    return decodeEntry(this.#geometry, at.level, { lo: memory.get(word), hi: memory.get(word + 1) });
+    return decodeEntry(this.#m, at.level, { lo: memory.get(word), hi: memory.get(word + 1) });
   }
 
   #attach(of: Omit<Node, 'children'>): Node {
@@ -263,13 +272,13 @@ export class Reach {
   /** What a ring slot lets its pCPU use now. */
   #usable(slot: number): readonly Cached[] {
     const { f } = this.#m;
-    const root = f.cacheRoot.get(slot);
-    if (root === 0) return [];
+    const tag = f.cacheTag.get(slot);
+    if (tag === 0) return [];
     const pcpu = Math.floor(slot / this.#geometry.capacity.cacheEntries);
+    if (this.tagOn(pcpu) !== tag) return [];
     const domain = this.domainOn(pcpu);
-    if (domain < 0 || f.domRoot.get(domain) !== root) return [];
     const level = f.cacheLevel.get(slot);
-    const meaning = decodeEntry(this.#geometry, level, { lo: f.cacheLo.get(slot), hi: f.cacheHi.get(slot) });
+    const meaning = decodeEntry(this.#m, level, { lo: f.cacheLo.get(slot), hi: f.cacheHi.get(slot) });
     if (meaning.kind !== 'leaf' && meaning.kind !== 'table') return [];
     const gfn = f.cacheGfn.getWide(slot);
     const rights = f.cacheRights.get(slot);

@@ -14,7 +14,8 @@ import { isSmaller, sizeOf } from './simplify.ts';
 const header: Header = {
   version: TRACE_VERSION,
   geometry: 'x86',
-  width: { tlbClock: 3 },
+  vendor: 'amd',
+  width: { tlbClock: 3, asid: 2 },
   pcpus: 3,
   iommus: [],
   flush: 'lazy',

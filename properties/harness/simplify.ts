@@ -8,6 +8,7 @@ import type { DomId, GrantRef, PcpuId, VcpuId } from '#abi/address.ts';
 import type { GfnOperand } from '#abi/operand.ts';
 import { measure, simplerArguments } from '#abi/simpler.ts';
 import { isAct, type DomainSetup, type Header, type Policies, type Step, type Trace } from '#abi/trace.ts';
+import { vendors } from '#abi/vendor.ts';
 import { embedInTiny, pathsIn, renameAgent, renameOp, renameSteps, renameTrace, type Renaming } from './rename.ts';
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0);
@@ -29,7 +30,8 @@ function setupSize(setup: DomainSetup): number {
 function headerSize(header: Header): number {
   const policies = policyNames.filter((name) => header[name] !== PLAIN[name]).length;
   const machine = (header.geometry === 'x86' ? 100_000 : 0) + header.pcpus + 10 * header.iommus.length;
-  return machine + policies + Object.keys(header.width).length + sum(header.domains.map(setupSize));
+  const vendor = header.vendor === undefined ? 0 : 1 + vendors.indexOf(header.vendor);
+  return machine + vendor + policies + Object.keys(header.width).length + sum(header.domains.map(setupSize));
 }
 
 function scheduleSize(step: Step): number {
@@ -120,6 +122,8 @@ export function* simplerHeaders(trace: Trace): Iterable<Trace> {
     yield embedInTiny(trace, true);
     yield embedInTiny(trace, false);
   }
+  const { vendor, ...rest } = header;
+  if (vendor !== undefined) yield { ...trace, header: rest };
   yield on({ ...PLAIN, width: {} });
   for (const name of policyNames) yield on({ [name]: PLAIN[name] });
   yield on({ width: {} });

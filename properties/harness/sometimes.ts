@@ -33,4 +33,18 @@ const needed: readonly SometimesLaw[] = reasons.map((why) => ({
   mark: `only:${why}`,
 }));
 
-export const sometimesLaws: readonly SometimesLaw[] = [...overtaken, ...answered, ...needed];
+/** On machines with NPT: what an ASID and its generation go through (properties/tlb/asids.ts). */
+const asids: readonly SometimesLaw[] = (
+  [
+    ['flushesGiveNewAsids', 'asid:renewed', 'A vCPU goes on under a new ASID because its processor was flushed.'],
+    ['asidsBeginAnew', 'asid:round', 'The ASIDs of a processor run out, and another round of them begins.'],
+    ['generationsWrap', 'asid:wrapped', 'The generation of a processor wraps, and it has done with ASIDs.'],
+    [
+      'oldAsidsKeepStaleEntries',
+      'asid:stale',
+      'A processor holds, under an ASID that it runs no more, a stale entry of the very domain that it runs.',
+    ],
+  ] as const
+).map(([name, mark, statement]) => ({ kind: 'sometimes', id: `tlb/${name}`, invariant: 'STALE', statement, mark }));
+
+export const sometimesLaws: readonly SometimesLaw[] = [...overtaken, ...answered, ...asids, ...needed];

@@ -22,9 +22,9 @@ const subjects = {
   handle: ['trackDomain', 'trackRef', 'trackFlags'],
   handleGfn: ['trackGfn'],
   vcpu: ['vcpuOn'],
-  cache: ['cacheRoot', 'cacheLevel', 'cacheLo', 'cacheHi', 'cacheRights', 'cacheLife'],
+  cache: ['cacheTag', 'cacheLevel', 'cacheLo', 'cacheHi', 'cacheRights', 'cacheLife'],
   cacheGfn: ['cacheGfn'],
-  pcpu: ['pcpuVcpu'],
+  pcpu: ['pcpuVcpu', 'pcpuAsid'],
 } as const satisfies Readonly<Record<string, readonly FieldName[]>>;
 
 type Subject = keyof typeof subjects;
@@ -51,7 +51,7 @@ export class Touched {
   readonly vcpus = new Set<number>();
   /** Ring slots of caches that changed, of the whole machine. */
   readonly slots = new Set<number>();
-  /** pCPUs that run another vCPU now. */
+  /** pCPUs that run another vCPU now, or under another ASID. */
   readonly pcpus = new Set<number>();
   /** Whether the machine has touched anything that is looked at since its owner cleared this. Locks and clocks are not. */
   isStirred = false;

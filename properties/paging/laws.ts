@@ -1,6 +1,7 @@
 // What must hold of a processor's accesses: the implementation's walkers are fast, the model's is the architecture's, and
 // both read the same bytes. A first reader may skip the cutting of an access into pieces.
-// Source: Intel SDM vol. 3C, "EPT Translation Mechanism", "EPT Violations", "Accessed and Dirty Flags for EPT".
+// Sources: Intel SDM vol. 3C, "EPT Translation Mechanism", "EPT Violations", "Accessed and Dirty Flags for EPT"; AMD64 APM
+// vol. 2, "Nested Paging".
 
 import type { Gfn, Mfn, Word } from '#abi/address.ts';
 import { bytesPerFrame } from '#abi/geometry.ts';
@@ -8,7 +9,7 @@ import type { PagingOp } from '#abi/paging.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { and } from '#lib/bits.ts';
 import type { Machine } from '#impl/machine.ts';
-import { walkEpt, type Walk } from '#model/hap/walk.ts';
+import { walkNested, type Walk } from '#model/hap/walk.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { Returned, View } from '../harness/view.ts';
 
@@ -45,8 +46,7 @@ function walks(m: Machine, returned: Returned): readonly { gfn: Gfn; walk: Walk 
     .filter(({ walked }) => walked)
     .map(({ gfn }) => ({
       gfn,
-      walk:
-        root === 0 ? { kind: 'violation', level: m.geometry.levels } : walkEpt(m.geometry, readerOf(m), { root, gfn }),
+      walk: root === 0 ? { kind: 'violation', level: m.geometry.levels } : walkNested(m, readerOf(m), { root, gfn }),
     }));
 }
 

@@ -1,0 +1,28 @@
+// EPT entries as the hypervisor writes and reads them. Leaves are write-back memory; accessed and dirty flags are left to
+// the processor. A first reader may skip it. Sources: Intel SDM vol. 3C, "EPT Translation Mechanism", formats of entries;
+// Xen mm/p2m-ept.c, ept_p2m_type_to_flags.
+
+import { EPT_WRITE_BACK, eptBits } from '#abi/hap.ts';
+import { rightsOf } from '#abi/rights.ts';
+import { and, bit, field, or, pow2 } from '#lib/bits.ts';
+import { frameHigh, frameIn, frameLow, rightsByCode, type EntryFormat } from './entry.ts';
+
+const ALL_RIGHTS = rightsOf('rwx');
+const MEMORY_TYPE = EPT_WRITE_BACK * pow2(eptBits.memoryTypeFrom);
+const SUPERPAGE = bit(eptBits.superpage);
+const FLAGS = or(bit(eptBits.accessed), bit(eptBits.dirty));
+const TYPE_UNIT = pow2(eptBits.typeFrom);
+
+const codeIn = (high: number): number => field(high, eptBits.typeFrom, eptBits.typeCount);
+
+export const eptEntries: EntryFormat = {
+  leafLow: ({ mfn, level, code, flags }) =>
+    frameLow(mfn) + flags + (level > 1 ? SUPERPAGE : 0) + MEMORY_TYPE + (rightsByCode[code] ?? 0),
+  leafHigh: ({ mfn, code }) => frameHigh(mfn) + code * TYPE_UNIT,
+  tableLow: (mfn) => frameLow(mfn) + ALL_RIGHTS,
+  tableHigh: frameHigh,
+  codeIn,
+  frameIn,
+  isTable: (low, high) => codeIn(high) === 0 && and(low, ALL_RIGHTS) !== 0,
+  flagsIn: (low) => and(low, FLAGS),
+};
