@@ -189,7 +189,7 @@ describe('refusals', () => {
   test('cases', () => {
     const registers = { root: 2 ** 40, accessedDirty: 'on' };
     expect(decodeCase(JSON.stringify({ ...sample, engine: 'npt' }))).toMatchObject({
-      error: 'engine: unknown engine "npt"; known are ept',
+      error: 'engine: unknown engine "npt"; known are ept, native, vmx, svm',
     });
     expect(decodeCase(JSON.stringify({ ...sample, registers }))).toMatchObject({
       error: 'registers.root: 1099511627776 lies outside 0..1099511627775',

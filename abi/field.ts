@@ -2,7 +2,7 @@
 // description, shrinking of arguments and absurd values, so a new operation is one row here and the arms that the
 // compiler then asks for in model, implementation and generators.
 
-import type { DomId, GrantRef, PcpuId, VcpuId } from './address.ts';
+import type { DomId, GrantRef, PcpuId, VcpuId, Word } from './address.ts';
 import type { Buffer, Extents, Operands, Phase } from './operand.ts';
 
 /** The declaration of one argument. `int` ranges bound what a trace may hold, not what is legal. */
@@ -12,6 +12,8 @@ export type Field =
         'gfn' | 'frame' | 'handle' | 'start' | 'word' | 'buffer' | 'extents' | 'domain' | 'ref' | 'vcpu' | 'pcpu';
     }
   | { readonly type: 'int'; readonly min: number; readonly max: number }
+  /** 64 bits as they stand in a register, the same in every phase. */
+  | { readonly type: 'quad' }
   | { readonly type: 'oneOf'; readonly values: readonly string[] }
   | { readonly type: 'list'; readonly of: Fields; readonly max: number };
 
@@ -26,6 +28,7 @@ interface Plain {
   readonly vcpu: VcpuId;
   readonly pcpu: PcpuId;
   readonly int: number;
+  readonly quad: Word;
 }
 
 /** The value of a field in phase `P`. */

@@ -2,7 +2,7 @@
 // Lists are walked through; the rest are operands, numbered in declared order.
 
 import { invariant, present } from '#lib/invariant.ts';
-import type { DomId, GrantRef, PcpuId, VcpuId } from './address.ts';
+import type { DomId, GrantRef, PcpuId, VcpuId, Word } from './address.ts';
 import type { Field, Fields } from './field.ts';
 import type { Buffer, Extents, Operands, Phase } from './operand.ts';
 import { declarationOf, type Op, type OpKind } from './operation.ts';
@@ -16,6 +16,7 @@ interface OperandValues<P extends Phase> extends Operands<P> {
   readonly vcpu: VcpuId;
   readonly pcpu: PcpuId;
   readonly int: number;
+  readonly quad: Word;
   readonly oneOf: string;
 }
 

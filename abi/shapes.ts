@@ -5,7 +5,7 @@
 import { unreachable } from '#lib/invariant.ts';
 import type { Word } from './address.ts';
 import type { Agent } from './agents.ts';
-import { type Case, type EngineName, engines, type Poke } from './case.ts';
+import { type Case, CASE_VERSION, type EngineName, engines, type Poke } from './case.ts';
 import { type Failure, failureClasses } from './failures.ts';
 import type { Field, Fields } from './field.ts';
 import { geometries, type Widths } from './geometry.ts';
@@ -105,6 +105,8 @@ function shapeOf(field: Field, name: string): Shape {
   switch (field.type) {
     case 'int':
       return int(field.min, field.max);
+    case 'quad':
+      return word;
     case 'oneOf':
       return oneOf(name, field.values);
     case 'list':
@@ -230,7 +232,7 @@ export const traceShape: RecordShape = record<Trace>({ header, steps: list(step,
 const poke = record<Poke>({ mfn: int(0, 2 ** 40 - 1), index: int(0, 511), word });
 
 const caseOf = (engine: EngineName): Readonly<Record<keyof Omit<Case, 'engine'>, Shape>> => ({
-  version: int(1, 1),
+  version: int(CASE_VERSION, CASE_VERSION),
   geometry,
   registers: record(shapesOf(engines[engine].registers)),
   access: record(shapesOf(engines[engine].access)),
@@ -238,7 +240,9 @@ const caseOf = (engine: EngineName): Readonly<Record<keyof Omit<Case, 'engine'>,
 });
 
 /** A case; what its registers and access hold depends on the engine. */
-export const caseShape: Shape = tagged('engine', 'engine', { ept: caseOf('ept') } satisfies Record<
-  EngineName,
-  unknown
->);
+export const caseShape: Shape = tagged('engine', 'engine', {
+  ept: caseOf('ept'),
+  native: caseOf('native'),
+  vmx: caseOf('vmx'),
+  svm: caseOf('svm'),
+} satisfies Record<EngineName, unknown>);

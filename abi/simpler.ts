@@ -162,6 +162,8 @@ function operandSize(one: Symbolic): number {
       return startSize(one.value);
     case 'word':
       return literalSize(one.value);
+    case 'quad':
+      return numberSize(one.value.lo) + numberSize(one.value.hi);
     case 'buffer':
       return bufferSize(one.value);
     case 'extents':
@@ -196,6 +198,10 @@ function* simplerOperands(one: Symbolic): Iterable<Symbolic['value']> {
       return yield* simplerHandedOut(one.value);
     case 'word':
       return yield* simplerLiterals(one.value);
+    case 'quad':
+      for (const lo of simplerNumbers(one.value.lo)) yield { lo, hi: one.value.hi };
+      for (const hi of simplerNumbers(one.value.hi)) yield { lo: one.value.lo, hi };
+      return;
     case 'buffer':
       return yield* simplerBuffers(one.value);
     case 'extents':

@@ -133,6 +133,8 @@ export function describeOperand(one: Operand<Phase>): string {
       return describeStart(one.value);
     case 'word':
       return describeLiteral(one.value);
+    case 'quad':
+      return describeWord(one.value);
     case 'buffer':
       return describeBuffer(one.value);
     case 'extents':

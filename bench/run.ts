@@ -1,4 +1,4 @@
-// `npm run bench`: all benches, or those named (suite, engine, baselines), as tables or with --json as one object. Contestants
+// `npm run bench`: all benches, or those named (suite, engine, baselines, cpu), as tables or with --json as one object. Contestants
 // stand side by side in one run; what counts are the ratios. README.md in this folder has the figures and how to read them.
 // A first reader may skip the tables.
 
@@ -7,10 +7,13 @@ import { catalogue } from '#museum/catalogue.ts';
 import { loadSubject } from '#museum/loader.ts';
 import { baselineFigures, type BaselineFigures } from './baselines.ts';
 import type { Timed } from './clock.ts';
+import { cpuFigures, type CpuFigures } from './cpu.ts';
 import { engineShrinking, engineSpeed, type EngineShrinking, type EngineSpeed } from './engine.ts';
 import { suiteFigures, type SuiteFigures } from './suite.ts';
 
 const ROUNDS = 7;
+/** Walks over tables that no cache holds differ more from round to round. */
+const CPU_ROUNDS = 15;
 const SHRINK_SEEDS = 40;
 
 const round = (n: number): number => Math.round(n * 1000) / 1000;
@@ -61,6 +64,36 @@ function showBaselines(figures: readonly BaselineFigures[]): void {
   );
 }
 
+function showCpu({ compiler, contests, cacheGain, hitShare, reference }: CpuFigures): void {
+  console.log(`\nAddress translation: nanoseconds of CPU time for one, best of ${CPU_ROUNDS} rounds, checksums equal`);
+  if (compiler === undefined) console.log('No C compiler (gcc, cc, clang) was found: native figures are left out.');
+  console.table(
+    contests.map(({ goal, what, ours, native, ratio, atMost }) => ({
+      goal,
+      what,
+      ours: round(ours),
+      [compiler === undefined ? 'native' : `${compiler} -O2`]: native === undefined ? '' : round(native),
+      ratio: ratio === undefined ? '' : round(ratio),
+      'at most': atMost,
+    })),
+  );
+  const [local, wide] = cacheGain;
+  console.log(
+    `P3: without caches ${round(local)} times (wide: ${round(wide)}) what it takes with them; at least 4 (2.2).`,
+  );
+  console.log(`P4: a hit takes ${Math.round(100 * hitShare)} % of a walk; at most 40 %.`);
+  console.table(
+    reference.map(({ pages, specification, walker, timesWalker, timesAccess }) => ({
+      goal: 'P6',
+      pages,
+      'specification per CPU second': Math.round(specification),
+      'walker per CPU second': Math.round(walker),
+      'walker, times': round(timesWalker),
+      'whole accesses, times': round(timesAccess),
+    })),
+  );
+}
+
 const benches = {
   suite: (show: boolean): unknown => {
     const figures = suiteFigures(1, ROUNDS);
@@ -80,6 +113,11 @@ const benches = {
     );
     const figures = baselineFigures(subjects, { stateSeconds: 10, huntSeconds: 6, seeds: 3 });
     if (show) showBaselines(figures);
+    return figures;
+  },
+  cpu: (show: boolean): unknown => {
+    const figures = cpuFigures(CPU_ROUNDS);
+    if (show) showCpu(figures);
     return figures;
   },
 } as const;

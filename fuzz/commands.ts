@@ -1,4 +1,4 @@
-// The command line: start, fuzz, replay, museum. Only what is said and how it may be wrong; the commands are their own files.
+// The command line: start, fuzz, replay, museum, exhaust. Only what is said and how it may be wrong; the commands are their own files.
 // Bad input gets one sentence and exit code 2; nothing has happened by then.
 
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
@@ -9,6 +9,7 @@ import { EditRefused } from '#museum/loader.ts';
 import { DamagedTrace } from '#museum/traces.ts';
 import { laws } from '#properties/index.ts';
 import type { Law } from '#properties/harness/law.ts';
+import { exhaust, exhaustTargets, type ExhaustTarget } from './exhaust.ts';
 import { EXIT, fuzz } from './fuzz.ts';
 import { museum } from './museum.ts';
 import { replayFile } from './replay.ts';
@@ -57,6 +58,9 @@ const law = (text: string, before: readonly Law[] = []): readonly Law[] => {
 
 const exhibit = (text: string): string =>
   exhibitIds().includes(text) ? text : refuse(`There is no such exhibit; there are ${exhibitIds().join(', ')}.`);
+
+const exhaustTarget = (text: string): ExhaustTarget =>
+  exhaustTargets.find((name) => name === text) ?? refuse(`It is one of ${exhaustTargets.join(', ')}.`);
 
 const json = ['--json', 'one JSON object per line instead of words'] as const;
 
@@ -146,6 +150,14 @@ function program(end: (code: number) => void): Command {
     .option('--steps <n>', 'completed operations per exhibit and seed', wholeAboveZero, 300_000)
     .option(...json)
     .action(async (asked: Asked) => end(await runMuseum(asked)));
+  root
+    .command('exhaust')
+    .argument('<target>', exhaustTargets.join(' or '), exhaustTarget)
+    .description(
+      'every combination of the bits that decide about an access, in every context, on model and implementation',
+    )
+    .option(...json)
+    .action(async (target: ExhaustTarget, asked: Asked) => end(await exhaust({ target, json: asked.json === true })));
   for (const command of root.commands) command.exitOverride().showHelpAfterError(false);
   return root;
 }

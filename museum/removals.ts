@@ -3,6 +3,7 @@
 // what the suite does not see. The table of results is docs/removals.md, written by `npm run removals`.
 // A first reader may skip how a place becomes an edit whose text occurs once.
 
+import { posix } from 'node:path';
 import { Prng } from '#lib/prng.ts';
 import type { Edit } from './exhibit.ts';
 import { isCaught, hunt, type Caught, type HuntProgress } from './hunt.ts';
@@ -40,11 +41,22 @@ const frame: ReadonlySet<string> = new Set([
   'index.ts',
 ]);
 
-/** Every removable place, by file and line. */
+/** The files of `sources` that `from` imports, directly or not, and `from` itself: what a run of a trace can reach. */
+function reachedFrom(from: string, sources: ReadonlyMap<string, string>): ReadonlySet<string> {
+  const reached = new Set([from]);
+  // A set visits what is added while it is visited.
+  for (const file of reached)
+    for (const [, path] of (sources.get(file) ?? '').matchAll(/from '(\.{1,2}\/[^']+)'/gu))
+      reached.add(posix.join(posix.dirname(file), path ?? ''));
+  return reached;
+}
+
+/** Every removable place that runs of traces can come to, by file and line. */
 export function placesIn(sources: ReadonlyMap<string, string>): readonly Place[] {
   const places: Place[] = [];
+  const reached = reachedFrom('machine.ts', sources);
   for (const [file, text] of [...sources].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
-    if (!file.endsWith('.ts') || isHardware(file) || frame.has(file)) continue;
+    if (!file.endsWith('.ts') || isHardware(file) || frame.has(file) || !reached.has(file)) continue;
     text.split('\n').forEach((row, i) => {
       const shape = shapes.find(([, pattern]) => pattern.test(row.trim()));
       if (shape !== undefined) places.push({ kind: shape[0], file, line: i + 1, text: row.trim() });

@@ -6,9 +6,10 @@ import { alwaysLaws } from './harness/laws.ts';
 import { strangersLookAlike } from './harness/pairs.ts';
 import { sometimesLaws } from './harness/sometimes.ts';
 import { caseLaws } from './hap/cases.ts';
+import { accessLaws } from './paging/cases-laws.ts';
 
 /** Every law, in the order in which they judge and are listed. */
-export const laws: readonly Law[] = [...alwaysLaws, ...caseLaws, strangersLookAlike, ...sometimesLaws];
+export const laws: readonly Law[] = [...alwaysLaws, ...caseLaws, ...accessLaws, strangersLookAlike, ...sometimesLaws];
 
 export type { AlwaysLaw, CaseLaw, Failure, Law, PairLaw, Problem, SometimesLaw } from './harness/law.ts';
 export { Lockstep, type StepResult } from './harness/lockstep.ts';

@@ -126,6 +126,8 @@ function value(field: Field, source: Source): unknown {
       return start(source);
     case 'word':
       return literal(source);
+    case 'quad':
+      return { lo: number(source, 0xffff_ffff), hi: number(source, 0xffff_ffff) };
     case 'buffer':
       return buffer(source);
     case 'extents':

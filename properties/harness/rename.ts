@@ -70,6 +70,7 @@ function operandIn(one: Operand<'symbolic'>, to: Renaming): Operand<'symbolic'>[
     case 'handle':
     case 'start':
     case 'oneOf':
+    case 'quad':
       return one.value;
   }
 }

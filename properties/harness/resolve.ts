@@ -155,6 +155,7 @@ function resolveOperand(one: Operand<'symbolic'>, context: Context): Operand<'co
     case 'pcpu':
     case 'int':
     case 'oneOf':
+    case 'quad':
       return one.value;
     default:
       return unreachable(one);

@@ -1,0 +1,164 @@
+// What an entry of a table means: by paging mode, level and register state. Level 1 holds the entries of 4 KiB pages.
+//
+//   63  62   59 58  52 51          M-1                12 11 9  8  7  6  5  4 3  2  1  0
+//  |XD|  key  |  ign  | reserved  | frame of table/page | ign |G|PS|D|A|PCD|PWT|US|RW|P|    M: MAXPHYADDR
+//
+// PAE paging has no ignored bits above 51 and no keys; its PDPTEs have neither rights nor flags. In 32-bit paging an entry is
+// the low half of this. A first reader may skip `isReserved` and its parts.
+// Sources: Intel SDM vol. 3A, "32-Bit Paging", "PAE Paging", "4-Level Paging and 5-Level Paging" (tables of the formats);
+// AMD APM vol. 2, "Legacy-Mode Page Translation", "Long-Mode Page Translation".
+
+import type { Word } from '#abi/address.ts';
+import { bit, field, hasAll, hasAny, pow2, without } from '#lib/bits.ts';
+import { frameOf } from './address.ts';
+import { isLong, type Paging, type PagingMode } from './mode.ts';
+
+/** What all levels must grant together. */
+export interface Rights {
+  readonly write: boolean;
+  /** Access from user mode; what has it is a user page, with rules of its own for the supervisor. */
+  readonly user: boolean;
+  readonly execute: boolean;
+}
+
+/** What an entry means. `frame` is the table's, or the first frame of the page's `span` frames. */
+export type EntryMeaning =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'reserved' }
+  | { readonly kind: 'table'; readonly frame: number; readonly rights: Rights }
+  | {
+      readonly kind: 'page';
+      readonly frame: number;
+      readonly span: number;
+      readonly rights: Rights;
+      /** Protection key. */
+      readonly key: number;
+    };
+
+/** Nothing withheld: what the root, and a PDPTE of PAE paging, give. */
+export const ALL_RIGHTS: Rights = { write: true, user: true, execute: true };
+
+const PRESENT = bit(0);
+const WRITE = bit(1);
+const USER = bit(2);
+const ACCESSED = bit(5);
+const DIRTY = bit(6);
+const SUPERPAGE = bit(7);
+const GLOBAL = bit(8);
+const EXECUTE_DISABLE_HIGH = bit(31);
+/** Bits 2:1 and 8:5 of a PDPTE in PAE paging. */
+const RESERVED_IN_PDPTE = 0x1e6;
+
+/** How the tables of a mode are built: levels, index bits of a level, bytes of an entry. */
+export interface TableShape {
+  readonly levels: number;
+  readonly indexBits: number;
+  readonly entryBytes: 4 | 8;
+}
+
+/** Each mode that has tables. PAE paging has only four entries at the top. */
+export const tableShapes: Readonly<Record<Exclude<PagingMode, 'none'>, TableShape>> = {
+  legacy: { levels: 2, indexBits: 10, entryBytes: 4 },
+  pae: { levels: 3, indexBits: 9, entryBytes: 8 },
+  fourLevel: { levels: 4, indexBits: 9, entryBytes: 8 },
+  fiveLevel: { levels: 5, indexBits: 9, entryBytes: 8 },
+};
+
+/** Frames that an entry at `level` covers. */
+export const spanOf = (mode: PagingMode, level: number): number => pow2((mode === 'legacy' ? 10 : 9) * (level - 1));
+
+const isPdpte = (mode: PagingMode, level: number): boolean => mode === 'pae' && level === 3;
+
+/** Whether the entry maps a page. Bit 7 of a page-table entry is PAT, and where no large page exists it is reserved or ignored. */
+function isPage({ mode, superpages, page1Gb }: Paging, level: number, { lo }: Word): boolean {
+  if (level === 1) return true;
+  const exists = level === 2 ? mode !== 'legacy' || superpages : level === 3 && isLong(mode) && page1Gb;
+  return exists && hasAll(lo, SUPERPAGE);
+}
+
+const isBeyondReach = (frame: number, maxPhysAddr: number): boolean => frame >= pow2(maxPhysAddr - 12);
+
+/**
+ * "32-Bit Paging", PDE that maps a 4-MByte page: bits 20:13 are bits 39:32 of the address (PSE-36), those at or above MAXPHYADDR
+ * are reserved, and so is bit 21. Other entries of 32-bit paging have no reserved bits.
+ */
+const isReservedLegacy = ({ maxPhysAddr }: Paging, { lo }: Word, page: boolean): boolean =>
+  page && hasAll(lo, SUPERPAGE) && field(lo, 13, 9) >= pow2(Math.min(40, maxPhysAddr) - 32);
+
+/** A PDPTE that is loaded into a register, or read in a walk, with a bit that must be 0. */
+export const isReservedPdpte = (word: Word, maxPhysAddr: number): boolean =>
+  hasAny(word.lo, RESERVED_IN_PDPTE) || field(word.hi, 20, 12) !== 0 || isBeyondReach(frameOf(word), maxPhysAddr);
+
+/** In an entry that maps a large page, the bits below its frame: reserved, apart from PAT in bit 12. */
+const hasBitsBelowFrame = (mode: PagingMode, level: number, word: Word): boolean =>
+  level > 1 && frameOf(word) % spanOf(mode, level) > 1;
+
+/** Bit 7 above the levels of large pages; AMD reserves bit 8 there as well ("Long-Mode Page Translation", PML4E and PML5E: MBZ). */
+function hasReservedSize({ mode, vendor, page1Gb }: Paging, level: number, { lo }: Word): boolean {
+  if (!isLong(mode) || level < 3) return false;
+  if (level === 3) return hasAll(lo, SUPERPAGE) && !page1Gb;
+  return hasAll(lo, SUPERPAGE) || (vendor === 'amd' && hasAll(lo, GLOBAL));
+}
+
+function isReserved(paging: Paging, level: number, word: Word): boolean {
+  const { mode, maxPhysAddr, executeDisable } = paging;
+  const page = isPage(paging, level, word);
+  if (mode === 'legacy') return level === 2 && isReservedLegacy(paging, word, page);
+  if (isPdpte(mode, level)) return isReservedPdpte(word, maxPhysAddr);
+  return (
+    isBeyondReach(frameOf(word), maxPhysAddr) ||
+    (hasAll(word.hi, EXECUTE_DISABLE_HIGH) && !executeDisable) ||
+    (mode === 'pae' && field(word.hi, 20, 11) !== 0) ||
+    hasReservedSize(paging, level, word) ||
+    (page && hasBitsBelowFrame(mode, level, word))
+  );
+}
+
+const rightsOf = (mode: PagingMode, level: number, { lo, hi }: Word): Rights =>
+  isPdpte(mode, level)
+    ? ALL_RIGHTS
+    : {
+        write: hasAll(lo, WRITE),
+        user: hasAll(lo, USER),
+        execute: mode === 'legacy' || !hasAll(hi, EXECUTE_DISABLE_HIGH),
+      };
+
+/** The first frame of a page. */
+function pageFrame({ mode }: Paging, level: number, word: Word): number {
+  const span = spanOf(mode, level);
+  const base = frameOf(word) - (frameOf(word) % span);
+  return mode === 'legacy' && level === 2 ? base + field(word.lo, 13, 8) * pow2(20) : base;
+}
+
+/** What `word` means in a table at `level`; in 32-bit paging its high half is 0. */
+export function decodeEntry(paging: Paging, level: number, word: Word): EntryMeaning {
+  // "Paging": no bit of an entry whose P flag is 0 means anything, so none of them is reserved.
+  if (!hasAll(word.lo, PRESENT)) return { kind: 'absent' };
+  if (isReserved(paging, level, word)) return { kind: 'reserved' };
+  const rights = rightsOf(paging.mode, level, word);
+  if (!isPage(paging, level, word)) return { kind: 'table', frame: frameOf(word), rights };
+  const { mode } = paging;
+  return {
+    kind: 'page',
+    frame: pageFrame(paging, level, word),
+    span: spanOf(mode, level),
+    rights,
+    key: field(word.hi, 27, 4),
+  };
+}
+
+/** A PDPTE as it stands in a register: what would have been reserved was looked at when it was loaded. */
+export const decodeLatchedPdpte = (word: Word): EntryMeaning =>
+  hasAll(word.lo, PRESENT) ? { kind: 'table', frame: frameOf(word), rights: ALL_RIGHTS } : { kind: 'absent' };
+
+/** Which flags a use of the entry would set: accessed, and dirty for a write to the page that it maps. */
+export function missingFlags(paging: Paging, level: number, use: { word: Word; isWrite: boolean }): number {
+  const { word, isWrite } = use;
+  if (isPdpte(paging.mode, level)) return 0;
+  const wanted = isWrite && isPage(paging, level, word) ? ACCESSED + DIRTY : ACCESSED;
+  return without(wanted, word.lo);
+}
+
+/** Whether the PDPTEs of a table may be loaded into the registers; absent ones may hold anything. */
+export const areLoadable = (pdptes: readonly Word[], maxPhysAddr: number): boolean =>
+  pdptes.every((word) => !hasAll(word.lo, PRESENT) || !isReservedPdpte(word, maxPhysAddr));

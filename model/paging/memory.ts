@@ -1,0 +1,52 @@
+// The memory of a case: words of the image, over zeros, up to its last frame; and marks, which are flags set in it.
+// A walk reads the memory as the case finds it: flags are what remains to be written at the end.
+// A first reader may skip this file.
+
+import type { Mfn, Word } from '#abi/address.ts';
+import { ZERO_WORD } from '#abi/address.ts';
+import { CASE_FRAMES, type Mark, type Poke } from '#abi/case.ts';
+import { or } from '#lib/bits.ts';
+import type { WordReader } from '../hap/walk.ts';
+import { pageBytes } from './address.ts';
+
+const WORDS_PER_FRAME = pageBytes / 8;
+const ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
+
+const placeOf = ({ mfn, index }: { readonly mfn: number; readonly index: number }): number =>
+  mfn * WORDS_PER_FRAME + index;
+
+/** The memory that `image` describes. */
+export function memoryOf(image: readonly Poke[]): WordReader {
+  const words = new Map(image.map((poke) => [placeOf(poke), poke.word]));
+  return (mfn: Mfn, index: number): Word =>
+    mfn >= CASE_FRAMES ? ONES : (words.get(placeOf({ mfn, index })) ?? ZERO_WORD);
+}
+
+const frameAt = (maddr: number): Mfn => Math.floor(maddr / pageBytes) as Mfn;
+const indexAt = (maddr: number): number => Math.floor((maddr % pageBytes) / 8);
+
+/** The entry of `bytes` bytes at `maddr`, which is a multiple of them; the high half of a short one is 0. */
+export function entryAt(read: WordReader, maddr: number, bytes: 4 | 8): Word {
+  const word = read(frameAt(maddr), indexAt(maddr));
+  if (bytes === 8) return word;
+  return { lo: maddr % 8 === 0 ? word.lo : word.hi, hi: 0 };
+}
+
+/** Flags, all of them in the low half of an entry, set in the entry at `maddr`: one mark, or none for no flags. */
+export function marksAt(maddr: number, flags: number): readonly Mark[] {
+  if (flags === 0) return [];
+  const bits: Word = maddr % 8 === 0 ? { lo: flags, hi: 0 } : { lo: 0, hi: flags };
+  return [{ mfn: frameAt(maddr), index: indexAt(maddr), bits }];
+}
+
+const unite = (a: Word, b: Word): Word => ({ lo: or(a.lo, b.lo), hi: or(a.hi, b.hi) });
+
+/** One mark for each word, in the order of addresses. Marks behind the last frame are lost. */
+export function gather(marks: readonly Mark[]): readonly Mark[] {
+  const byPlace = new Map<number, Mark>();
+  for (const mark of marks) {
+    const known = byPlace.get(placeOf(mark));
+    byPlace.set(placeOf(mark), known === undefined ? mark : { ...mark, bits: unite(known.bits, mark.bits) });
+  }
+  return [...byPlace.values()].filter(({ mfn }) => mfn < CASE_FRAMES).toSorted((a, b) => placeOf(a) - placeOf(b));
+}

@@ -1,0 +1,165 @@
+// One access of a program, translated: which bytes it comes to or how it fails, and which flags it leaves in the tables.
+// The three engines differ in where tables and pages lie (machine memory, or guest-physical memory behind EPT or NPT), in how a
+// state comes to be accepted, and in who loads the PDPTE registers. A first reader may skip nothing.
+// Sources: Intel SDM vol. 3A, "Paging"; vol. 3C, "Extended-Page-Table Mechanism"; AMD APM vol. 2, "Nested Paging".
+//
+// Of one access: first is the state judged, then whether the address is canonical, then each page is translated, and only then
+// are bytes moved. Of one page: the walk, then the rights, then flags in the tables, then where the page itself lies.
+
+import type { Word } from '#abi/address.ts';
+import type { AccessOutcome, AccessResult, Bytes, CaseOf, Mark } from '#abi/case.ts';
+import { match } from 'ts-pattern';
+import { eptOf, eptSpace } from '../hap/ept-space.ts';
+import { nptSpace } from '../hap/npt-space.ts';
+import type { WordReader } from '../hap/walk.ts';
+import { isCanonical, offsetOf, pageOf, type Piece, piecesOf } from './address.ts';
+import { areLoadable } from './entry.ts';
+import { entryAt, gather, memoryOf } from './memory.ts';
+import {
+  isHostState,
+  isLong,
+  isNativeState,
+  isTooWide,
+  isVmEntryState,
+  isVmrunState,
+  type Paging,
+  pagingOf,
+} from './mode.ts';
+import { type Attempt, errorCode, forbids, isWrite } from './rights.ts';
+import { hasTables, machineSpace, setFlags, type Space, type TablePaging, walkTables } from './walk.ts';
+
+/** A case about a whole access. */
+export type AccessCase = CaseOf<'native' | 'vmx' | 'svm'>;
+
+/** What a case sets up: the paging, and the memory of its tables and pages. */
+interface Setting {
+  readonly kind: 'setting';
+  readonly paging: Paging;
+  /** For the translation of a linear address, which exits report. */
+  readonly spaceFor: (linear: Word) => Space;
+}
+
+/** Nothing can be translated: the state is refused, or loading the PDPTEs faults. */
+type Refusal = Extract<AccessResult, { readonly kind: 'invalidState' | 'generalProtection' }>;
+
+const INVALID: Refusal = { kind: 'invalidState' };
+const GENERAL_PROTECTION: Refusal = { kind: 'generalProtection' };
+
+/** Registers that a case leaves out hold 0. */
+const fourOf = (pdptes: readonly { readonly entry: Word }[]): readonly Word[] =>
+  [0, 1, 2, 3].map((index) => pdptes[index]?.entry ?? { lo: 0, hi: 0 });
+
+/**
+ * "PDPTE Registers": with PAE paging MOV to CR3 loads four entries, and faults if a present one has a reserved bit. Registers that
+ * the case gives have been loaded before; memory may say something else by now.
+ */
+function native({ registers }: CaseOf<'native'>, read: WordReader): Setting | Refusal {
+  if (!isNativeState(registers)) return INVALID;
+  const spaceFor = (): Space => machineSpace(read);
+  const paging = pagingOf(registers, 'intel');
+  if (paging.mode !== 'pae') return { kind: 'setting', paging, spaceFor };
+  const loaded = [0, 8, 16, 24].map((at) => entryAt(read, paging.root + at, 8));
+  const isLatched = registers.pdptes.length > 0;
+  const pdptes = isLatched ? fourOf(registers.pdptes) : loaded;
+  // A load that meets a reserved bit faults and changes no register, so no processor holds such a value.
+  if (!areLoadable(pdptes, registers.maxPhysAddr)) return isLatched ? INVALID : GENERAL_PROTECTION;
+  return { kind: 'setting', paging: { ...paging, pdptes }, spaceFor };
+}
+
+/** "Checks on Guest Page-Directory-Pointer-Table Entries": with EPT, VM entry takes the PDPTEs from the VMCS and checks them alike. */
+function vmx({ registers }: CaseOf<'vmx'>, read: WordReader): Setting | Refusal {
+  const ept = eptOf(registers);
+  if (ept === undefined || !isVmEntryState(registers)) return INVALID;
+  const spaceFor = (linear: Word): Space => eptSpace(ept, read, linear);
+  const paging = pagingOf(registers, 'intel');
+  if (paging.mode !== 'pae') return { kind: 'setting', paging, spaceFor };
+  const pdptes = fourOf(registers.pdptes);
+  if (!areLoadable(pdptes, registers.maxPhysAddr)) return INVALID;
+  return { kind: 'setting', paging: { ...paging, pdptes }, spaceFor };
+}
+
+/** The host's own paging, as VMRUN finds it and nested tables are read by; undefined if it does not do. */
+const hostPagingOf = (registers: CaseOf<'svm'>['registers']): TablePaging | undefined => {
+  const { hostCr0, nestedCr3, hostCr4, hostEfer, maxPhysAddr, page1Gb } = registers;
+  const host = { cr0: hostCr0, cr3: nestedCr3, cr4: hostCr4, efer: hostEfer, pkru: 0, pkrs: 0, maxPhysAddr, page1Gb };
+  // "Enabling Nested Paging": the host has paging. "Nested Paging and VMRUN/#VMEXIT": nCR3 has no bit that must be zero.
+  if (!isHostState(host) || isTooWide(nestedCr3, maxPhysAddr)) return undefined;
+  const paging = pagingOf(host, 'amd');
+  return hasTables(paging) ? paging : undefined;
+};
+
+/**
+ * "Legacy PAE Mode": with nested paging the guest's PDPTEs are not loaded but read in every walk, so that a reserved bit of
+ * theirs is found there, as a page fault.
+ */
+function svm({ registers }: CaseOf<'svm'>, read: WordReader): Setting | Refusal {
+  const host = hostPagingOf(registers);
+  if (host === undefined || !isVmrunState(registers)) return INVALID;
+  return { kind: 'setting', paging: pagingOf(registers, 'amd'), spaceFor: () => nptSpace(host, read) };
+}
+
+/** What one page comes to: an address or a failure; and flags, set or perhaps set. */
+type Translation =
+  | { readonly kind: 'at'; readonly maddr: number; readonly marks: readonly Mark[] }
+  | { readonly kind: 'failed'; readonly result: AccessResult; readonly marks: readonly Mark[] };
+
+/** The last step: where the page lies. Without paging of its own a guest's linear addresses are guest-physical ones. */
+function place(space: Space, operand: { address: number; access: Attempt['kind']; isUserPage: boolean }): Translation {
+  const { address, access, isUserPage } = operand;
+  const located = space.locate(address, { kind: 'operand', access, isUserPage });
+  return located.kind === 'found' ? { ...located, kind: 'at' } : { ...located, kind: 'failed' };
+}
+
+function translateByTables(space: Space, paging: TablePaging, attempt: Attempt, linear: Word): Translation {
+  const walk = walkTables(space, paging, { page: pageOf(linear), offset: offsetOf(linear) });
+  const cause = walk.kind === 'page' ? forbids(paging, attempt, walk) : walk.kind === 'fault' ? walk.cause : undefined;
+  if (walk.kind !== 'page' || cause !== undefined) {
+    // "Accessed and Dirty Flags" says of an accessed flag that a use of the entry sets it, not when; "Interrupt 14" leaves open
+    // whether a protection violation sets that of the page's own entry.
+    const marks = [...walk.marks, ...setFlags(space, paging, { steps: walk.steps, isWrite: false }).marks];
+    if (walk.kind === 'exit') return { kind: 'failed', result: walk.result, marks };
+    const code = errorCode(paging, attempt, cause ?? { kind: 'absent' });
+    return { kind: 'failed', result: { kind: 'pageFault', errorCode: code, linear }, marks };
+  }
+  const flags = setFlags(space, paging, { steps: walk.steps, isWrite: isWrite(attempt) });
+  const marks = [...walk.marks, ...flags.marks];
+  if (flags.exit !== undefined) return { kind: 'failed', result: flags.exit, marks };
+  const placed = place(space, { address: walk.address, access: attempt.kind, isUserPage: walk.rights.user });
+  return { ...placed, marks: [...marks, ...placed.marks] };
+}
+
+/** Without paging every linear address counts as a user-mode one ("Exit Qualification for EPT Violations", bit 9). */
+function translatePiece({ paging, spaceFor }: Setting, attempt: Attempt, { linear }: Piece): Translation {
+  const space = spaceFor(linear);
+  if (hasTables(paging)) return translateByTables(space, paging, attempt, linear);
+  return place(space, { address: linear.lo, access: attempt.kind, isUserPage: true });
+}
+
+/** Linear addresses of 5-level paging have 57 bits that count, of 4-level paging 48; outside long mode every address will do. */
+const isAddressable = ({ mode }: Paging, { linear }: Piece): boolean =>
+  !isLong(mode) || isCanonical(linear, mode === 'fiveLevel' ? 57 : 48);
+
+const refused = (result: AccessResult): AccessOutcome => ({ result, required: [], allowed: [] });
+
+/** What the architecture makes of the access of `one`. `read` stands in for the memory of its image. */
+export function translateAccess(one: AccessCase, read: WordReader = memoryOf(one.image)): AccessOutcome {
+  const setting = match<AccessCase>(one)
+    .with({ engine: 'native' }, (it) => native(it, read))
+    .with({ engine: 'vmx' }, (it) => vmx(it, read))
+    .with({ engine: 'svm' }, (it) => svm(it, read))
+    .exhaustive();
+  if (setting.kind !== 'setting') return refused(setting);
+  const { linear, size } = one.access;
+  const pieces = piecesOf(linear, size, isLong(setting.paging.mode) ? 64 : 32);
+  if (!pieces.every((piece) => isAddressable(setting.paging, piece))) return refused(GENERAL_PROTECTION);
+  let bytes: readonly Bytes[] = [];
+  let marks: readonly Mark[] = [];
+  for (const piece of pieces) {
+    const translation = translatePiece(setting, one.access, piece);
+    marks = [...marks, ...translation.marks];
+    // What a failed access leaves, in an earlier page of it too, may have been set: nothing was accessed in the end.
+    if (translation.kind === 'failed') return { result: translation.result, required: [], allowed: gather(marks) };
+    bytes = [...bytes, { maddr: translation.maddr, count: piece.count }];
+  }
+  return { result: { kind: 'done', bytes }, required: gather(marks), allowed: [] };
+}
