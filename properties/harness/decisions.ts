@@ -13,6 +13,7 @@ import type { Op } from '#abi/operation.ts';
 import type { VcpuName } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
 import { frameOf, type State } from '#model/state.ts';
+import { domainsNamed } from './marks.ts';
 import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
 
 /** One generator per operation kind; the compiler asks for an arm per operation. */
@@ -38,21 +39,28 @@ export interface Handed {
 
 /** What operations in flight are about: others that touch the same things make the interesting interleavings. */
 export interface Focus {
+  /** Whose memory or grants. */
+  readonly domains: ReadonlySet<number>;
   readonly gfns: ReadonlySet<number>;
   readonly refs: ReadonlySet<number>;
   readonly handles: ReadonlySet<number>;
 }
 
-const NO_FOCUS: Focus = { gfns: new Set(), refs: new Set(), handles: new Set() };
+const NO_FOCUS: Focus = { domains: new Set(), gfns: new Set(), refs: new Set(), handles: new Set() };
 
 /** Of an extent of a higher order, so many gfns are in focus. */
 const EXTENT_FOCUS = 4;
 
+/** The domains that an operation works on: its target, or all that it names. */
+const concerned = (agent: Agent, op: Op<'concrete'>): Iterable<number> =>
+  'target' in op && op.target !== DOMID_SELF ? [op.target] : domainsNamed(agent, op);
+
 /** The focus of operations in flight. */
-export function focusOn(ops: readonly Op<'concrete'>[], state: State): Focus {
-  if (ops.length === 0) return NO_FOCUS;
-  const focus = { gfns: new Set<number>(), refs: new Set<number>(), handles: new Set<number>() };
-  for (const op of ops) {
+export function focusOn(flights: readonly { agent: Agent; op: Op<'concrete'> }[], state: State): Focus {
+  if (flights.length === 0) return NO_FOCUS;
+  const domains = new Set(flights.flatMap(({ agent, op }) => [...concerned(agent, op)]));
+  const focus = { domains, gfns: new Set<number>(), refs: new Set<number>(), handles: new Set<number>() };
+  for (const { op } of flights) {
     const size = 'order' in op ? Math.min(EXTENT_FOCUS, 2 ** op.order) : 1;
     const note = (gfn: number): void => {
       for (let i = 0; i < size; i += 1) focus.gfns.add(gfn + i);
@@ -89,6 +97,8 @@ export function operandOf(geometry: Geometry, gfn: number): GfnOperand {
 }
 
 const HOT = 8;
+/** So many walks are remembered. */
+const WALKED = 8;
 
 /** gfns that a run keeps coming back to: the low end, both sides of a table's border, the top of the address space. */
 function hotGfns(geometry: Geometry, prng: Prng): number[] {
@@ -110,9 +120,13 @@ export class Gen {
   /** Who has an operation in flight and cannot start another. */
   busy: readonly Agent[] = [];
   focus: Focus = NO_FOCUS;
+  /** Whether this step is an access to what an operation in flight is about, by somebody whom it concerns. */
+  probes = false;
   /** Handles by the steps that handed them out, oldest first. */
   readonly handed: Handed[] = [];
   readonly #hot: number[];
+  /** Where processors were made to walk lately, and by what: oldest first. */
+  readonly #walked: { readonly domain: DomId; readonly gfn: number; readonly p2m: unknown }[] = [];
   /** Operands still to be bent in this step. */
   #bends = 0;
 
@@ -160,10 +174,14 @@ export class Gen {
     return one.domain;
   }
 
-  /** Lets somebody act who may manage `target`: the toolstack, a vCPU of it or of the control domain. Answers the caller. */
+  /**
+   * Lets somebody act who may manage `target`: the toolstack, a vCPU of it or of the control domain; the toolstack rather
+   * where a vCPU of the target would leave none that could act meanwhile. Answers the caller.
+   */
   asManager(target: DomId): DomId {
     this.agent = { kind: 'toolstack' };
-    if (this.share(50)) return 0 as DomId;
+    const isLonely = this.callers().filter(({ domain }) => domain === target).length < 2;
+    if (this.share(isLonely ? 80 : 40)) return 0 as DomId;
     const domain = this.asVcpu((id) => id === target || (id === 0 && this.share(30)));
     if (domain === target || domain === 0 || this.mood === 'near') return domain;
     this.agent = { kind: 'toolstack' };
@@ -194,10 +212,15 @@ export class Gen {
     return operandOf(this.geometry, bent);
   }
 
-  /** A gfn out of `from`, those in focus or used lately first; a hot one if there is none. */
-  oneOf(from: readonly number[]): number {
+  /**
+   * A gfn out of `from`, those in focus or used lately first; a hot one if there is none. Of a `domain` whose memory is to
+   * be changed, rather what a processor has walked.
+   */
+  oneOf(from: readonly number[], domain?: DomId): number {
     const focused = this.share(50) ? from.filter((gfn) => this.focus.gfns.has(gfn)) : [];
     if (focused.length > 0) return this.prng.pick(focused);
+    const walked = domain !== undefined && this.share(50) ? this.walkedOf(domain, from) : [];
+    if (walked.length > 0) return this.prng.pick(walked);
     const recent = this.share(50) ? this.#hot.filter((gfn) => from.includes(gfn)) : [];
     if (recent.length > 0) return this.prng.pick(recent);
     return this.prng.pick(from.length > 0 ? from : this.#hot);
@@ -310,6 +333,23 @@ export class Gen {
   /** Frames that may still be taken before the heap is empty. */
   room(): number {
     return freeFrames(this.state);
+  }
+
+  /** A processor walks `gfn` for `domain`: what it remembers of it is what a change of that memory must make it forget. */
+  walks(domain: DomId, gfn: number): number {
+    this.#walked.push({ domain, gfn, p2m: this.state.domains.get(domain)?.p2m });
+    if (this.#walked.length > WALKED) this.#walked.shift();
+    return gfn;
+  }
+
+  /** Those of `from` that lie under tables of `domain` by which a processor walked since they changed last. */
+  walkedOf(domain: DomId, from: readonly number[]): readonly number[] {
+    const p2m = this.state.domains.get(domain)?.p2m;
+    const walks = this.#walked.filter((one) => one.domain === domain && one.p2m === p2m);
+    if (walks.length === 0) return [];
+    const size = tableEntries(this.geometry);
+    const tables = new Set(walks.map(({ gfn }) => Math.floor(gfn / size)));
+    return from.filter((gfn) => tables.has(Math.floor(gfn / size)));
   }
 
   #remember(gfn: number): void {

@@ -13,6 +13,7 @@ import type { State } from '#model/state.ts';
 import { absurdOp } from './absurd.ts';
 import { focusOn, Gen, type Mood } from './decisions.ts';
 import { headerOf } from './headers.ts';
+import { domainsNamed } from './marks.ts';
 import { needs, profileOf, type Profile } from './profile.ts';
 import { Schedule } from './schedule.ts';
 
@@ -107,12 +108,30 @@ class Driver {
       return;
     }
     const { agent, op } = this.#choose();
-    this.#apply({ label, agent, op, ...this.#schedule.onStart(op, this.#run.flights.length) });
+    const paused = this.#run.flights.length;
+    this.#apply({
+      label,
+      agent,
+      op,
+      ...this.#schedule.onStart(op, { paused, contested: this.#isContested(agent, op) }),
+    });
+  }
+
+  /** Whether a vCPU that is free to act, not the caller's own, runs in a domain that the operation is about. */
+  #isContested(agent: Agent, op: AnyOp): boolean {
+    const named = domainsNamed(agent, op);
+    return this.#gen
+      .callers()
+      .some(
+        ({ domain, vcpu }) =>
+          named.has(domain) && !(agent.kind === 'vcpu' && agent.domain === domain && agent.vcpu === vcpu),
+      );
   }
 
   #apply(step: Step): void {
     this.#steps.push(step);
     const { kind, reply } = this.#run.apply(step);
+    if (kind === 'returned' && step.pause !== undefined) this.#schedule.missed();
     if (kind !== 'returned' || reply === undefined) return;
     const started = isAct(step) ? step : this.#steps[step.resume];
     if (started === undefined || !isAct(started)) return;
@@ -136,14 +155,13 @@ class Driver {
     gen.begin(this.#mood(), this.#run.state);
     const { flights } = this.#run;
     gen.busy = flights.map(({ agent }) => agent);
-    gen.focus = focusOn(
-      flights.map(({ op }) => op),
-      gen.state,
-    );
+    gen.focus = focusOn(flights, gen.state);
     if (this.#pending.length > 0 && this.#prng.chance(2, 3)) {
       const [taken] = this.#pending.splice(this.#prng.below(this.#pending.length), 1);
       if (taken !== undefined) return taken;
     }
+    gen.probes = this.#mayProbe() && this.#prng.chance(1, 2);
+    if (gen.probes && gen.mood === 'absurd') gen.mood = 'legal';
     const kind = this.#kind();
     if (gen.mood === 'absurd') return { agent: this.#someone(kind), op: absurdOp(this.#prng, kind, this.#labels()) };
     const op = this.#profile.generators[kind](gen);
@@ -163,16 +181,16 @@ class Driver {
   }
 
   /**
-   * A kind by weight, and unless the step is absurd one that is possible now. Plain accesses stay under two in five,
-   * and come more often while some processor may remember too much.
+   * A kind by weight, and unless the step is absurd one that is possible now. Plain accesses stay under two in five; they
+   * come more often while some processor may remember too much, and some are kept for probing what stands paused.
    */
   #kind(): OpKind {
-    const isPlainFull = 5 * (this.#plain + 1) > 2 * (this.#run.operations + 1);
     const isStale = this.#gen.state.domains.some(({ stale }) => stale.length > 0);
-    const plainFactor = isPlainFull ? 0 : isStale ? 5 : 1;
+    const { probes } = this.#gen;
+    const plainFactor = probes ? 1 : !this.#hasRoom(isStale ? 36 : 30) ? 0 : isStale ? 5 : 1;
     const refused = new Set<OpKind>();
     const weightOf = ({ kind, weight, isPlain }: Weighted): number =>
-      refused.has(kind) ? 0 : isPlain ? weight * plainFactor : weight;
+      refused.has(kind) ? 0 : isPlain ? weight * plainFactor : probes ? 0 : weight;
     for (;;) {
       const kind = this.#drawn(weightOf);
       if (kind === undefined) return 'memory.reservation';
@@ -188,6 +206,19 @@ class Driver {
     if (total === 0) return undefined;
     let left = this.#prng.below(total);
     return this.#kinds.find((one) => (left -= weightOf(one)) < 0)?.kind;
+  }
+
+  /** Whether plain accesses may be as many as so many per cent of all operations. */
+  #hasRoom(percent: number): boolean {
+    return 100 * (this.#plain + 1) <= percent * (this.#run.operations + 1);
+  }
+
+  /** Whether there is an operation in flight to be probed, and somebody who could do it. */
+  #mayProbe(): boolean {
+    const { focus } = this.#gen;
+    if (this.#run.flights.length === 0 || !this.#hasRoom(40)) return false;
+    if (!this.#kinds.some(({ isPlain, weight }) => isPlain && weight > 0)) return false;
+    return this.#gen.callers().some(({ domain }) => focus.domains.has(domain));
   }
 
   /** Any agent, mostly of the kind that could make such a call. */

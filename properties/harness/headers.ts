@@ -19,6 +19,11 @@ const pathOf = (geometry: Geometry, gfn: number): readonly number[] => {
   return 'path' in operand ? operand.path : [0];
 };
 
+function shuffled<T>(prng: Prng, list: readonly T[]): T[] {
+  const rest = [...list];
+  return Array.from({ length: list.length }, () => rest.splice(prng.below(rest.length), 1)[0] as T);
+}
+
 /** Extents from gfn 0 on, or across a table's border, or at the top; and the first gfn that is still free after them. */
 function layout(geometry: Geometry, prng: Prng, pages: number): { readonly ram: Extent[]; readonly end: number } {
   const size = tableEntries(geometry);
@@ -33,7 +38,10 @@ function layout(geometry: Geometry, prng: Prng, pages: number): { readonly ram: 
     at += 2 ** order;
     left -= 2 ** order;
   }
-  return { ram, end: Math.min(at, gfnCount(geometry) - 2) };
+  // In scattered memory neighbours are no neighbours in the machine: tables stay where others have superpages.
+  const isScattered = prng.chance(1, 2);
+  const inOrder = isScattered ? shuffled(prng, ram) : ram;
+  return { ram: inOrder, end: Math.min(at, gfnCount(geometry) - 2) };
 }
 
 interface Wish {
@@ -49,6 +57,9 @@ const superpage = (geometry: Geometry, prng: Prng): Extent[] =>
     ? [{ path: pathOf(geometry, tableEntries(geometry)), order: geometry.bitsPerLevel }]
     : [];
 
+/** How likely a vCPU runs from the beginning: a guest with two on processors can race with itself. */
+const placed = (id: number, vcpu: number): [number, number] => (id === 0 ? [1, 2] : vcpu === 0 ? [1, 1] : [2, 3]);
+
 function setup(geometry: Geometry, prng: Prng, wish: Wish): DomainSetup {
   const { ram, end } = layout(geometry, prng, wish.pages);
   const large = superpage(geometry, prng);
@@ -59,13 +70,13 @@ function setup(geometry: Geometry, prng: Prng, wish: Wish): DomainSetup {
     id: wish.id,
     kind: wish.id === 0 ? 'control' : 'hvm',
     vcpus,
-    maxPages: isTight ? pages : pages + prng.pick([4, 8, 16]),
+    maxPages: isTight ? pages : pages + prng.pick([8, 16, 24]),
     poolFrames: wish.pool,
     grantFrames: prng.chance(5, 6) ? 1 : prng.below(geometry.capacity.grantFrames + 1),
     ram: [...ram, ...large],
     ...(prng.chance(9, 10) ? { grantsAt: pathOf(geometry, end) } : {}),
     on: Array.from({ length: vcpus }, (_, vcpu) =>
-      vcpu === 0 || prng.chance(1, 3) ? (wish.id + vcpu) % wish.pcpus : -1,
+      prng.chance(...placed(wish.id, vcpu)) ? (wish.id + vcpu) % wish.pcpus : -1,
     ),
   };
 }

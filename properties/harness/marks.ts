@@ -23,7 +23,8 @@ interface Paused {
   readonly at: { readonly class: PointClass; readonly object: ObjectKind };
 }
 
-const domainsOf = (agent: Agent, op: Op<'concrete'>): ReadonlySet<number> => {
+/** The domains that an operation is about, its caller's own among them. */
+export const domainsNamed = (agent: Agent, op: Op<'concrete'> | Op<'symbolic'>): ReadonlySet<number> => {
   const named = new Set<number>();
   const self = callerOf(agent) ?? DOMID_INVALID;
   if ('domain' in agent) named.add(agent.domain);
@@ -56,13 +57,13 @@ export class Marks {
     this.add(`returned:${op.kind}:${reply.status}`);
     for (const { status } of reply.elements) this.add(`returned:${op.kind}:${status}`);
     const isDone = reply.status === 'ok' || reply.status === 'okay';
-    if (run.flights.length > 0 && isDone) this.#overtaken(domainsOf(agent, op), run.flights);
+    if (run.flights.length > 0 && isDone) this.#overtaken(domainsNamed(agent, op), run.flights);
     if (reply.status === 'ok' && 'via' in op) this.#answered(returned, run.reach);
   }
 
   #overtaken(named: ReadonlySet<number>, flights: readonly Paused[]): void {
     for (const { agent, op, at } of flights)
-      for (const domain of domainsOf(agent, op))
+      for (const domain of domainsNamed(agent, op))
         if (named.has(domain)) {
           this.add(`overtaken:${at.class}:${at.object}`);
           this.add(`overtaken:${at.class}`);

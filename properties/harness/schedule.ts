@@ -98,7 +98,7 @@ export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]
 
 /** How often a point is chosen: the moments before something is forgotten, given up or let go are when others may be late. */
 const weightOf: Readonly<Partial<Record<PointClass, number>>> = {
-  flush: 4,
+  flush: 8,
   free: 2,
   reference: 2,
   scrub: 2,
@@ -108,6 +108,10 @@ const weightOf: Readonly<Partial<Record<PointClass, number>>> = {
 
 const weighted = (points: readonly Point[]): readonly Point[] =>
   points.flatMap((point) => Array.from({ length: weightOf[point[0]] ?? 1 }, () => point));
+
+/** Which of several such acts: mostly the first. Few operations interrupt more than two processors. */
+const nths = (pointClass: PointClass): readonly number[] =>
+  pointClass === 'flush' ? [1, 1, 1, 2] : [1, 1, 1, 1, 2, 3];
 
 /** Kinds that look for preemption between their parts. */
 export const preemptible: ReadonlySet<OpKind> = new Set<OpKind>([
@@ -120,6 +124,17 @@ export interface Fate {
   readonly pause?: Pause;
   readonly failures?: readonly Failure[];
   readonly preempt?: number;
+}
+
+/** An episode holds no more operations and points than this, both counted. */
+const EPISODE_MAX = 6;
+
+/** What a schedule knows of the moment at which an operation starts. */
+export interface Circumstances {
+  /** How many others stand paused. */
+  readonly paused: number;
+  /** Whether somebody else can act meanwhile on a domain that the operation is about. */
+  readonly contested: boolean;
 }
 
 /** Decides when to pause, fail, preempt and resume in one run. */
@@ -135,14 +150,14 @@ export class Schedule {
 
   constructor(prng: Prng) {
     this.#prng = prng;
-    this.#interleaves = prng.chance(9, 20);
+    this.#interleaves = prng.chance(1, 2);
     this.#fails = prng.chance(1, 4);
     this.#preempts = prng.chance(1, 3);
   }
 
-  /** What happens to an operation that starts now, `paused` others standing paused. */
-  onStart(op: Op<'symbolic'>, paused: number): Fate {
-    const pause = this.#opening(op.kind, paused);
+  /** What happens to an operation that starts now. */
+  onStart(op: Op<'symbolic'>, at: Circumstances): Fate {
+    const pause = this.#opening(op.kind, at);
     const classes = failuresOf[op.kind];
     const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 8);
     const preempting = this.#preempts && preemptible.has(op.kind) && this.#prng.chance(1, 3);
@@ -151,6 +166,13 @@ export class Schedule {
       ...(failing ? { failures: [{ class: this.#prng.pick(classes), nth: 1 + this.#prng.below(2) }] } : {}),
       ...(preempting ? { preempt: 1 + this.#prng.below(3) } : {}),
     };
+  }
+
+  /** An operation was to be paused and has not come by the point: the episode is left to the next one. */
+  missed(): void {
+    if (this.#operations + this.#points >= EPISODE_MAX) return;
+    this.#operations += 1;
+    this.#points += 1;
   }
 
   /** Which paused operation goes on now, perhaps to a further point; undefined: somebody else acts. */
@@ -168,9 +190,9 @@ export class Schedule {
   }
 
   /** A point at which to stop an operation that starts, if an episode wants one. Episodes do not overlap. */
-  #opening(kind: OpKind, paused: number): Pause | undefined {
+  #opening(kind: OpKind, { paused, contested }: Circumstances): Pause | undefined {
     if (!this.#interleaves || pointsOf[kind].length === 0) return undefined;
-    if (this.#operations === 0 && paused === 0 && this.#prng.chance(2, 5)) {
+    if (this.#operations === 0 && paused === 0 && this.#prng.chance(contested ? 4 : 1, 6)) {
       this.#operations = 1 + this.#prng.below(2);
       this.#points = this.#operations + this.#prng.below(4 - this.#operations);
     }
@@ -183,8 +205,8 @@ export class Schedule {
     const points = pointsOf[kind];
     if (points.length === 0) return undefined;
     this.#points -= 1;
-    this.#wait = 1 + this.#prng.below(5);
+    this.#wait = 2 + this.#prng.below(4);
     const [pointClass, object] = this.#prng.pick(weighted(points));
-    return { class: pointClass, object, nth: this.#prng.pick([1, 1, 1, 2, 2, 3]) };
+    return { class: pointClass, object, nth: this.#prng.pick(nths(pointClass)) };
   }
 }

@@ -2,8 +2,9 @@
 // needs them, targets that want what it gives (poor ones are populated, paused ones unpaused, vacant ids created).
 // A first reader may skip all but `Settings`.
 
-import type { DomId } from '#abi/address.ts';
+import type { DomId, Gfn } from '#abi/address.ts';
 import type { MemoryOp } from '#abi/memory.ts';
+import { tableEntries } from '#abi/geometry.ts';
 import type { Extents } from '#abi/operand.ts';
 import { isRamType, type Domain } from '#model/state.ts';
 import { deskOf, domainsOf, gfnsOf, listLength, mappedOf, ramOf, vacant } from '../harness/census.ts';
@@ -21,7 +22,7 @@ export interface Settings {
 }
 
 const weights: Settings['weights'] = {
-  'memory.populate': 12,
+  'memory.populate': 16,
   'memory.increase': 1,
   'memory.decrease': 12,
   'memory.exchange': 1,
@@ -38,13 +39,13 @@ const weights: Settings['weights'] = {
 };
 
 /** A machine whose tools mean well. */
-export const plausible = (): Settings => ({ weights, usual: 2, large: 40, fetched: 60 });
+export const plausible = (): Settings => ({ weights, usual: 2, large: 55, fetched: 60 });
 
 /** Guests and tools that push: long batches, lists that others can change, domains that come and go. */
 export const hostile = (): Settings => ({
   weights: { ...weights, 'memory.exchange': 2, 'memory.killDomain': 5, 'memory.pauseDomain': 3, 'memory.setPool': 8 },
   usual: 4,
-  large: 40,
+  large: 55,
   fetched: 60,
 });
 
@@ -61,7 +62,7 @@ function order(g: Gen, s: Settings, frames: number): number {
   const { orderMaxGuest } = g.geometry.capacity;
   if (g.bends()) return g.prng.pick([orderMaxGuest, orderMaxGuest + 1, g.geometry.capacity.orderMaxControl + 1, 1]);
   if (!g.share(s.large)) return 0;
-  const wanted = g.prng.pick([1, g.geometry.bitsPerLevel]);
+  const wanted = g.prng.pick([1, g.geometry.bitsPerLevel, g.geometry.bitsPerLevel]);
   return 2 ** wanted <= frames && wanted <= orderMaxGuest ? wanted : 0;
 }
 
@@ -78,17 +79,42 @@ function extents(
   return { by: 'value', gfns: g.list(of.count, () => g.gfn(of.make())) };
 }
 
+/** RAM of a domain that lies as single frames where a larger extent could lie: a table leads to it. */
+function tornOf(g: Gen, { p2m, id }: Domain): readonly number[] {
+  const size = tableEntries(g.geometry);
+  const isTorn = (gfn: number): boolean => {
+    const before = p2m.get((gfn - 1) as Gfn);
+    return before !== undefined && p2m.get(gfn as Gfn)?.mfn !== before.mfn + 1;
+  };
+  return ramOf(g.state, id).filter((gfn) => gfn % size !== 0 && isTorn(gfn));
+}
+
+/** Such RAM by whose table a processor has walked since it changed last. */
+const ripeOf = (g: Gen, domain: Domain): readonly number[] => g.walkedOf(domain.id, tornOf(g, domain));
+
+/** RAM to be covered by an extent, rather where it replaces a table, and one by which processors have walked. */
+function covered(g: Gen, id: DomId): number {
+  const domain = g.state.domains.get(id);
+  const ripe = domain === undefined ? [] : ripeOf(g, domain);
+  if (ripe.length > 0 && g.share(85)) return g.prng.pick(ripe);
+  const torn = domain === undefined ? [] : tornOf(g, domain);
+  return g.oneOf(torn.length > 0 && g.share(70) ? torn : ramOf(g.state, id), id);
+}
+
 function populate(g: Gen, s: Settings): Extract<MemoryOp<'symbolic'>, { kind: 'memory.populate' }> {
-  const id = target(g, (domain) => spare(domain) > 0 && domain.pool.frames.size > 4);
+  const isRich = (domain: Domain): boolean => spare(domain) > 3 && domain.pool.frames.size > 4;
+  const isRipe = (domain: Domain): boolean => isRich(domain) && ripeOf(g, domain).length > 0;
+  const id = target(g, g.share(70) && domainsOf(g.state).some(isRipe) ? isRipe : isRich);
   const caller = g.asManager(id);
   const domain = g.state.domains.get(id);
   const frames = Math.min(domain === undefined ? 1 : spare(domain), Math.floor(g.room() / 2));
-  const size = order(g, s, frames);
+  const isLarge = domain !== undefined && frames >= tableEntries(g.geometry) && isRipe(domain) && g.share(60);
+  const size = isLarge ? g.geometry.bitsPerLevel : order(g, s, frames);
   const most = Math.max(1, Math.floor(frames / 2 ** size));
   const count = Math.min(g.batch(s.usual), g.mood === 'near' ? 64 : most);
   const taken = new Set<number>();
   const make = (): number => {
-    const over = g.share(size > 0 ? 35 : 8) ? g.oneOf(ramOf(g.state, id)) : g.unmapped(id, size, taken);
+    const over = g.share(isLarge ? 90 : size > 0 ? 50 : 8) ? covered(g, id) : g.unmapped(id, size, taken);
     const gfn = over - (over % 2 ** size);
     taken.add(gfn);
     return gfn;
@@ -117,7 +143,7 @@ function decrease(g: Gen, s: Settings): Extract<MemoryOp<'symbolic'>, { kind: 'm
   const fit = whole.length > 0 ? size : 0;
   const left = [...(whole.length > 0 ? whole : ram)];
   const make = (): number => {
-    const gfn = g.oneOf(left);
+    const gfn = g.oneOf(left, id);
     if (left.length > 1) left.splice(left.indexOf(gfn), left.includes(gfn) ? 1 : 0);
     return gfn;
   };
@@ -163,7 +189,12 @@ function addToPhysmap(g: Gen): Add {
     if (space === 'grantTable') return g.below(Math.max(1, Math.min(domain?.grants.limit ?? 1, 2)));
     return g.oneOf(isForeign ? ramOf(g.state, foreign) : ramOf(g.state, id));
   };
-  const at = g.share(70) ? g.unmapped(id) : g.oneOf(gfnsOf(g.state, id, ({ type }) => isRamType(type)));
+  const at = g.share(70)
+    ? g.unmapped(id)
+    : g.oneOf(
+        gfnsOf(g.state, id, ({ type }) => isRamType(type)),
+        id,
+      );
   return {
     kind: 'memory.addToPhysmap',
     target: g.domain(id),
@@ -183,7 +214,7 @@ function createDomain(g: Gen): Extract<MemoryOp<'symbolic'>, { kind: 'memory.cre
     kind: 'memory.createDomain',
     target: g.domain(id),
     vcpus: Math.min(8, 1 + g.below(capacity.vcpusPerDomain)),
-    maxPages: g.prng.pick([4, 8, 16, 16]),
+    maxPages: g.prng.pick([4, 8, 16, 24]),
     grantFrames: Math.min(64, g.share(70) ? 1 : g.below(capacity.grantFrames + 1)),
   };
 }
@@ -219,7 +250,7 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
     const isRemovable = ({ type }: { type: string }): boolean => type === 'foreign' || type.startsWith('ram');
     const id = target(g, (domain) => gfnsOf(g.state, domain.id, ({ type }) => type === 'foreign').length > 0);
     g.asManager(id);
-    const gfn = g.gfn(g.oneOf(gfnsOf(g.state, id, isRemovable)));
+    const gfn = g.gfn(g.oneOf(gfnsOf(g.state, id, isRemovable), id));
     return { kind: 'memory.removeFromPhysmap', target: g.domain(id), gfn };
   },
   'memory.reservation': (g) => {

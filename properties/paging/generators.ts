@@ -36,7 +36,7 @@ export interface Settings {
 }
 
 const weights: Settings['weights'] = {
-  'paging.read': 8,
+  'paging.read': 12,
   'paging.write': 30,
   'paging.compareExchange': 5,
   'paging.fetch': 3,
@@ -68,24 +68,31 @@ interface Access {
   readonly size: number;
 }
 
-const via = (g: Gen, s: Settings): number => (g.share(s.old / 2) ? g.prng.pick([1, 1, 2, 3, 15]) : 0);
+const via = (g: Gen, s: Settings): number => (!g.probes && g.share(s.old / 2) ? g.prng.pick([1, 1, 2, 3, 15]) : 0);
 
 /** gfns that some processor may still translate as they were. */
 const staleOf = (g: Gen, domain: DomId): readonly number[] =>
   (g.state.domains.get(domain)?.stale ?? []).map(({ gfn }) => gfn);
 
-/** Lets a vCPU access memory: one whose processor may remember too much, if there is one. */
-const asAccessor = (g: Gen): DomId => g.asVcpu((id) => staleOf(g, id).length > 0);
+/** Lets a vCPU access memory: of a domain that is being changed, or one whose processor may remember too much. */
+const asAccessor = (g: Gen): DomId =>
+  g.asVcpu(g.probes ? (id) => g.focus.domains.has(id) : (id) => staleOf(g, id).length > 0);
 
-/** Somewhere in what the caller has mapped, or where a processor may still remember what it had. */
+/** A gfn out of what the caller has mapped, or where a processor may still remember what it had. */
+function somewhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly number[] }): number {
+  const focused = [...g.focus.gfns];
+  if (g.probes && focused.length > 0) return g.walks(at.caller, g.prng.pick(focused));
+  const doubtful = [...staleOf(g, at.caller), ...focused];
+  return g.walks(at.caller, g.oneOf(doubtful.length > 0 && g.share(s.old) ? doubtful : at.among));
+}
+
+/** Bytes at such a gfn. */
 function anywhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly number[] }): Access {
-  const doubtful = [...staleOf(g, at.caller), ...g.focus.gfns];
-  const among = doubtful.length > 0 && g.share(s.old) ? doubtful : at.among;
   const isOrdinary = !g.share(s.crooked);
   const size = isOrdinary ? 8 : 1 + g.prng.below(8);
   const offset = isOrdinary ? 8 * g.prng.below(Math.min(8, g.geometry.wordsPerFrame)) : g.offset(size);
   const straddles = g.bends() && size > 1;
-  return { gfn: g.gfn(g.oneOf(among)), offset: straddles ? 8 * g.geometry.wordsPerFrame - 1 : offset, size };
+  return { gfn: g.gfn(somewhere(g, s, at)), offset: straddles ? 8 * g.geometry.wordsPerFrame - 1 : offset, size };
 }
 
 /** Whether `domain` sees a grant frame of its own. */
@@ -143,7 +150,7 @@ const writableOf = (g: Gen, caller: DomId): readonly number[] =>
   gfnsOf(g.state, caller, ({ type }) => type === 'ramRw' || type === 'grantRw' || type === 'foreign');
 
 function write(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { kind: 'paging.write' }> {
-  const drawn = g.prng.below(100);
+  const drawn = g.probes ? 100 : g.prng.below(100);
   const makesEntry = drawn < s.entries;
   const caller = makesEntry ? g.asVcpu((id) => hasGrants(g, id)) : asAccessor(g);
   const special = makesEntry ? writeEntry(g, caller) : drawn < s.entries + s.lists ? writeList(g, caller) : undefined;
@@ -161,15 +168,15 @@ const literalOf = (g: Gen, { flags, domain, gfn }: Offer): Literal => ({
 
 function compareExchange(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { kind: 'paging.compareExchange' }> {
   const kind = 'paging.compareExchange';
-  const caller = g.asVcpu();
+  const caller = g.probes ? asAccessor(g) : g.asVcpu();
   const entry = g.prefer(entriesOf(g.state, caller), ({ flags }) => flags !== 0);
   const at = entry && placeOf(g, caller, entry.ref);
-  if (entry !== undefined && at !== undefined && g.share(40)) {
+  if (!g.probes && entry !== undefined && at !== undefined && g.share(40)) {
     const value = g.share(50) ? flagsWord(0) : newEntry(g, caller);
     const size = g.share(30) ? 2 : 8;
     return { kind, gfn: g.gfn(at.gfn), offset: at.offset, size, expected: literalOf(g, entry), value, via: 0 };
   }
-  const gfn = g.oneOf(writableOf(g, caller));
+  const gfn = somewhere(g, s, { caller, among: writableOf(g, caller) });
   const index = g.prng.below(Math.min(4, g.geometry.wordsPerFrame));
   const mfn = entryOf(g.state, caller, gfn)?.mfn;
   const word = mfn === undefined ? { lo: 0, hi: 0 } : wordAt(g.state, mfn, index);

@@ -17,13 +17,13 @@ export interface Settings {
 
 /** Processors that mostly keep running what they run. */
 export const plausible = (): Settings => ({
-  weights: { 'tlb.schedule': 8, 'tlb.fill': 5, 'tlb.evict': 1 },
+  weights: { 'tlb.schedule': 8, 'tlb.fill': 14, 'tlb.evict': 1 },
   off: 5,
 });
 
 /** Processors that change hands and walk ahead. */
 export const hostile = (): Settings => ({
-  weights: { 'tlb.schedule': 10, 'tlb.fill': 9, 'tlb.evict': 2 },
+  weights: { 'tlb.schedule': 10, 'tlb.fill': 16, 'tlb.evict': 2 },
   off: 15,
 });
 
@@ -58,7 +58,8 @@ export const generators = (s: Settings): Generators<TlbOp<'symbolic'>> => ({
     const busy = g.list(g.pcpus, (i) => i as PcpuId).filter((one) => runsOn(g.state, one) !== undefined);
     const on = busy.length > 0 && !g.bends() ? g.prng.pick(busy) : pcpu(g);
     const domain = runsOn(g.state, on);
-    return { kind: 'tlb.fill', pcpu: on, gfn: g.gfn(g.oneOf(domain === undefined ? [] : mappedOf(g.state, domain))) };
+    if (domain === undefined) return { kind: 'tlb.fill', pcpu: on, gfn: g.gfn(g.oneOf([])) };
+    return { kind: 'tlb.fill', pcpu: on, gfn: g.gfn(g.walks(domain, g.oneOf(mappedOf(g.state, domain)))) };
   },
   'tlb.evict': (g) => {
     g.agent = { kind: 'fate' };

@@ -1,6 +1,6 @@
-// What the generators reach too seldom, reached by hand: a processor that answers from an upper entry whose table is no longer
-// linked, between the change and the flush, on the correct implementation. And what becomes of ASIDs in the shortest
-// histories. The laws themselves are tried by ../harness/suite.test.ts.
+// The rarest state that the generators must reach, written out: a processor that answers from an upper entry whose table is no
+// longer linked, between the change and the flush, on the correct implementation. And what becomes of ASIDs in the shortest
+// histories. The laws are tried by ../harness/suite.test.ts.
 
 import { expect, it } from 'vitest';
 import type { DomId, PcpuId, VcpuId } from '#abi/address.ts';
