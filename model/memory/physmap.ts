@@ -16,13 +16,14 @@ import { entryOf, frameOf, isRamType, isSpecialType, type Domain } from '../stat
 import { letGo } from './reservation.ts';
 
 type Add = OpOf<'memory.addToPhysmap'>;
-type Found = { readonly cut: Cut; readonly mfn: Mfn } | { readonly cut: Cut; readonly errno: Errno };
+type Found = { readonly mfn: Mfn } | { readonly errno: Errno };
 
 /** One micro-step of addToPhysmap. */
 export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
   if (task.work.at === 'begin') return begin(cut, task, target);
+  if (task.work.at === 'claim') return claim(cut, task, target);
   if (task.work.at === 'release')
     return go(at(cut, release(cut, task, target)), task, { at: 'detach', mfn: task.work.handle as Mfn });
   return task.work.at === 'detach' ? detach(cut, task, target) : install(cut, task, target);
@@ -31,11 +32,11 @@ export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
 /** The frame of another domain that the control domain may map: RAM of some kind, not itself borrowed. */
 function foreignFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
   const foreign = cut.state.domains.get(task.op.foreign);
-  if (target.kind !== 'control') return { cut, errno: 'EPERM' };
-  if (foreign === undefined) return { cut, errno: 'ESRCH' };
+  if (target.kind !== 'control') return { errno: 'EPERM' };
+  if (foreign === undefined) return { errno: 'ESRCH' };
   const entry = foreign.p2m.get(task.op.index);
-  if (foreign.id === target.id || entry === undefined || !isRamType(entry.type)) return { cut, errno: 'EINVAL' };
-  return { cut, mfn: entry.mfn };
+  if (foreign.id === target.id || entry === undefined || !isRamType(entry.type)) return { errno: 'EINVAL' };
+  return { mfn: entry.mfn };
 }
 
 /** The grant table grows to the frame that is asked for: a micro-step of its own. undefined: it need not, or may not. */
@@ -47,48 +48,61 @@ function grow(cut: Cut, task: Task<Add>, target: Domain): Turn | undefined {
   return grown.ok ? go(grown.cut, task, { at: 'begin' }) : end(grown.cut, 'EINVAL');
 }
 
-function grantFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
+function grantFrame(task: Task<Add>, target: Domain): Found {
   const mfn = target.grants.frames[task.op.index];
-  return mfn === undefined ? { cut, errno: 'EINVAL' } : { cut, mfn };
+  return mfn === undefined ? { errno: 'EINVAL' } : { mfn };
 }
 
-function ownFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
+function ownFrame(task: Task<Add>, target: Domain): Found {
   const entry = target.p2m.get(task.op.index);
-  if (entry === undefined || !isRamType(entry.type)) return { cut, errno: 'EINVAL' };
-  return { cut, mfn: entry.mfn };
+  if (entry === undefined || !isRamType(entry.type)) return { errno: 'EINVAL' };
+  return { mfn: entry.mfn };
 }
 
 const find = (cut: Cut, task: Task<Add>, target: Domain): Found =>
   match(task.op.space)
-    .with('gmfn', () => ownFrame(cut, task, target))
-    .with('grantTable', () => grantFrame(cut, task, target))
+    .with('gmfn', () => ownFrame(task, target))
+    .with('grantTable', () => grantFrame(task, target))
     .with('gmfnForeign', () => foreignFrame(cut, task, target))
-    .with('sharedInfo', (): Found => (task.op.index === 0 ? { cut, mfn: target.sharedInfo } : { cut, errno: 'EINVAL' }))
+    .with('sharedInfo', (): Found => (task.op.index === 0 ? { mfn: target.sharedInfo } : { errno: 'EINVAL' }))
     .exhaustive();
 
-/** Checks, finds the frame, holds it if it is foreign, and unhooks what was at the gfn. */
+/** Why the frame at hand may not come to the gfn. */
+function objection(cut: Cut, task: Task<Add>, target: Domain): Errno | undefined {
+  const { gfn } = task.op;
+  if (target.state !== 'running' || gfn >= gfnCount(cut.state.geometry)) return 'EINVAL';
+  const previous = entryOf(cut.state, target.id, gfn);
+  if (previous?.type === 'mmioDirect') return 'EPERM';
+  return previous !== undefined && isSpecialType(previous.type) ? 'EINVAL' : undefined;
+}
+
+/** Checks, and makes sure that there is such a frame. */
 function begin(cut: Cut, task: Task<Add>, target: Domain): Turn {
-  const { op } = task;
-  const isForeign = op.space === 'gmfnForeign';
   const grown = grow(cut, task, target);
   if (grown !== undefined) return grown;
   const found = find(cut, task, target);
-  if ('errno' in found) return end(found.cut, found.errno);
-  if (target.state !== 'running' || op.gfn >= gfnCount(cut.state.geometry)) return end(found.cut, 'EINVAL');
-  const previous = entryOf(found.cut.state, target.id, op.gfn);
-  if (previous?.type === 'mmioDirect') return end(found.cut, 'EPERM');
-  if (previous !== undefined && isSpecialType(previous.type)) return end(found.cut, 'EINVAL');
-  const failed = failure(found.cut, { class: 'pool', domain: target.id });
+  const errno = 'errno' in found ? found.errno : objection(cut, task, target);
+  return errno === undefined ? go(cut, task, { at: 'claim' }) : end(cut, errno);
+}
+
+/** With tables in hand: finds the frame again, holds it if it is foreign, and unhooks what was at the gfn. */
+function claim(cut: Cut, task: Task<Add>, target: Domain): Turn {
+  const { op } = task;
+  const failed = failure(cut, { class: 'pool', domain: target.id });
   if (failed !== undefined) return end(failed, 'ENOMEM');
-  const held = isForeign ? getReference(found.cut.state, found.mfn) : found.cut.state;
-  if (held === undefined) return end(found.cut, 'EBUSY');
+  const found = find(cut, task, target);
+  const errno = 'errno' in found ? found.errno : objection(cut, task, target);
+  if ('errno' in found || errno !== undefined) return end(cut, errno ?? 'EINVAL');
+  const held = op.space === 'gmfnForeign' ? getReference(cut.state, found.mfn) : cut.state;
+  if (held === undefined) return end(cut, 'EBUSY');
   const handle = found.mfn as number;
   const work = { gfn: op.gfn, part: frameOf(held, found.mfn).incarnation };
+  const previous = entryOf(held, target.id, op.gfn);
   if (previous === undefined || previous.mfn === found.mfn)
-    return go(at(found.cut, held), task, { ...work, at: 'detach', mfn: found.mfn, handle });
+    return go(at(cut, held), task, { ...work, at: 'detach', mfn: found.mfn, handle });
   const unhooked = setP2m(held, { domain: target.id, gfn: op.gfn }, undefined);
   const { incarnation } = frameOf(unhooked, previous.mfn);
-  return go(at(found.cut, unhooked), task, { ...work, at: 'release', mfn: previous.mfn, handle, incarnation });
+  return go(at(cut, unhooked), task, { ...work, at: 'release', mfn: previous.mfn, handle, incarnation });
 }
 
 const release = (cut: Cut, task: Task<Add>, target: Domain) => letGo(cut, task, target.id);
