@@ -39,13 +39,14 @@ export class Execution {
   /** Acts since the last preemption check, and the most there have been (law WORK). */
   acts = 0;
   worst = 0;
+  /** Preemption checks passed, the one that stopped it included (law WORK). */
+  checks = 0;
   /** How the last run ended. */
   outcome: RunOutcome = PAUSED;
   readonly #port: Port;
   readonly #body: Step<Reply>;
   readonly #asked = new Map<FailureClass, number>();
   readonly #sequence: () => number;
-  #checks = 0;
 
   constructor(port: Port, of: { call: Call; slot: number; body: Step<Reply>; sequence: () => number }) {
     this.#port = port;
@@ -91,9 +92,8 @@ export class Execution {
   }
 
   preempts(): boolean {
-    if (this.call.preempt === undefined) return false;
-    this.#checks += 1;
-    return this.#checks === this.call.preempt;
+    this.checks += 1;
+    return this.checks === this.call.preempt;
   }
 }
 

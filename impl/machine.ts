@@ -51,6 +51,8 @@ export class Machine {
   readonly walker: NestedWalker;
   /** By slot - 1. */
   readonly inFlight: (Execution | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
+  /** The operation that returned last, for whoever asks what it took (law WORK). */
+  finished: Execution | undefined = undefined;
   #sequence = 0;
 
   constructor(header: Header) {
@@ -88,6 +90,7 @@ export class Machine {
   finish(execution: Execution): void {
     invariant(execution.reply !== undefined, 'only an operation with a reply is finished');
     this.inFlight[execution.slot - 1] = undefined;
+    this.finished = execution;
   }
 
   /** The slot of an operation in flight that a vCPU of `domain` called; 0 if there is none. */

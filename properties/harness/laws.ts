@@ -4,7 +4,6 @@
 
 import type { Invariant } from '#abi/invariants.ts';
 import { invariants } from '#abi/invariants.ts';
-import { mechanismOf } from '#abi/operation.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { domStates, refsOf } from '#impl/layout.ts';
 import type { FieldName } from '#impl/layout.ts';
@@ -15,6 +14,7 @@ import { pagingLaws } from '../paging/laws.ts';
 import { tlbLaws } from '../tlb/laws.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
 import type { View } from './view.ts';
+import { workIsBounded } from './work.ts';
 
 /** A law that reports what driving the two sides has found to break `invariant`. */
 const driven = (invariant: Invariant, id: string, statement: string): AlwaysLaw => ({
@@ -82,30 +82,6 @@ const nothingIsLeftBehind: AlwaysLaw = {
       return { invariant: 'LIFE', mechanism: 'memory', field: `frame.${role}`, sentence };
     }
     return undefined;
-  },
-};
-
-/** Most acts (port points) between two preemption checks that an operation may take, per table entry and frame of an extent. */
-const ACTS_MAX_PER_FRAME = 48;
-
-/** No handler works on and on without asking whether it should stop. */
-const workIsBounded: AlwaysLaw = {
-  kind: 'always',
-  id: 'harness/workIsBounded',
-  invariant: 'WORK',
-  statement: invariants.WORK,
-  judge: ({ machine, returned }: View): Problem | undefined => {
-    if (returned === undefined) return undefined;
-    const order = 'order' in returned.op ? returned.op.order : 0;
-    const bound = ACTS_MAX_PER_FRAME * (8 + 2 ** Math.min(order, 18)) + 4 * machine.geometry.wordsPerFrame;
-    const { worst } = returned;
-    if (worst <= bound) return undefined;
-    return {
-      invariant: 'WORK',
-      mechanism: mechanismOf(returned.op.kind),
-      field: `work.${returned.op.kind}`,
-      sentence: `${returned.op.kind} performs ${worst} acts without a preemption check; ${bound} are allowed`,
-    };
   },
 };
 

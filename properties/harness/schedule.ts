@@ -113,11 +113,17 @@ const weighted = (points: readonly Point[]): readonly Point[] =>
 const nths = (pointClass: PointClass): readonly number[] =>
   pointClass === 'flush' ? [1, 1, 1, 2] : [1, 1, 1, 1, 2, 3];
 
-/** Kinds that look for preemption between their parts. */
-export const preemptible: ReadonlySet<OpKind> = new Set<OpKind>([
-  'memory.populate', 'memory.increase', 'memory.decrease', 'memory.killDomain', 'memory.setPool',
-  'grants.map', 'grants.unmap', 'grants.copy',
-]); // prettier-ignore
+/** Kinds that look for preemption between their parts, and how many parts they may do from one look to the next. */
+export const partsPerCheck: Readonly<Partial<Record<OpKind, number>>> = {
+  'memory.populate': 1,
+  'memory.increase': 1,
+  'memory.decrease': 1,
+  'memory.killDomain': 1,
+  'memory.setPool': 1,
+  'grants.map': 1,
+  'grants.unmap': 32,
+  'grants.copy': 1,
+};
 
 /** What fate adds to a step. */
 export interface Fate {
@@ -160,7 +166,7 @@ export class Schedule {
     const pause = this.#opening(op.kind, at);
     const classes = failuresOf[op.kind];
     const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 8);
-    const preempting = this.#preempts && preemptible.has(op.kind) && this.#prng.chance(1, 3);
+    const preempting = this.#preempts && op.kind in partsPerCheck && this.#prng.chance(1, 3);
     return {
       ...(pause === undefined ? {} : { pause }),
       ...(failing ? { failures: [{ class: this.#prng.pick(classes), nth: 1 + this.#prng.below(2) }] } : {}),

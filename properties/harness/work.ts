@@ -1,0 +1,116 @@
+// Law WORK: how many acts (points of the port) an operation may perform between two preemption checks, how often it must
+// check, and that it stops when it is told to. The bounds are those of the interface: so many acts for an extent's frame, an
+// element, a grant frame, a page of the pool; they are a quarter above the most that two thousand generated runs have shown.
+// A first reader may skip the table. Source: Xen common/memory.c, common/grant_table.c (hypercall_preempt_check).
+
+import type { Geometry } from '#abi/geometry.ts';
+import { invariants } from '#abi/invariants.ts';
+import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
+import type { AlwaysLaw, Problem } from './law.ts';
+import { partsPerCheck } from './schedule.ts';
+import type { Returned, View } from './view.ts';
+
+/** Acts between two checks: `base`, and so many for each of what there can be several of. */
+interface Bound {
+  readonly base: number;
+  /** For each frame of an extent. */
+  readonly frame?: number;
+  /** For each element of a batch that is worked on without a check in between. */
+  readonly element?: number;
+  /** For each grant frame that there may be. */
+  readonly grantFrame?: number;
+  /** For each page that a paging pool may have. */
+  readonly poolFrame?: number;
+}
+
+/** Refusals and answers that need no work. */
+const SMALL: Bound = { base: 4 };
+/** What acts at once passes no point. */
+const NONE: Bound = { base: 0 };
+
+/** The bound of every kind of operation. */
+export const bounds: Readonly<Record<OpKind, Bound>> = {
+  'memory.populate': { base: 20, frame: 2 },
+  'memory.increase': { base: 12, frame: 2 },
+  'memory.decrease': { base: 8, frame: 12 },
+  'memory.exchange': SMALL,
+  'memory.addToPhysmap': { base: 22, grantFrame: 4 },
+  'memory.removeFromPhysmap': { base: 22 },
+  'memory.reservation': NONE,
+  'memory.createDomain': { base: 22, grantFrame: 6 },
+  'memory.pauseDomain': SMALL,
+  'memory.unpauseDomain': SMALL,
+  'memory.killDomain': { base: 20, poolFrame: 1 },
+  'memory.setMaxPages': SMALL,
+  'memory.setPool': { base: 18 },
+  'memory.scrub': { base: 4, frame: 1 },
+  'paging.read': NONE,
+  'paging.write': NONE,
+  'paging.compareExchange': NONE,
+  'paging.fetch': NONE,
+  'tlb.schedule': NONE,
+  'tlb.fill': NONE,
+  'tlb.evict': NONE,
+  'grants.map': { base: 36 },
+  'grants.unmap': { base: 22, element: 15 },
+  'grants.copy': { base: 42 },
+  'grants.query': NONE,
+  'grants.setupTable': { base: 8, grantFrame: 4 },
+};
+
+/** Frames that one part of an operation is about. */
+const framesOf = (op: Op<'concrete'>): number =>
+  op.kind === 'memory.scrub' ? op.frames : 'order' in op ? 2 ** Math.min(op.order, 20) : 1;
+
+const elementsOf = (op: Op<'concrete'>): number => ('elements' in op ? Math.max(0, op.elements.length - op.start) : 1);
+
+/** Acts that `op` may perform between two preemption checks. */
+export function mostActs(geometry: Geometry, op: Op<'concrete'>): number {
+  const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
+  const { grantFrames, poolFrames } = geometry.capacity;
+  return base + frame * framesOf(op) + element * elementsOf(op) + grantFrame * grantFrames + poolFrame * poolFrames;
+}
+
+/** Parts of a preemptible operation that are known to be done, from its reply or its log. */
+function partsOf({ op, reply, log }: Returned): number {
+  const made = log.filter(({ choice }) =>
+    op.kind === 'memory.killDomain' || op.kind === 'memory.setPool'
+      ? choice.kind === 'poolGiven' || (choice.kind === 'frame' && op.kind === 'memory.setPool')
+      : false,
+  ).length;
+  return Math.max(made, 'start' in op ? reply.done - op.start : 0);
+}
+
+/** No handler works on and on without asking whether it should stop, and whoever is told to stop does. */
+export const workIsBounded: AlwaysLaw = {
+  kind: 'always',
+  id: 'harness/workIsBounded',
+  invariant: 'WORK',
+  statement: invariants.WORK,
+  judge: ({ machine, returned }: View): Problem | undefined => {
+    if (returned === undefined) return undefined;
+    const { op, worst, reply } = returned;
+    const problem = (what: string, sentence: string): Problem => ({
+      invariant: 'WORK',
+      mechanism: mechanismOf(op.kind),
+      field: `work.${what}.${op.kind}`,
+      sentence: `${op.kind} ${sentence}`,
+    });
+    const most = mostActs(machine.geometry, op);
+    if (worst > most) return problem('acts', `performs ${worst} acts without a preemption check; ${most} are allowed`);
+    const { checks, call } = machine.finished ?? { checks: 0, call: undefined };
+    if (call?.op !== op) return undefined;
+    if (call.preempt !== undefined && checks >= call.preempt && reply.status !== 'preempted')
+      return problem(
+        'stop',
+        `is to stop at preemption check ${call.preempt}, passes ${checks}, and answers ${reply.status}`,
+      );
+    const per = partsPerCheck[op.kind];
+    if (per === undefined) return undefined;
+    const parts = partsOf(returned);
+    const least = Math.floor((parts - 1) / per);
+    return checks < least
+      ? problem('checks', `does ${parts} parts and asks ${checks} times whether to stop; ${least} are due`)
+      : undefined;
+  },
+};
