@@ -1,0 +1,62 @@
+#!/usr/bin/env node
+// The command line of the live oracles: `npm run oracle -- cpu`. Exit codes: 0 all equal, 1 a disagreement or a rule that is
+// needed no more, 2 wrong use or no emulator. A first reader may skip this file.
+
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { seedOf } from '#lib/prng.ts';
+import { Missing } from './cpu/build.ts';
+import { askCpu, type Asked, engineNames } from './cpu/command.ts';
+import { oracleNames } from './cpu/rules.ts';
+
+const USAGE = 2;
+
+const refuse = (sentence: string): never => {
+  throw new InvalidArgumentError(sentence);
+};
+
+const whole = (text: string): number => {
+  const n = Number(text);
+  return Number.isSafeInteger(n) && n > 0 ? n : refuse('It wants a whole number above 0.');
+};
+
+const oneOf =
+  <T extends string>(names: readonly T[]) =>
+  (text: string): T =>
+    names.find((name) => name === text) ?? refuse(`There is no such one; there are ${names.join(', ')}.`);
+
+const seed = (text: string): number =>
+  /^[\w.-]{1,64}$/u.test(text) ? seedOf(text) : refuse('It wants a whole number or a word, a git hash say.');
+
+/** The program; `end` is told the exit code. */
+function program(end: (code: number) => void): Command {
+  const root = new Command('oracle').description('Other implementations asked about random and directed cases.');
+  root
+    .command('cpu')
+    .description('accesses of a processor, on QEMU and Bochs')
+    .option('--engine <name>', 'these cases only: native, svm, vmx', oneOf(engineNames))
+    .option('--oracle <name>', 'this emulator only: qemu, bochs', oneOf(oracleNames))
+    .option('--cases <n>', 'how many random cases, over all emulators', whole, 100_000)
+    .option('--seed <seed>', 'a whole number or a git hash', seed, 1)
+    .option('--record <folder>', 'write all cases and answers there, one file for each emulator and way of asking')
+    .option('--directed <file>', 'look for a case for each rule instead, and write them there')
+    .option('--json', 'one JSON object per line instead of words')
+    .action(async (asked: Asked) => end(await askCpu(asked)));
+  for (const command of [root, ...root.commands]) command.exitOverride().showHelpAfterError(false);
+  return root;
+}
+
+/** Runs the command line; answers the exit code. */
+async function main(argv: readonly string[]): Promise<number> {
+  let code = 0;
+  try {
+    await program((ended) => (code = ended)).parseAsync([...argv], { from: 'user' });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
+    if (!(error instanceof Missing)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return USAGE;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));
