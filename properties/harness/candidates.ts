@@ -57,6 +57,9 @@ const breadths = ['likely', 'whole', 'all'] as const;
 
 type Breadth = (typeof breadths)[number];
 
+/** In how many touched things a state differs from the machine; counting may end beyond `most`. */
+type Distance = (state: State, most: number) => number;
+
 /** The set of candidates of one run; mutable, owned by it. */
 export class Candidates {
   #list: readonly Candidate[];
@@ -102,9 +105,25 @@ export class Candidates {
   }
 
   /** `label` is paused; `distance` says in how many touched things a state differs from the machine, or more than `most`. */
-  paused(label: Label, logs: Logs, distance: (state: State, most: number) => number): void {
-    if (this.#breadth !== 'likely') return;
-    const all = positions(this.#list, label, logs);
+  paused(label: Label, logs: Logs, distance: Distance): void {
+    if (this.#breadth === 'likely') this.#keepNearest(positions(this.#list, label, logs), distance);
+    else this.settle(logs, distance);
+  }
+
+  /** Whether what was likely explained too little, so that everything is followed. */
+  get isBroad(): boolean {
+    return this.#breadth !== 'likely';
+  }
+
+  /** Comes back to what is likely: a broad search that has found who explains all need not be kept up. */
+  settle(logs: Logs, distance: Distance): void {
+    if (this.overflowed) return;
+    const all = this.closure(logs);
+    this.#breadth = 'likely';
+    this.#keepNearest(all, distance);
+  }
+
+  #keepNearest(all: readonly Candidate[], distance: Distance): void {
     let least = Infinity;
     const distances = all.map(({ state }) => {
       const found = all.length === 1 ? 0 : distance(state, least);

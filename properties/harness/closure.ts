@@ -36,7 +36,7 @@ export interface Refusal {
 export type Logs = ReadonlyMap<Label, readonly Logged[]>;
 
 /** More candidates than this are not followed up. */
-const CANDIDATES_MAX = 4000;
+const CANDIDATES_MAX = 2000;
 
 const NO_LOG: readonly Logged[] = [];
 

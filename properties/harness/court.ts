@@ -71,13 +71,14 @@ export class Court {
 
   /** `label` is paused: the candidates nearest to the machine are kept. */
   narrow(label: Label, { candidates, logs }: Moment): void {
-    const touched = this.#touched;
     this.#takeIn(candidates);
-    candidates.paused(label, logs, (state, most) => {
-      touched.takeModel(state, this.#synced);
-      return stateDistance(this.#machine, { state, reach: this.reach, touched }, most);
-    });
+    candidates.paused(label, logs, this.#distance);
   }
+
+  readonly #distance = (state: State, most: number): number => {
+    this.#touched.takeModel(state, this.#synced);
+    return stateDistance(this.#machine, { state, reach: this.reach, touched: this.#touched }, most);
+  };
 
   /** Whether the machine has done anything since the last judgement that a law could object to. */
   get isStirred(): boolean {
@@ -102,6 +103,7 @@ export class Court {
       this.#synced = first(candidates);
       touched.clear();
     }
+    if (!quiescent && candidates.isBroad) candidates.settle(logs, this.#distance);
     touched.recent.clear();
     touched.isStirred = false;
     this.reach.changed.clear();
