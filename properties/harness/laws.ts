@@ -98,7 +98,6 @@ const agreements = [
   driven('FREE', 'everyUseIsOfThePresentLife', invariants.FREE),
   driven('STALE', 'nothingIsUsedPastItsFlush', invariants.STALE),
   driven('LEAK', 'framesAreErasedBeforeTheyAreHandedOver', invariants.LEAK),
-  driven('OWN', 'everyUseIsOfAnOwnedFrame', invariants.OWN),
   driven('REF', 'countersEqualTheModel', invariants.REF),
   driven('M2P', 'bothMapsAgree', invariants.M2P),
   driven('STATUS', 'statusBitsMatchTheState', invariants.STATUS),

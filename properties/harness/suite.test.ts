@@ -1,6 +1,6 @@
 // The suite itself: every law on generated runs, the states that must be reached, and what makes a verdict worth having: that
 // a run repeats itself, that corrupted choices are noticed, that comparisons do not become looser.
-// What is proved about nothing is not proved: each test here can fail; that laws do, the museum shows.
+// What is proved about nothing is not proved: each test here can fail; that each law does, its canary shows (museum).
 
 import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
