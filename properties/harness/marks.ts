@@ -6,6 +6,7 @@
 //   overtaken:<class>:<object>         another agent completed an operation on a shared domain meanwhile
 //   answered:<leaf|structure>          an access was answered from an entry whose table had changed
 //   asid:<renewed|round|wrapped|stale>  what happened to ASIDs (tlb/asids.ts)
+//   moment:<law>                       an operation came back that shows what the law is about (moments.ts)
 //   only:<reason>                      nothing but this reason of `authority` justified a way to a frame
 
 import { DOMID_INVALID, DOMID_SELF } from '#abi/address.ts';
@@ -14,6 +15,7 @@ import { callerOf, type Agent } from '#abi/agents.ts';
 import type { Op } from '#abi/operation.ts';
 import type { ObjectKind, PointClass } from '#abi/points.ts';
 import { entryOf, placeOfVcpu } from '#model/state.ts';
+import { moments } from './moments.ts';
 import type { Reach } from './reach.ts';
 import type { Returned } from './view.ts';
 
@@ -59,6 +61,7 @@ export class Marks {
     const isDone = reply.status === 'ok' || reply.status === 'okay';
     if (run.flights.length > 0 && isDone) this.#overtaken(domainsNamed(agent, op), run.flights);
     if (reply.status === 'ok' && 'via' in op) this.#answered(returned, run.reach);
+    for (const { mark, isShown } of moments) if (!this.seen.has(mark) && isShown(returned)) this.add(mark);
   }
 
   #overtaken(named: ReadonlySet<number>, flights: readonly Paused[]): void {

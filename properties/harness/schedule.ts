@@ -102,8 +102,8 @@ const weightOf: Readonly<Partial<Record<PointClass, number>>> = {
   free: 2,
   reference: 2,
   scrub: 2,
-  copyFrom: 2,
-  compareExchange: 2,
+  copyFrom: 3,
+  compareExchange: 4,
 };
 
 const weighted = (points: readonly Point[]): readonly Point[] =>
@@ -157,7 +157,7 @@ export class Schedule {
   constructor(prng: Prng) {
     this.#prng = prng;
     this.#interleaves = prng.chance(1, 2);
-    this.#fails = prng.chance(1, 4);
+    this.#fails = prng.chance(1, 3);
     this.#preempts = prng.chance(1, 3);
   }
 
@@ -165,7 +165,7 @@ export class Schedule {
   onStart(op: Op<'symbolic'>, at: Circumstances): Fate {
     const pause = this.#opening(op.kind, at);
     const classes = failuresOf[op.kind];
-    const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 8);
+    const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 4);
     const preempting = this.#preempts && op.kind in partsPerCheck && this.#prng.chance(1, 3);
     return {
       ...(pause === undefined ? {} : { pause }),

@@ -5,6 +5,7 @@ import { pointClasses } from '#abi/points.ts';
 import { invariants } from '#abi/invariants.ts';
 import { reasons } from '#model/isolation.ts';
 import type { SometimesLaw } from './law.ts';
+import { moments } from './moments.ts';
 
 /** Another agent completed an operation on a shared domain while one stood before such an act. */
 const overtaken: readonly SometimesLaw[] = pointClasses.map((name) => ({
@@ -47,4 +48,4 @@ const asids: readonly SometimesLaw[] = (
   ] as const
 ).map(([name, mark, statement]) => ({ kind: 'sometimes', id: `tlb/${name}`, invariant: 'STALE', statement, mark }));
 
-export const sometimesLaws: readonly SometimesLaw[] = [...overtaken, ...answered, ...asids, ...needed];
+export const sometimesLaws: readonly SometimesLaw[] = [...overtaken, ...answered, ...asids, ...needed, ...moments];

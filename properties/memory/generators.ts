@@ -23,7 +23,7 @@ export interface Settings {
 
 const weights: Settings['weights'] = {
   'memory.populate': 16,
-  'memory.increase': 1,
+  'memory.increase': 3,
   'memory.decrease': 12,
   'memory.exchange': 1,
   'memory.addToPhysmap': 12,
@@ -240,7 +240,7 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
   'memory.increase': (g) => {
     const id = target(g, (domain) => spare(domain) > 2);
     g.asManager(id);
-    const count = Math.min(64, g.batch(s.usual));
+    const count = Math.min(64, 1 + g.batch(s.usual));
     return { kind: 'memory.increase', target: g.domain(id), count, order: order(g, s, 2), start: g.start(count) };
   },
   'memory.decrease': (g) => decrease(g, s),
