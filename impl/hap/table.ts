@@ -133,13 +133,19 @@ export function tablesFor(m: Machine, dom: number, change: Change): number {
   return missing(m, jobOf(change), root) + (root.table === 0 ? 1 : 0);
 }
 
-/** Changes the P2M of `dom`, the P2M lock held. False: the pool refused a table, and nothing has changed. */
-export function* setEntry(m: Machine, dom: number, change: Change): Step<boolean> {
+/**
+ * Changes the P2M of `dom`, the P2M lock held. False: the pool refused a table, and nothing has changed. `entered` is done in
+ * the same act as the change: what else says where frames are must not lag behind the tables while processors are flushed.
+ */
+export function* setEntry(m: Machine, dom: number, change: Change, entered: () => void): Step<boolean> {
   invariant(holdsP2m(m, dom), 'the P2M is changed under its lock');
   invariant(change.gfn + pow2(change.order) <= gfnCount(m.geometry), 'a change lies within the address space');
   const job = jobOf(change);
   const hasRoot = m.f.domRoot.get(dom) !== 0;
-  if (!hasRoot && job.code === 0) return true;
+  if (!hasRoot && job.code === 0) {
+    entered();
+    return true;
+  }
   const count = tablesFor(m, dom, change);
   const pages = change.pages?.splice(0, count) ?? (yield* reserve(m, dom, { count, done: change.done }));
   if (pages === undefined) return false;
@@ -147,6 +153,7 @@ export function* setEntry(m: Machine, dom: number, change: Change): Step<boolean
   if (!hasRoot) yield* adoptRoot(m, dom, present(job.spare.pop(), 'the root was counted'));
   yield* m.port.point('store', 'table');
   apply(m, job, rootOf(m, dom));
+  entered();
   invariant(job.spare.length === 0, 'a change takes as many tables as were counted');
   if (!job.changed) return true;
   markFlush(m, dom);

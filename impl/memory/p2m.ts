@@ -35,12 +35,12 @@ function orphan(m: Machine, dom: number, at: { readonly gfn: number; readonly or
 /** Changes what gfns of `dom` mean, the P2M lock held. False: the pool refused a table, and nothing has changed. */
 export function* setP2m(m: Machine, dom: number, change: Change): Step<boolean> {
   const covered = orphan(m, dom, change);
-  if (!(yield* setEntry(m, dom, change))) return false;
-  for (const mfn of covered) m.f.m2p.setWide(mfn, 0);
-  if (!isRamType(change.type)) return true;
-  for (let i = 0; i < pow2(change.order); i += 1)
-    if (m.f.frameOwner.get(change.mfn + i) === dom + 1) m.f.m2p.setWide(change.mfn + i, change.gfn + i + 1);
-  return true;
+  return yield* setEntry(m, dom, change, () => {
+    for (const mfn of covered) m.f.m2p.setWide(mfn, 0);
+    if (!isRamType(change.type)) return;
+    for (let i = 0; i < pow2(change.order); i += 1)
+      if (m.f.frameOwner.get(change.mfn + i) === dom + 1) m.f.m2p.setWide(change.mfn + i, change.gfn + i + 1);
+  });
 }
 
 /** Flushes now what is owed at the unlock: afterwards no processor uses what was replaced. The P2M lock is held. */
