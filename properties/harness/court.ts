@@ -11,7 +11,7 @@ import { ActJudge } from './acts.ts';
 import { markAsids } from '../tlb/asids.ts';
 import type { Candidates } from './candidates.ts';
 import type { Candidate, Logs } from './closure.ts';
-import { auditProblem, firstUnexplained, stateDistance, stateProblem } from './judge.ts';
+import { auditProblem, firstUnexplained, reachProblem, stateDistance, stateProblem } from './judge.ts';
 import type { AlwaysLaw, Failure, Problem } from './law.ts';
 import { Marks } from './marks.ts';
 import { attributed } from './problems.ts';
@@ -149,7 +149,17 @@ export class Court {
     };
     while (!candidates.keep(isEqual))
       if (!candidates.widen(NOTHING_IN_FLIGHT)) return candidates.overflowed ? undefined : difference;
+    // What processors may still remember is in no table of the machine: it tells candidates apart that are equal otherwise.
+    if (candidates.list.length > 1) candidates.keep(({ state }) => this.#explains(state));
     return undefined;
+  }
+
+  /** Whether `state` explains all ways to the frames that were touched. */
+  #explains(state: State): boolean {
+    for (const frames of [this.reach.changed, this.#touched.frames])
+      for (const mfn of frames)
+        if (reachProblem(this.#machine, { reach: this.reach, state }, mfn) !== undefined) return false;
+    return true;
   }
 
   /** Lets every law judge; the first that is broken is the failure. */
