@@ -98,7 +98,8 @@ export class Court {
       if (difference !== undefined) found.push(attributed(difference, returned));
     }
     if (!this.#report(moment, found, false)) return false;
-    if (quiescent) {
+    // What was too much to follow stays so: the run is given up, not gone on with on a guess.
+    if (quiescent && !candidates.overflowed) {
       candidates.atRest();
       this.#synced = first(candidates);
       touched.clear();

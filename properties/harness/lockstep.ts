@@ -342,7 +342,10 @@ export class Lockstep {
     if (label === BOOT_LABEL && !isRefused) return true;
     const problems = isRefused ? [refused(answer, returned)] : [];
     if (!this.#court.judge({ ...this.#moment(), returned, problems })) return false;
-    if (this.#candidates.overflowed) this.abandoned = true;
+    if (this.#candidates.overflowed) {
+      this.abandoned = true;
+      return true;
+    }
     const isDue = this.#flights.size === 0 && this.operations > 0 && this.operations % this.#settings.auditEvery === 0;
     return isDue ? this.#court.audit(this.#moment()) : true;
   }
