@@ -49,7 +49,8 @@ export const flows: readonly Flow[] = [
     because: 'a grant lets the named domain reach the frame',
     opens: ({ op, caller, reply }, secret) =>
       (op.kind === 'grants.map' || op.kind === 'grants.copy') &&
-      isDone(reply) &&
+      // A status that could not be written does not undo what it was about.
+      (isDone(reply) || reply.status === 'EFAULT') &&
       (caller === secret || names(op, secret)),
   },
   {
