@@ -76,13 +76,19 @@ function objection(cut: Cut, task: Task<Add>, target: Domain): Errno | undefined
   return previous !== undefined && isSpecialType(previous.type) ? 'EINVAL' : undefined;
 }
 
+/** The frame, if it may come to the gfn. */
+function fitting(cut: Cut, task: Task<Add>, target: Domain): Found {
+  const found = find(cut, task, target);
+  const errno = 'errno' in found ? undefined : objection(cut, task, target);
+  return errno === undefined ? found : { errno };
+}
+
 /** Checks, and makes sure that there is such a frame. */
 function begin(cut: Cut, task: Task<Add>, target: Domain): Turn {
   const grown = grow(cut, task, target);
   if (grown !== undefined) return grown;
-  const found = find(cut, task, target);
-  const errno = 'errno' in found ? found.errno : objection(cut, task, target);
-  return errno === undefined ? go(cut, task, { at: 'claim' }) : end(cut, errno);
+  const found = fitting(cut, task, target);
+  return 'errno' in found ? end(cut, found.errno) : go(cut, task, { at: 'claim' });
 }
 
 /** With tables in hand: finds the frame again, holds it if it is foreign, and unhooks what was at the gfn. */
@@ -90,9 +96,8 @@ function claim(cut: Cut, task: Task<Add>, target: Domain): Turn {
   const { op } = task;
   const failed = failure(cut, { class: 'pool', domain: target.id });
   if (failed !== undefined) return end(failed, 'ENOMEM');
-  const found = find(cut, task, target);
-  const errno = 'errno' in found ? found.errno : objection(cut, task, target);
-  if ('errno' in found || errno !== undefined) return end(cut, errno ?? 'EINVAL');
+  const found = fitting(cut, task, target);
+  if ('errno' in found) return end(cut, found.errno);
   const held = op.space === 'gmfnForeign' ? getReference(cut.state, found.mfn) : cut.state;
   if (held === undefined) return end(cut, 'EBUSY');
   const handle = found.mfn as number;
