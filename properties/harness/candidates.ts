@@ -31,13 +31,9 @@ import { sameReply } from './replies.ts';
 /** What happened since the last rest, for going through it again in full. */
 type Event =
   | { readonly kind: 'called'; readonly label: Label; readonly agent: Agent; readonly op: Op<'concrete'> }
-  | {
-      readonly kind: 'returned';
-      readonly label: Label;
-      readonly reply: Reply;
-      /** Every log as it was then. */
-      readonly logs: Logs;
-    };
+  /** With every log as it was then. */
+  | { readonly kind: 'paused'; readonly label: Label; readonly logs: Logs }
+  | { readonly kind: 'returned'; readonly label: Label; readonly reply: Reply; readonly logs: Logs };
 
 /** A narrow list holds no more than this. */
 const NARROW_MAX = 8;
@@ -46,14 +42,14 @@ const NARROW_MAX = 8;
 const POSITIONS_MAX = 400;
 
 /** Logs as they are now. That of an operation that has returned grows no more. */
-const snapshot = (logs: Logs): Logs =>
-  logs.size === 1 ? logs : new Map([...logs].map(([label, log]) => [label, log.slice()]));
+const snapshot = (logs: Logs): Logs => new Map([...logs].map(([label, log]) => [label, log.slice()]));
 
 /**
- * How much is followed up. likely: positions nearest to the machine, a returning operation in one go. whole: all positions of
- * those in flight, a returning operation in one go. all: every interleaving of micro-steps.
+ * How much is followed up. likely: positions nearest to the machine, a returning operation in one go. stops: all positions at
+ * every pause, a returning operation in one go. whole: all positions of those in flight at every return, a returning operation
+ * in one go. all: every interleaving of micro-steps.
  */
-const breadths = ['likely', 'whole', 'all'] as const;
+const breadths = ['likely', 'stops', 'whole', 'all'] as const;
 
 type Breadth = (typeof breadths)[number];
 
@@ -106,8 +102,16 @@ export class Candidates {
 
   /** `label` is paused; `distance` says in how many touched things a state differs from the machine, or more than `most`. */
   paused(label: Label, logs: Logs, distance: Distance): void {
+    this.#notePause({ kind: 'paused', label, logs: snapshot(logs) });
     if (this.#breadth === 'likely') this.#keepNearest(positions(this.#list, label, logs), distance);
     else this.settle(logs, distance);
+  }
+
+  /** Of two pauses in a row of one operation the later one says all. */
+  #notePause(event: Extract<Event, { kind: 'paused' }>): void {
+    const last = this.#events.at(-1);
+    if (last?.kind === 'paused' && last.label === event.label) this.#events.pop();
+    this.#events.push(event);
   }
 
   /** Whether what was likely explained too little, so that everything is followed. */
@@ -115,12 +119,16 @@ export class Candidates {
     return this.#breadth !== 'likely';
   }
 
-  /** Comes back to what is likely: a broad search that has found who explains all need not be kept up. */
-  settle(logs: Logs, distance: Distance): void {
+  /**
+   * Comes back to what is likely: a broad search that has found who explains all need not be kept up. Candidates that `explain`
+   * come first, or the same search would soon be due again.
+   */
+  settle(logs: Logs, distance: Distance, explains: (state: State) => boolean = () => true): void {
     if (this.overflowed) return;
     const all = this.closure(logs);
+    const explaining = all.filter(({ state }) => explains(state));
     this.#breadth = 'likely';
-    this.#keepNearest(all, distance);
+    this.#keepNearest(explaining.length === 0 ? all : explaining, distance);
   }
 
   #keepNearest(all: readonly Candidate[], distance: Distance): void {
@@ -141,10 +149,13 @@ export class Candidates {
     let list = this.#rest;
     for (const event of this.#events) {
       if (event.kind === 'called') list = called(list, event);
-      else {
+      else if (event.kind === 'paused') {
+        if (breadth === 'stops') list = positions(list, event.label, event.logs);
+        if (list.length > POSITIONS_MAX) return this.widen(logs);
+      } else {
         const { done } = this.#finish(list, event.logs, event);
         if (done.length === 0) return this.widen(logs);
-        list = done.map(({ candidate }) => candidate);
+        list = distinct(done.map(({ candidate }) => candidate));
       }
     }
     this.#become(list);
@@ -153,7 +164,7 @@ export class Candidates {
 
   /** All that may be now: unless the list is narrow, every operation in flight as far as its log lets it be. */
   closure(logs: Logs): readonly Candidate[] {
-    if (this.#breadth === 'likely') return this.#list;
+    if (this.#breadth === 'likely' || this.#breadth === 'stops') return this.#list;
     let logged = 0;
     for (const log of logs.values()) logged += log.length;
     if (this.#closed?.logged === logged) return this.#closed.open;
@@ -172,6 +183,7 @@ export class Candidates {
       if (first === undefined)
         return refusal ?? { invariant: 'refines', reason: 'no order of the operations in flight explains the reply' };
       this.#become(distinct(done.map(({ candidate }) => candidate)));
+      if (this.#breadth === 'stops') this.#breadth = 'likely';
       return { expected: first.expected };
     }
   }
@@ -190,6 +202,7 @@ export class Candidates {
   #finish(list: readonly Candidate[], logs: Logs, ending: Ending): Pick<Closure, 'done' | 'refusal'> {
     switch (this.#breadth) {
       case 'likely':
+      case 'stops':
         return inOneGo(list, logs, ending);
       case 'whole':
         return inOneGo(this.#noting(close(list, logs, { still: ending.label })).open, logs, ending);

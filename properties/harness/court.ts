@@ -104,7 +104,7 @@ export class Court {
       this.#synced = first(candidates);
       touched.clear();
     }
-    if (!quiescent && candidates.isBroad) candidates.settle(logs, this.#distance);
+    if (!quiescent && candidates.isBroad) candidates.settle(logs, this.#distance, this.#explaining);
     touched.recent.clear();
     touched.isStirred = false;
     this.reach.changed.clear();
@@ -154,6 +154,8 @@ export class Court {
     if (candidates.list.length > 1) candidates.keep(({ state }) => this.#explains(state));
     return undefined;
   }
+
+  readonly #explaining = (state: State): boolean => this.#explains(state);
 
   /** Whether `state` explains all ways to the frames that were touched. */
   #explains(state: State): boolean {

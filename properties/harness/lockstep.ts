@@ -245,23 +245,30 @@ export class Lockstep {
   #advance(flight: Flight, stop: Stopper | undefined, isAside = false): 'failed' | 'paused' | 'done' | number {
     const { port } = this.machine;
     const { execution } = flight;
+    // Who made way, or waits now, has not been looked at since.
+    this.#narrowMoved(flight.label);
     // On real tables one operation can be thousands of acts; tiny ones show the same.
     const isFine = this.geometry.name === 'tiny' && (flight.isResumed || flight.label % this.#settings.fineEvery === 0);
     const problem = this.#guarded(flight, () => execution.run(isFine ? this.#finely(flight.label, stop) : stop));
     if (this.failure !== undefined) return 'failed';
     if (problem !== undefined) return this.#court.accuse(this.#moment(), problem) ? 'done' : 'failed';
     const { outcome } = execution;
+    this.#moved.add(flight.label);
     if (outcome.kind === 'blocked') return outcome.slot;
     if (outcome.kind === 'paused') flight.at = { class: port.pointClass, object: port.pointObject };
-    this.#moved.add(flight.label);
     // While it only makes way for another nobody looks; who waited is looked at next.
     if (isAside && outcome.kind === 'paused') return 'paused';
-    for (const label of this.#moved) if (label !== flight.label) this.#court.narrow(label, this.#moment());
-    this.#moved.clear();
+    this.#narrowMoved(flight.label);
     if (outcome.kind === 'done') return this.#complete(flight, outcome.reply) ? 'done' : 'failed';
     this.#court.marks.paused(flight);
     this.#court.narrow(flight.label, this.#moment());
     return this.#court.judge(this.#moment()) ? 'paused' : 'failed';
+  }
+
+  /** Looks how far those have come who have run on, apart from `running`. */
+  #narrowMoved(running: Label): void {
+    for (const label of this.#moved) if (label !== running) this.#court.narrow(label, this.#moment());
+    this.#moved.clear();
   }
 
   /** Judges at every act on the way. */
