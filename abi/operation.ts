@@ -32,5 +32,9 @@ export const opKinds = [...declarations.keys()] as readonly OpKind[];
 /** The declaration of `kind`, or undefined for an unknown operation. */
 export const declarationOf = (kind: string): Declaration | undefined => declarations.get(kind);
 
+const mechanismByKind = Object.fromEntries(
+  mechanisms.flatMap((mechanism) => Object.keys(opTables[mechanism]).map((kind) => [kind, mechanism])),
+) as Readonly<Record<OpKind, Mechanism>>;
+
 /** The mechanism of an operation: the part of its kind before the dot. */
-export const mechanismOf = (kind: OpKind): Mechanism => kind.slice(0, kind.indexOf('.')) as Mechanism;
+export const mechanismOf = (kind: OpKind): Mechanism => mechanismByKind[kind];

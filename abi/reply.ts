@@ -40,10 +40,12 @@ export interface Reply {
 const NOTHING: Omit<Reply, 'status'> = { done: 0, out: [], words: [], elements: [] };
 
 /** A reply of `status` with the given parts and nothing else. */
-export const reply = (status: Status, parts: Partial<Omit<Reply, 'status'>> = {}): Reply => ({
-  ...NOTHING,
-  ...parts,
+export const reply = (status: Status, parts: Partial<Omit<Reply, 'status'>> = NOTHING): Reply => ({
   status,
+  done: parts.done ?? 0,
+  out: parts.out ?? NOTHING.out,
+  words: parts.words ?? NOTHING.words,
+  elements: parts.elements ?? NOTHING.elements,
 });
 
 /**

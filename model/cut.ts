@@ -7,7 +7,6 @@ import type { Choice, ChoiceKind, Logged } from '#abi/choices.ts';
 import type { DomId, Mfn } from '#abi/address.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { FrameRole } from '#abi/roles.ts';
-import { match } from 'ts-pattern';
 import { free, handOver, isHeapEmpty, scrub } from './frames.ts';
 import { flush } from './p2m.ts';
 import { frameOf, withDomain, type Domain, type State } from './state.ts';
@@ -62,23 +61,20 @@ function withPoolFrame(state: State, domain: Domain, change: { mfn: Mfn; use: 's
 }
 
 /** The state after a piece of bookkeeping; undefined if it is not allowed (yet). */
-const absorbed = (state: State, choice: Bookkeeping): State | undefined =>
-  match(choice)
-    .with({ kind: 'flush' }, ({ domain, pcpu }) => flush(state, domain, pcpu))
-    .with({ kind: 'scrub' }, ({ mfn }) =>
-      mfn < state.geometry.frameCount && frameOf(state, mfn).role === 'free' ? scrub(state, mfn) : undefined,
-    )
-    .with({ kind: 'tableTaken' }, ({ domain, mfn }) => {
-      const owner = state.domains.get(domain);
-      return owner?.pool.frames.get(mfn) === 'spare' && owner.state === 'running'
-        ? withPoolFrame(state, owner, { mfn, use: 'table' })
-        : undefined;
-    })
-    .with({ kind: 'tableGiven' }, ({ domain, mfn }) => {
-      const owner = state.domains.get(domain);
-      return owner?.pool.frames.get(mfn) === 'table' ? withPoolFrame(state, owner, { mfn, use: 'spare' }) : undefined;
-    })
-    .exhaustive();
+function absorbed(state: State, choice: Bookkeeping): State | undefined {
+  const { kind } = choice;
+  if (kind === 'flush') return flush(state, choice.domain, choice.pcpu);
+  const { mfn } = choice;
+  if (kind === 'scrub')
+    return mfn < state.geometry.frameCount && frameOf(state, mfn).role === 'free' ? scrub(state, mfn) : undefined;
+  const owner = state.domains.get(choice.domain);
+  const is = owner?.pool.frames.get(mfn);
+  if (kind === 'tableTaken')
+    return owner?.state === 'running' && is === 'spare'
+      ? withPoolFrame(state, owner, { mfn, use: 'table' })
+      : undefined;
+  return owner !== undefined && is === 'table' ? withPoolFrame(state, owner, { mfn, use: 'spare' }) : undefined;
+}
 
 /** Takes in bookkeeping as long as it is allowed. */
 export function absorb(cut: Cut): Cut {

@@ -133,9 +133,17 @@ export interface Task<O> extends Situation {
 /** What a handler answers: go on at `work`, or tell the caller. */
 export type Turn = { readonly cut: Cut; readonly work: Work } | { readonly cut: Cut; readonly expected: Expected };
 
+/** What performs the micro-steps of one kind of operation. */
+export type Handler<O> = (cut: Cut, task: Task<O>) => Turn;
+
+/** One handler for each kind: the compiler asks for those that are missing. */
+export type Handlers<O extends { readonly kind: string }> = {
+  readonly [K in O['kind']]: Handler<Extract<O, { readonly kind: K }>>;
+};
+
 /** The micro-steps of `op` by the handler of its kind. */
 export const performing =
-  <O>(handler: (cut: Cut, task: Task<O>) => Turn, op: O): Perform =>
+  <O>(handler: Handler<O>, op: O): Perform =>
   (cut, { agent, caller, work, debts }) =>
     handler(cut, { agent, caller, op, work, debts });
 

@@ -6,14 +6,11 @@
 import { DOMID_CONTROL, DOMID_INVALID, type DomId } from '#abi/address.ts';
 import { callerOf, NOWHERE, type Agent } from '#abi/agents.ts';
 import type { Logged } from '#abi/choices.ts';
-import type { GrantsOp } from '#abi/grants.ts';
-import type { MemoryOp } from '#abi/memory.ts';
-import { mechanismOf, type Op } from '#abi/operation.ts';
+import { mechanismOf, type Mechanism, type Op } from '#abi/operation.ts';
 import type { PagingOp } from '#abi/paging.ts';
 import { reply, type Expected, type Status } from '#abi/reply.ts';
 import type { TlbOp } from '#abi/tlb.ts';
 import { unreachable } from '#lib/invariant.ts';
-import { match } from 'ts-pattern';
 import { absorb, absorbNext, leftover, Stop, type Cut, type Refused } from './cut.ts';
 import { grantsStep } from './grants/step.ts';
 import { memoryStep } from './memory/step.ts';
@@ -33,14 +30,15 @@ import { placeOfVcpu, withDomain, type State } from './state.ts';
 import { tlbStep } from './tlb/step.ts';
 
 /** How an operation goes on, by mechanism. The table of operations says that a mechanism's kinds bear its name. */
-const performOf = (op: Op<'concrete'>): Perform =>
-  match(mechanismOf(op.kind))
-    .with('paging', () => performing(pagingStep, op as PagingOp<'concrete'>))
-    .with('memory', () => memoryStep(op as MemoryOp<'concrete'>))
-    .with('grants', () => grantsStep(op as GrantsOp<'concrete'>))
-    .with('tlb', () => performing(tlbStep, op as TlbOp<'concrete'>))
-    .with('hap', () => unreachable(op as never))
-    .exhaustive();
+const byMechanism: Readonly<Record<Mechanism, (op: never) => Perform>> = {
+  memory: memoryStep,
+  paging: (op: PagingOp<'concrete'>) => performing(pagingStep, op),
+  hap: unreachable,
+  tlb: (op: TlbOp<'concrete'>) => performing(tlbStep, op),
+  grants: grantsStep,
+};
+
+const performOf = (op: Op<'concrete'>): Perform => byMechanism[mechanismOf(op.kind)](op as never);
 
 /** An operation that has been called and has done nothing yet. */
 export const begin = (agent: Agent, op: Op<'concrete'>): Progress => ({
@@ -61,20 +59,26 @@ function runs(state: State, id: DomId): boolean {
 }
 
 /** What an agent hears that cannot call, or not now; undefined: it calls. */
-const silence = (state: State, agent: Agent, op: Op<'concrete'>): Status | undefined =>
-  match(agent)
-    .with({ kind: 'vcpu' }, ({ domain, vcpu }) => {
+function silence(state: State, agent: Agent, op: Op<'concrete'>): Status | undefined {
+  switch (agent.kind) {
+    case 'vcpu': {
+      const { domain, vcpu } = agent;
       const isPlaced = vcpu < (state.domains.get(domain)?.vcpus ?? 0) && placeOfVcpu(state, domain, vcpu) !== NOWHERE;
-      return isPlaced && runs(state, domain) ? undefined : ('gone' as const);
-    })
-    .with({ kind: 'toolstack' }, () => undefined)
-    .with({ kind: 'deviceModel' }, ({ domain }) => (runs(state, domain) ? undefined : ('gone' as const)))
-    .with({ kind: 'background' }, { kind: 'fate' }, () => {
-      const isOwnChore = op.kind === 'memory.scrub' || mechanismOf(op.kind) === 'tlb';
-      return isOwnChore ? undefined : ('EPERM' as const);
-    })
-    .with({ kind: 'device' }, () => 'gone' as const)
-    .exhaustive();
+      return isPlaced && runs(state, domain) ? undefined : 'gone';
+    }
+    case 'toolstack':
+      return undefined;
+    case 'deviceModel':
+      return runs(state, agent.domain) ? undefined : 'gone';
+    case 'background':
+    case 'fate':
+      return op.kind === 'memory.scrub' || mechanismOf(op.kind) === 'tlb' ? undefined : 'EPERM';
+    case 'device':
+      return 'gone';
+    default:
+      return unreachable(agent);
+  }
+}
 
 /** The domain an operation acts for. Chores have none: what they do is gated by agent alone. */
 const callerIn = (agent: Agent): DomId =>

@@ -5,12 +5,14 @@ import type { DomId, Gfn, GrantRef } from '#abi/address.ts';
 import { callerOf, type Agent } from '#abi/agents.ts';
 import type { GrantsOp } from '#abi/grants.ts';
 import { field } from '#lib/bits.ts';
-import { match } from 'ts-pattern';
+import { unreachable } from '#lib/invariant.ts';
 import { countClass, domainClass, gfnClass, named, relation } from '../classes.ts';
 import type { State } from '../state.ts';
 import { readEntry } from './entry.ts';
 import { mappedAt } from './maptrack.ts';
 import { pinMax } from './pins.ts';
+
+type CopyElement = Extract<GrantsOp<'concrete'>, { kind: 'grants.copy' }>['elements'][number];
 
 /** Batches longer than this are classed by their beginning. */
 const LOOKED_AT = 3;
@@ -49,43 +51,34 @@ function handleClass(state: State, caller: DomId, of: { handle: number; gfn: Gfn
   return [binding, ...grantClass(state, mapped.domain, { ref: mapped.ref, caller })];
 }
 
+/** Both sides of one copy. */
+function copyClass(state: State, agent: Agent, of: { caller: DomId; element: CopyElement }): readonly number[] {
+  const { caller, element: e } = of;
+  const source = { by: e.sourceBy, domain: named(agent, e.sourceDomain), ref: e.sourceRef, gfn: e.sourceGfn };
+  const dest = { by: e.destBy, domain: named(agent, e.destDomain), ref: e.destRef, gfn: e.destGfn };
+  return [...sideClass(state, caller, source), ...sideClass(state, caller, dest)];
+}
+
 export function features(state: State, agent: Agent, op: GrantsOp<'concrete'>): readonly number[] {
   const caller = callerOf(agent);
   if (caller === undefined) return [];
-  return match(op)
-    .with({ kind: 'grants.map' }, ({ elements }) =>
-      elements.slice(0, LOOKED_AT).flatMap(({ flags, domain, ref, gfn }) => {
+  switch (op.kind) {
+    case 'grants.map':
+      return op.elements.slice(0, LOOKED_AT).flatMap(({ flags, domain, ref, gfn }) => {
         const grant = grantClass(state, domain, { ref, caller });
         return [field(flags, 0, 5), ...grant, ...gfnClass(state, caller, gfn)];
-      }),
-    )
-    .with({ kind: 'grants.unmap' }, ({ elements }) =>
-      elements.slice(0, LOOKED_AT).flatMap(({ handle, gfn }) => handleClass(state, caller, { handle, gfn })),
-    )
-    .with({ kind: 'grants.copy' }, ({ elements }) =>
-      elements.slice(0, LOOKED_AT).flatMap((e) => [
-        ...sideClass(state, caller, {
-          by: e.sourceBy,
-          domain: named(agent, e.sourceDomain),
-          ref: e.sourceRef,
-          gfn: e.sourceGfn,
-        }),
-        ...sideClass(state, caller, {
-          by: e.destBy,
-          domain: named(agent, e.destDomain),
-          ref: e.destRef,
-          gfn: e.destGfn,
-        }),
-      ]),
-    )
-    .with({ kind: 'grants.setupTable' }, { kind: 'grants.query' }, ({ target }) => {
-      const id = named(agent, target);
-      const grants = state.domains.get(id)?.grants;
-      return [
-        domainClass(state, id),
-        relation(agent, target),
-        countClass(grants?.frames.length ?? 0, grants?.limit ?? 1),
-      ];
-    })
-    .exhaustive();
+      });
+    case 'grants.unmap':
+      return op.elements.slice(0, LOOKED_AT).flatMap(({ handle, gfn }) => handleClass(state, caller, { handle, gfn }));
+    case 'grants.copy':
+      return op.elements.slice(0, LOOKED_AT).flatMap((element) => copyClass(state, agent, { caller, element }));
+    case 'grants.setupTable':
+    case 'grants.query': {
+      const id = named(agent, op.target);
+      const { frames, limit } = state.domains.get(id)?.grants ?? { frames: [], limit: 1 };
+      return [domainClass(state, id), relation(agent, op.target), countClass(frames.length, limit)];
+    }
+    default:
+      return unreachable(op);
+  }
 }

@@ -2,19 +2,20 @@
 // Sources: Xen common/grant_table.c; see README.md.
 
 import type { GrantsOp } from '#abi/grants.ts';
-import { match } from 'ts-pattern';
-import { performing, type Perform } from '../progress.ts';
+import { performing, type Handler, type Handlers, type Perform } from '../progress.ts';
 import { copyStep } from './copy.ts';
 import { mapStep } from './map.ts';
 import { query, setupTable } from './table.ts';
 import { unmapStep } from './unmap.ts';
 
+const handlers: Handlers<GrantsOp<'concrete'>> = {
+  'grants.map': mapStep,
+  'grants.unmap': unmapStep,
+  'grants.copy': copyStep,
+  'grants.setupTable': setupTable,
+  'grants.query': query,
+};
+
 /** How a grant operation goes on. */
 export const grantsStep = (op: GrantsOp<'concrete'>): Perform =>
-  match<GrantsOp<'concrete'>, Perform>(op)
-    .with({ kind: 'grants.map' }, (op) => performing(mapStep, op))
-    .with({ kind: 'grants.unmap' }, (op) => performing(unmapStep, op))
-    .with({ kind: 'grants.copy' }, (op) => performing(copyStep, op))
-    .with({ kind: 'grants.setupTable' }, (op) => performing(setupTable, op))
-    .with({ kind: 'grants.query' }, (op) => performing(query, op))
-    .exhaustive();
+  performing(handlers[op.kind] as Handler<typeof op>, op);

@@ -5,7 +5,6 @@ import type { DomId } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import { memorySpaces, type MemoryOp } from '#abi/memory.ts';
 import type { Extents } from '#abi/operand.ts';
-import { match, P } from 'ts-pattern';
 import { countClass, domainClass, gfnClass, named, relation } from '../classes.ts';
 import type { OpOf } from '../progress.ts';
 import type { State } from '../state.ts';
@@ -32,35 +31,43 @@ const compared = (wanted: number, is: number): number => Math.sign(wanted - is) 
 
 type Targeted = Exclude<MemoryOp<'concrete'>, { kind: 'memory.scrub' }>;
 
+const listClasses = (state: State, id: DomId, op: OpOf<'memory.populate' | 'memory.decrease'>): readonly number[] => [
+  Math.min(op.order, 3) * 2 + Math.min(op.start, 1),
+  ...extentClasses(state, id, op.extents),
+];
+
+const noClasses = (): readonly number[] => [];
+
 /** What an operation touches beyond its target `id`. */
-const argumentClasses = (state: State, id: DomId, op: Targeted): readonly number[] =>
-  match(op)
-    .with({ kind: P.union('memory.populate', 'memory.decrease') }, ({ extents, order, start }) => [
-      Math.min(order, 3) * 2 + Math.min(start, 1),
-      ...extentClasses(state, id, extents),
-    ])
-    .with({ kind: 'memory.addToPhysmap' }, (add) => sourceClasses(state, id, add))
-    .with({ kind: 'memory.removeFromPhysmap' }, ({ gfn }) => gfnClass(state, id, gfn))
-    .with({ kind: 'memory.exchange' }, ({ given, givenOrder, takenOrder, start }) => [
-      compared(givenOrder, takenOrder) * 2 + Math.min(start, 1),
-      ...extentClasses(state, id, given),
-    ])
-    .with({ kind: 'memory.increase' }, ({ count, order }) => [
-      countClass(count, state.geometry.capacity.batch) * 4 + Math.min(order, 3),
-    ])
-    .with({ kind: 'memory.setMaxPages' }, ({ maxPages }) => [
-      compared(maxPages, state.domains.get(id)?.totalPages ?? 0),
-    ])
-    .with({ kind: 'memory.setPool' }, ({ frames }) => {
-      const pool = state.domains.get(id)?.pool;
-      return [compared(frames, pool?.used ?? 0) * 3 + compared(frames, pool?.frames.size ?? 0)];
-    })
-    .with({ kind: P.union('memory.reservation', 'memory.createDomain', 'memory.killDomain') }, () => [])
-    .with({ kind: P.union('memory.pauseDomain', 'memory.unpauseDomain') }, () => [])
-    .exhaustive();
+const argumentClasses: {
+  readonly [K in Targeted['kind']]: (state: State, id: DomId, op: OpOf<K>) => readonly number[];
+} = {
+  'memory.populate': listClasses,
+  'memory.decrease': listClasses,
+  'memory.addToPhysmap': sourceClasses,
+  'memory.removeFromPhysmap': (state, id, { gfn }) => gfnClass(state, id, gfn),
+  'memory.exchange': (state, id, { given, givenOrder, takenOrder, start }) => [
+    compared(givenOrder, takenOrder) * 2 + Math.min(start, 1),
+    ...extentClasses(state, id, given),
+  ],
+  'memory.increase': (state, _id, { count, order }) => [
+    countClass(count, state.geometry.capacity.batch) * 4 + Math.min(order, 3),
+  ],
+  'memory.setMaxPages': (state, id, { maxPages }) => [compared(maxPages, state.domains.get(id)?.totalPages ?? 0)],
+  'memory.setPool': (state, id, { frames }) => {
+    const pool = state.domains.get(id)?.pool;
+    return [compared(frames, pool?.used ?? 0) * 3 + compared(frames, pool?.frames.size ?? 0)];
+  },
+  'memory.reservation': noClasses,
+  'memory.createDomain': noClasses,
+  'memory.killDomain': noClasses,
+  'memory.pauseDomain': noClasses,
+  'memory.unpauseDomain': noClasses,
+};
 
 export function features(state: State, agent: Agent, op: MemoryOp<'concrete'>): readonly number[] {
   if (op.kind === 'memory.scrub') return [Math.min(op.frames, 2)];
   const id = named(agent, op.target);
-  return [domainClass(state, id), relation(agent, op.target), ...argumentClasses(state, id, op)];
+  const classes = argumentClasses[op.kind] as (state: State, id: DomId, op: Targeted) => readonly number[];
+  return [domainClass(state, id), relation(agent, op.target), ...classes(state, id, op)];
 }

@@ -320,9 +320,11 @@ export class Gen {
 
   /** vCPUs that can call now. */
   callers(): readonly VcpuName[] {
+    const all = callersOf(this.state);
+    if (this.busy.length === 0) return all;
     const isBusy = ({ domain, vcpu }: VcpuName): boolean =>
       this.busy.some((agent) => agent.kind === 'vcpu' && agent.domain === domain && agent.vcpu === vcpu);
-    return callersOf(this.state).filter((one) => !isBusy(one));
+    return all.filter((one) => !isBusy(one));
   }
 
   /** Whether any vCPU can call now. */

@@ -188,24 +188,23 @@ class Driver {
     const isStale = this.#gen.state.domains.some(({ stale }) => stale.length > 0);
     const { probes } = this.#gen;
     const plainFactor = probes ? 1 : !this.#hasRoom(isStale ? 36 : 30) ? 0 : isStale ? 5 : 1;
-    const refused = new Set<OpKind>();
-    const weightOf = ({ kind, weight, isPlain }: Weighted): number =>
-      refused.has(kind) ? 0 : isPlain ? weight * plainFactor : probes ? 0 : weight;
+    const weights = this.#kinds.map(({ weight, isPlain }) => (isPlain ? weight * plainFactor : probes ? 0 : weight));
     for (;;) {
-      const kind = this.#drawn(weightOf);
-      if (kind === undefined) return 'memory.reservation';
+      const at = this.#drawn(weights);
+      if (at === undefined) return 'memory.reservation';
+      const { kind } = this.#kinds[at] as Weighted;
       if (this.#gen.mood === 'absurd' || needs[kind]?.(this.#gen) !== false) return kind;
-      refused.add(kind);
+      weights[at] = 0;
     }
   }
 
-  /** A kind by these weights; undefined: none has any. */
-  #drawn(weightOf: (one: Weighted) => number): OpKind | undefined {
+  /** An index by these weights; undefined: none has any. */
+  #drawn(weights: readonly number[]): number | undefined {
     let total = 0;
-    for (const one of this.#kinds) total += weightOf(one);
+    for (const weight of weights) total += weight;
     if (total === 0) return undefined;
     let left = this.#prng.below(total);
-    return this.#kinds.find((one) => (left -= weightOf(one)) < 0)?.kind;
+    return weights.findIndex((weight) => (left -= weight) < 0);
   }
 
   /** Whether plain accesses may be as many as so many per cent of all operations. */

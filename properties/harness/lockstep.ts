@@ -58,6 +58,9 @@ export interface Checkpoint {
   readonly step: number;
 }
 
+const NO_LOGS: Logs = new Map();
+const NO_FLIGHTS: readonly Flight[] = [];
+
 /** Labels of boot calls lie below every label of a trace. */
 const BOOT_LABEL = -1;
 
@@ -105,7 +108,11 @@ export class Lockstep {
 
   /** Paused operations in starting order, and before what they stand. */
   get flights(): readonly Omit<Flight, 'execution' | 'before'>[] {
-    return [...this.#flights.values()];
+    return this.#inFlight;
+  }
+
+  get #inFlight(): readonly Flight[] {
+    return this.#flights.size === 0 ? NO_FLIGHTS : [...this.#flights.values()];
   }
 
   /** What `sometimes` laws look for. */
@@ -308,6 +315,7 @@ export class Lockstep {
   }
 
   #logs(): Logs {
+    if (this.#flights.size === 0) return NO_LOGS;
     const logs = new Map<Label, readonly Logged[]>();
     for (const { label, execution } of this.#flights.values()) logs.set(label, execution.log);
     return logs;
@@ -344,7 +352,7 @@ export class Lockstep {
       this.#settings.onReturn(returned, this.state);
       this.#semantic.add(semanticHash(returned, this.state));
     }
-    this.#court.marks.returned(returned, { reach: this.#court.reach, flights: [...this.#flights.values()] });
+    this.#court.marks.returned(returned, { reach: this.#court.reach, flights: this.#inFlight });
     // What booting came to is judged once, at its end.
     if (label === BOOT_LABEL && !isRefused) return true;
     const problems = isRefused ? [refused(answer, returned)] : [];

@@ -12,8 +12,9 @@
 import { DOMID_INVALID, DOMID_SELF } from '#abi/address.ts';
 import { bytesPerFrame } from '#abi/geometry.ts';
 import { callerOf, type Agent } from '#abi/agents.ts';
-import type { Op } from '#abi/operation.ts';
+import type { Op, OpKind } from '#abi/operation.ts';
 import type { ObjectKind, PointClass } from '#abi/points.ts';
+import type { Status } from '#abi/reply.ts';
 import { entryOf, placeOfVcpu } from '#model/state.ts';
 import { moments } from './moments.ts';
 import type { Reach } from './reach.ts';
@@ -43,6 +44,8 @@ export const domainsNamed = (agent: Agent, op: Op<'concrete'> | Op<'symbolic'>):
 /** The marks of one run; mutable, owned by it. */
 export class Marks {
   readonly seen = new Set<string>();
+  /** How operations have ended so far, so that a mark is made up once. */
+  readonly #ends = new Map<OpKind, Set<Status>>();
 
   add(mark: string): void {
     this.seen.add(mark);
@@ -56,12 +59,20 @@ export class Marks {
   /** An operation has returned, perhaps while others stand paused. */
   returned(returned: Returned, run: { readonly reach: Reach; readonly flights: readonly Paused[] }): void {
     const { agent, op, reply } = returned;
-    this.add(`returned:${op.kind}:${reply.status}`);
-    for (const { status } of reply.elements) this.add(`returned:${op.kind}:${status}`);
+    this.#ended(op.kind, reply.status);
+    for (const { status } of reply.elements) this.#ended(op.kind, status);
     const isDone = reply.status === 'ok' || reply.status === 'okay';
     if (run.flights.length > 0 && isDone) this.#overtaken(domainsNamed(agent, op), run.flights);
     if (reply.status === 'ok' && 'via' in op) this.#answered(returned, run.reach);
     for (const { mark, isShown } of moments) if (!this.seen.has(mark) && isShown(returned)) this.add(mark);
+  }
+
+  #ended(kind: OpKind, status: Status): void {
+    let statuses = this.#ends.get(kind);
+    if (statuses === undefined) this.#ends.set(kind, (statuses = new Set()));
+    if (statuses.has(status)) return;
+    statuses.add(status);
+    this.add(`returned:${kind}:${status}`);
   }
 
   #overtaken(named: ReadonlySet<number>, flights: readonly Paused[]): void {

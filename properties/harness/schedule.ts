@@ -109,6 +109,10 @@ const weightOf: Readonly<Partial<Record<PointClass, number>>> = {
 const weighted = (points: readonly Point[]): readonly Point[] =>
   points.flatMap((point) => Array.from({ length: weightOf[point[0]] ?? 1 }, () => point));
 
+const weightedPoints = Object.fromEntries(
+  Object.entries(pointsOf).map(([kind, points]) => [kind, weighted(points)]),
+) as Readonly<Record<OpKind, readonly Point[]>>;
+
 /** Which of several such acts: mostly the first. Few operations interrupt more than two processors. */
 const nths = (pointClass: PointClass): readonly number[] =>
   pointClass === 'flush' ? [1, 1, 1, 2] : [1, 1, 1, 1, 2, 3];
@@ -208,11 +212,11 @@ export class Schedule {
   }
 
   #point(kind: OpKind): Pause | undefined {
-    const points = pointsOf[kind];
+    const points = weightedPoints[kind];
     if (points.length === 0) return undefined;
     this.#points -= 1;
     this.#wait = 2 + this.#prng.below(4);
-    const [pointClass, object] = this.#prng.pick(weighted(points));
+    const [pointClass, object] = this.#prng.pick(points);
     return { class: pointClass, object, nth: this.#prng.pick(nths(pointClass)) };
   }
 }
