@@ -24,11 +24,14 @@ const EMPTY_SLOTS: readonly unknown[] = Array.from({ length: 16 }, () => undefin
 /** An immutable map keyed by integers in 0..2^52-1. Values may be anything but `undefined`. */
 export class Trie<V> {
   readonly #root: Node | undefined;
+  /** Keys from here on are absent: the root does not reach them. */
+  readonly #limit: number;
   /** Number of entries. */
   readonly size: number;
 
   private constructor(root: Node | undefined, size: number) {
     this.#root = root;
+    this.#limit = root === undefined ? -Infinity : 2 ** (root.shift + 4);
     this.size = size;
   }
 
@@ -41,14 +44,14 @@ export class Trie<V> {
 
   /** The value at `key`, or undefined. */
   get(key: number): V | undefined {
-    let node = this.#root;
-    if (node === undefined || key >= 2 ** (node.shift + 4)) return undefined;
-    while (node.shift > 0) {
-      const next: unknown = node.slots[digit(key, node.shift)];
+    if (!(key < this.#limit)) return undefined;
+    let node = this.#root as Node;
+    for (let { shift } = node; shift > 0; shift -= 4) {
+      const next: unknown = node.slots[digit(key, shift)];
       if (next === undefined) return undefined;
       node = next as Node;
     }
-    return node.slots[digit(key, 0)] as V | undefined;
+    return node.slots[key & 15] as V | undefined;
   }
 
   has(key: number): boolean {
@@ -65,7 +68,7 @@ export class Trie<V> {
       while (key >= 2 ** (shift + 4)) shift += 4;
       root = { shift, slots: EMPTY_SLOTS, used: 0, digest: 0 };
     }
-    while (key >= 2 ** (root.shift + 4)) {
+    for (let limit = this.#limit; limit > 0 && key >= limit; limit *= 16) {
       const slots = [...EMPTY_SLOTS];
       slots[0] = root;
       root = { shift: root.shift + 4, slots, used: 1, digest: 0 };

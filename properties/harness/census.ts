@@ -65,20 +65,26 @@ export const runsOn = (state: State, pcpu: PcpuId): DomId | undefined =>
 
 /** gfns of `domain` whose entries satisfy `fits`. */
 export function gfnsOf(state: State, domain: DomId, fits: (entry: Entry) => boolean): readonly number[] {
-  const p2m = state.domains.get(domain)?.p2m;
-  if (p2m === undefined) return [];
-  return keysOf(p2m).filter((gfn) => {
-    const entry = p2m.get(gfn);
-    return entry !== undefined && fits(entry);
+  const found: number[] = [];
+  state.domains.get(domain)?.p2m.forEach((entry, gfn) => {
+    if (fits(entry)) found.push(gfn);
   });
+  return found;
 }
 
+const ramByDomain = once(() => new Map<DomId, readonly number[]>());
+
 /** gfns of `domain` that are its own RAM (frames of role ram, not its shared info or grant frames). */
-export const ramOf = (state: State, domain: DomId): readonly number[] =>
-  gfnsOf(state, domain, ({ mfn, type }) => {
+export function ramOf(state: State, domain: DomId): readonly number[] {
+  const known = ramByDomain(state).get(domain);
+  if (known !== undefined) return known;
+  const ram = gfnsOf(state, domain, ({ mfn, type }) => {
     const frame = frameOf(state, mfn);
     return isRamType(type) && frame.role === 'ram' && frame.owner === domain;
   });
+  ramByDomain(state).set(domain, ram);
+  return ram;
+}
 
 /** gfns of `domain` that are mapped at all. */
 export const mappedOf = (state: State, domain: DomId): readonly number[] => {
