@@ -3,7 +3,6 @@
 // Qualification: 1 read, 2 write, 4 fetch; 8, 16, 32, 64 what EPT allows of these (64: fetches in user mode); 128 the linear address
 // is valid; 256 it was translated, and no guest table accessed.
 
-import type { AccessResult } from '#abi/case.ts';
 import { describe, expect, test } from 'vitest';
 import {
   ALL,
@@ -21,6 +20,7 @@ import {
   modify,
   poke,
   READ_ONLY,
+  rules,
   SUPERVISOR,
   supervisor,
   tables32,
@@ -32,18 +32,8 @@ import {
   vmx,
   word,
   write,
-} from '../paging/samples.ts';
-import { type AccessCase, translateAccess } from '../paging/translate.ts';
-
-type Row = readonly [rule: string, one: AccessCase, result: AccessResult];
-
-const rules = (title: string, rows: readonly Row[]): void => {
-  describe(title, () => {
-    test.each(rows)('%s', (_rule, one, result) => {
-      expect(translateAccess(one).result).toEqual(result);
-    });
-  });
-};
+} from '../paging/samples.testing.ts';
+import { translateAccess } from '../paging/translate.ts';
 
 /** A 4-level guest on EPT with one entry changed; `first` maps the guest's tables. */
 const onEpt = (change: Parameters<typeof extended>[0], first?: bigint) => [...tables4({}), ...extended(change, first)];

@@ -2,7 +2,6 @@
 // and what the two kinds of tables make of each other. A first reader may skip the builders' file.
 // Nested faults: an error code as of page faults, then 1 for the guest's final address or 2 for its tables.
 
-import type { AccessResult } from '#abi/case.ts';
 import { describe, expect, test } from 'vitest';
 import {
   ALL,
@@ -28,6 +27,7 @@ import {
   PS,
   PSE,
   READ_ONLY,
+  rules,
   SMEP,
   supervisor,
   SUPERVISOR,
@@ -39,18 +39,8 @@ import {
   unpaged,
   word,
   write,
-} from '../paging/samples.ts';
-import { type AccessCase, translateAccess } from '../paging/translate.ts';
-
-type Row = readonly [rule: string, one: AccessCase, result: AccessResult];
-
-const rules = (title: string, rows: readonly Row[]): void => {
-  describe(title, () => {
-    test.each(rows)('%s', (_rule, one, result) => {
-      expect(translateAccess(one).result).toEqual(result);
-    });
-  });
-};
+} from '../paging/samples.testing.ts';
+import { translateAccess } from '../paging/translate.ts';
 
 /** A 4-level guest on NPT with one entry changed; `first` maps the guest's tables. */
 const onNpt = (change: Parameters<typeof nested>[0], first?: bigint) => [...tables4({}), ...nested(change, first)];
