@@ -10,6 +10,7 @@ import {
   entry,
   fault,
   fetch,
+  HIGH,
   invalid,
   LA57,
   LONG_NO_NX,
@@ -139,6 +140,17 @@ rules('nested page faults', [
     nestedFault(4, 1, 2 ** 32 + 0x20_0010),
   ],
 ]);
+
+test('a guest entry whose high half is an entry of a 32-bit host leads elsewhere once that is accessed and dirty', () => {
+  const tables = [
+    poke(0x10, 0, entry(0x411, ALL)),
+    poke(0x11, 0, entry(0x412, ALL)),
+    poke(0x12, 0, entry(0x413, ALL) + 0x87n * HIGH),
+  ];
+  const registers = { ...host32, cr3: word(0x41_0000n), nestedCr3: word(0x1_2000n) };
+  const { result } = translateAccess(svm(tables, registers, { linear: word(0x3010n) }));
+  expect(result).toEqual(nestedFault(6, 2, 0xe7_0041_3018));
+});
 
 describe('flags in nested tables', () => {
   const mark = (mfn: number, index: number, bits: number) => ({ mfn, index, bits: { lo: bits, hi: 0 } });
