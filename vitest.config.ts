@@ -6,7 +6,7 @@ import { defineConfig } from 'vitest/config';
 
 const conditions = ['ringfence-source', 'node', 'import', 'module', 'default'];
 
-const nativelyLoaded = /^(?!.*\/node_modules\/)(?!.*\.test\.ts$)(?!.*\.config\.ts$).*\.ts$/;
+const nativelyLoaded = /^(?!.*\/node_modules\/)(?!.*\.test(?:ing)?\.ts$)(?!.*\.config\.ts$).*\.ts$/;
 
 export default defineConfig({
   resolve: { conditions },

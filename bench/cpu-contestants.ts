@@ -64,7 +64,7 @@ export function extendedOf(stage: Stage, marks: Marks): ExtendedWalker {
 
 /** The pass of an arrangement over a stage. */
 export function passOf(arrangement: Arrangement, stage: Stage): Pass {
-  const marks = new Marks(stage.memory, false);
+  const marks = new Marks(stage.memory);
   const rules = rulesOfStage(stage);
   const { cr3 } = stage.processor;
   if (arrangement === 'walk' || arrangement === 'buffered') {

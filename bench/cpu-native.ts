@@ -42,7 +42,7 @@ export class Workshop {
 export function writeStage(file: string, stage: Stage): void {
   const rules = rulesOfStage(stage);
   const { scene, memory, accesses, processor, eptRoot } = stage;
-  const { needs, wants } = extendedOf(stage, new Marks(memory, false)).uses();
+  const { needs, wants } = extendedOf(stage, new Marks(memory)).uses();
   const registers = new Int32Array(48);
   registers.set([memory.length / 1024, scene.count, scene.repeats, processor.cr3.lo, processor.cr3.hi, eptRoot, 0]);
   registers.set([rules.reservedHigh, rules.reservedUpper, rules.reserved1Gb, ...rules.permitted, ...rules.denied], 7);

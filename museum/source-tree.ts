@@ -21,7 +21,7 @@ export function readSources(folder: string): ReadonlyMap<string, string> {
     for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
       const inside = path === '' ? entry.name : `${path}/${entry.name}`;
       if (entry.isDirectory()) visit(inside);
-      else if (entry.name.endsWith('.ts') && !entry.name.endsWith('.test.ts'))
+      else if (entry.name.endsWith('.ts') && !/\.test(?:ing)?\.ts$/.test(entry.name))
         files.set(inside, readFileSync(join(projectRoot, folder, inside), 'utf8'));
     }
   };

@@ -4,6 +4,8 @@
 
 import { invariantNames, invariants } from '#abi/invariants.ts';
 import { opTables } from '#abi/operation.ts';
+import { readCensus, recount, unanchored, versionOf } from '#oracles/cpu/census.ts';
+import { oracleNames, oracleTitles, rules } from '#oracles/cpu/rules.ts';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -34,6 +36,45 @@ const table = (head: readonly string[], rows: readonly (readonly string[])[]): s
 
 const code = (word: string): string => `\`${word}\``;
 
+const grouped = (n: number): string => String(n).replaceAll(/\B(?=(?:\d{3})+$)/g, ',');
+
+/** The tables of oracles/README.md, and what is left for ARCHITECTURE.md. */
+const oracleBlocks = (): readonly (readonly [string, string])[] => {
+  const census = readCensus();
+  const cases = census.files.reduce((sum, file) => sum + file.cases, 0);
+  const bytes = census.files.reduce((sum, file) => sum + file.bytes, 0);
+  const files = census.files.map((file) => [
+    code(file.name),
+    `${oracleTitles[file.oracle]} ${file.version}`,
+    grouped(file.cases),
+    grouped(file.bytes),
+  ]);
+  const deviations = rules.map(({ id, oracle, versions, effect, vehicles }) => [
+    code(id),
+    `${oracleTitles[oracle]} ${versions.join(', ')}`,
+    effect,
+    vehicles.map(code).join(', '),
+  ]);
+  const anchored = Object.entries(census.anchors).map(([rule, counts]) => [
+    rule,
+    ...oracleNames.map((oracle) => (counts[oracle] === 0 ? '' : grouped(counts[oracle]))),
+  ]);
+  return [
+    [
+      'corpora',
+      table(['file', 'emulator', 'cases', 'bytes'], [...files, ['together', '', grouped(cases), grouped(bytes)]]),
+    ],
+    ['deviations', table(['rule', 'emulator', 'effect', 'ways of asking'], deviations)],
+    ['anchors', table(['rule', ...oracleNames.map((oracle) => versionOf(census, oracle))], anchored)],
+    [
+      'unanchored',
+      unanchored(census)
+        .map((rule) => `- ${rule}`)
+        .join('\n'),
+    ],
+  ];
+};
+
 /** Every generated block by the name in its markers. Without `laws` the table of laws is left as it is. */
 export const blocks = (laws: readonly LawRow[] | undefined): ReadonlyMap<string, string> => {
   const lawRows = laws?.map((law) => [code(law.id), law.invariant, law.statement]);
@@ -53,6 +94,7 @@ export const blocks = (laws: readonly LawRow[] | undefined): ReadonlyMap<string,
         Object.entries(opTables).map(([mechanism, ops]) => [mechanism, Object.keys(ops).map(code).join(', ')]),
       ),
     ],
+    ...oracleBlocks(),
   ];
   return new Map(all.filter((entry): entry is [string, string] => entry[1] !== undefined));
 };
@@ -65,6 +107,7 @@ export const withBlocks = (text: string, current: ReadonlyMap<string, string>): 
   });
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  recount();
   const current = blocks(await readLaws(projectRoot));
   for (const { path, text } of readProject(projectRoot)) {
     const rewritten = path.endsWith('.md') ? withBlocks(text, current) : text;

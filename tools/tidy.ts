@@ -55,7 +55,8 @@ const mayUse: Readonly<Record<string, readonly string[]>> = {
 };
 
 const layerOf = (path: string): string => path.split('/')[0] ?? '';
-const isTest = (path: string): boolean => path.endsWith('.test.ts');
+/** Tests, and what they share: `.testing.ts`, which is no part of the build. */
+const isTest = (path: string): boolean => /\.test(?:ing)?\.ts$/.test(path);
 const sources = (project: Project): readonly SourceFile[] => project.files.filter((file) => file.path.endsWith('.ts'));
 const coreSources = (project: Project): readonly SourceFile[] =>
   sources(project).filter(({ path }) => below.includes(layerOf(path)) && !isTest(path));
@@ -216,7 +217,7 @@ export const places = (project: Project): readonly Found[] =>
 
 // Loaded by name, not by import: what scripts start, what the museum and vitest look for.
 const isEntry = (path: string, scripts: string): boolean =>
-  isTest(path) ||
+  path.endsWith('.test.ts') ||
   /(?:^|\/)index\.ts$|\.config\.ts$|^museum\/[^/]+\/exhibit\.ts$|\.d\.ts$/.test(path) ||
   scripts.includes(` ${path}`);
 

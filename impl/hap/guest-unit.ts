@@ -48,10 +48,20 @@ interface Walks {
   readonly four: GuestWalk;
 }
 
-const walksOf = (guest: GuestWalker): Walks => ({
-  every: (low, high, access, use) => guest.walk(low, high, access, use),
-  four: guestWalkOfFour(guest, (low, high, use) => guest.nested.walk(low, high, use)),
-});
+/**
+ * The unrolled walk starts over when something is unusual, and would then read guest entries with the nested flags of its first
+ * attempt. So it is tried; if flags are wanted, the walk by all rules does everything in its order.
+ */
+function walksOf(guest: GuestWalker, marks: Marks): Walks {
+  const every: GuestWalk = (low, high, access, use) => guest.walk(low, high, access, use);
+  const unrolled = guestWalkOfFour(guest, (low, high, use) => guest.nested.walk(low, high, use));
+  const four: GuestWalk = (low, high, access, use) => {
+    marks.tries();
+    const answer = unrolled(low, high, access, use);
+    return marks.wanted() ? every(low, high, access, use) : answer;
+  };
+  return { every, four };
+}
 
 /** What an EPT violation reports of a use, bits 0 to 2: a guest table that is written is also read; a read-modify-write writes. */
 const qualified: readonly number[] = [1, 1, 2, 2, 4, 4, 3];
@@ -68,7 +78,7 @@ export class VmxUnit implements Engine {
   constructor(marks: Marks) {
     this.#ept = new ExtendedWalker(marks);
     this.#guest = new GuestWalker(marks, this.#ept);
-    this.#walks = walksOf(this.#guest);
+    this.#walks = walksOf(this.#guest, marks);
     this.#walk = this.#walks.every;
   }
 
@@ -131,7 +141,7 @@ export class SvmUnit implements Engine {
   constructor(marks: Marks) {
     this.#host = new HostWalker(marks);
     this.#guest = new GuestWalker(marks, this.#host);
-    this.#walks = walksOf(this.#guest);
+    this.#walks = walksOf(this.#guest, marks);
     this.#walk = this.#walks.every;
   }
 

@@ -1,7 +1,7 @@
 // Simulated hardware, and so a judge: the walk of a guest's tables whose addresses are guest-physical, each translated by nested
 // tables in turn: 24 references for four levels over four. One loop serves the guest's modes, one call the nested formats.
 // Flags in guest tables are set after the guest's rights have been judged and before its final address is translated; setting
-// one needs the right to write the table that it is in. Marks are deferred, so no walk sees flags of the same access.
+// one needs the right to write the table that it is in, by the translation that its entry was read by. Reads see flags set before.
 // A first reader may skip `#walkNarrow`, which is the same for entries of 32 bits. Sources: Intel SDM vol. 3C, "Prioritization of EPT
 // Misconfigurations and EPT Violations", "EPT Violations", "Accessed and Dirty Flags for EPT"; AMD APM vol. 2, "Nested Paging".
 
@@ -199,7 +199,8 @@ export class GuestWalker {
     for (let level = this.#top; level >= leaf; level -= 1) {
       const flag = level > leaf ? accessed & ~fold : lacking;
       const at = this.#trail[level] as number;
-      if (flag === 0 || at < 0 || (level > leaf && ((marks.memory[at] as number) & accessed) !== 0)) continue;
+      // Nested tables may have set it since, in a word that is theirs, too.
+      if (flag === 0 || at < 0 || (flag & ~(marks.memory[at] as number)) === 0) continue;
       if (((this.#nestedRights[level] as number) & WRITE) === 0) {
         this.nested.out[outRights] = this.#nestedRights[level] as number;
         return this.#exit(this.#gpaLow[level] as number, this.#gpaHigh[level] as number, flags, -1);

@@ -40,16 +40,15 @@ function isCanonical({ hi }: Word, width: number): boolean {
 
 /** Translates accesses in one memory: CASE_FRAMES frames, word w of frame m as two halves at 2 * (512 * m + w). */
 export class AccessUnit {
-  readonly #marks: Marks;
   readonly #native: NativeUnit;
   readonly #vmx: VmxUnit;
   readonly #svm: SvmUnit;
 
   constructor(memory: Int32Array) {
-    this.#marks = new Marks(memory, true);
-    this.#native = new NativeUnit(this.#marks);
-    this.#vmx = new VmxUnit(this.#marks);
-    this.#svm = new SvmUnit(this.#marks);
+    const marks = new Marks(memory);
+    this.#native = new NativeUnit(marks);
+    this.#vmx = new VmxUnit(marks);
+    this.#svm = new SvmUnit(marks);
   }
 
   /** Loads the registers of `one`, translates its access and sets flags in memory. It moves no data. */
@@ -77,13 +76,9 @@ export class AccessUnit {
     const bytes: Bytes[] = [];
     for (const piece of pieces) {
       const result = engine.translate(access, piece);
-      if (typeof result !== 'number') {
-        this.#marks.apply();
-        return result;
-      }
+      if (typeof result !== 'number') return result;
       bytes.push({ maddr: result, count: piece.count });
     }
-    this.#marks.apply();
     return { kind: 'done', bytes };
   }
 }

@@ -66,7 +66,7 @@ describe('a translation cache', () => {
   const PAGE = 0x40_1000;
   function cached(more: readonly Entry[] = []) {
     const own = laid(more);
-    const walker = new NativeWalker(new Marks(own, false));
+    const walker = new NativeWalker(new Marks(own));
     walker.load(rules, 0x1000, 0);
     const cache = new TranslationCache(16);
     cache.hasGlobals = true;
@@ -135,7 +135,7 @@ describe('a translation cache', () => {
 describe('caches of walks in two dimensions', () => {
   function cached() {
     const own = laid(extended);
-    const marks = new Marks(own, false);
+    const marks = new Marks(own);
     const ept = new ExtendedWalker(marks);
     ept.load({ rootLow: 0x2_0000, rootHigh: 0, levels: 4, accessedDirty: true, modeBasedExecute: false, reservedHigh: 0, page1Gb: true }); // prettier-ignore
     const mappings = new NestedCache(ept, ept.four, 64);

@@ -3,7 +3,7 @@
 // Qualification: 1 read, 2 write, 4 fetch; 8, 16, 32, 64 what EPT allows of these (64: fetches in user mode); 128 the linear address
 // is valid; 256 it was translated, and no guest table accessed.
 
-import type { AccessResult } from '#abi/case.ts';
+import type { Poke } from '#abi/case.ts';
 import { describe, expect, test } from 'vitest';
 import {
   ALL,
@@ -21,6 +21,7 @@ import {
   modify,
   poke,
   READ_ONLY,
+  rules,
   SUPERVISOR,
   supervisor,
   tables32,
@@ -32,18 +33,8 @@ import {
   vmx,
   word,
   write,
-} from '../paging/samples.ts';
-import { type AccessCase, translateAccess } from '../paging/translate.ts';
-
-type Row = readonly [rule: string, one: AccessCase, result: AccessResult];
-
-const rules = (title: string, rows: readonly Row[]): void => {
-  describe(title, () => {
-    test.each(rows)('%s', (_rule, one, result) => {
-      expect(translateAccess(one).result).toEqual(result);
-    });
-  });
-};
+} from '../paging/samples.testing.ts';
+import { translateAccess } from '../paging/translate.ts';
 
 /** A 4-level guest on EPT with one entry changed; `first` maps the guest's tables. */
 const onEpt = (change: Parameters<typeof extended>[0], first?: bigint) => [...tables4({}), ...extended(change, first)];
@@ -244,6 +235,51 @@ rules('EPT misconfigurations', [
     misconfigured(),
   ],
   ['an absent entry above hides it', vmx(onEpt({ 2: 0n, 1: entry(0x300, 0x32n) })), violation(1 + 384)],
+]);
+
+/** Guest tables from frame 0x10 on whose page table or directory is one of EPT as well. */
+const shared = (change: Parameters<typeof tables4>[0], ept: readonly Poke[]) => [
+  ...tables4(change),
+  poke(0x80, 0, entry(0x81, 7n)),
+  poke(0x81, 0, entry(0x82, 7n)),
+  poke(0x82, 0, 0xb7n),
+  ...ept,
+];
+
+rules('entries of a guest that are entries of EPT as well', [
+  [
+    'the accessed flag makes memory type 6 of type 2 before the page is looked up',
+    vmx(shared({ 1: entry(0x203, 0x17n) }, [poke(0x82, 1, entry(0x13, 7n))])),
+    done(0x20_3010),
+  ],
+  [
+    'the accessed flag is reserved in an entry that leads to a table',
+    vmx([
+      ...tables4({ 2: entry(0x13, 0x07n), 1: entry(0x603, ALL) }),
+      poke(0x80, 0, entry(0x81, 7n)),
+      poke(0x81, 0, entry(0x12, 7n)),
+      poke(0x12, 0, 0xb7n),
+    ]),
+    misconfigured(0x60_3010),
+  ],
+  [
+    'what an access of two pages sets for the first counts for the second',
+    vmx(
+      [
+        ...shared({ 1: entry(0x203, 0x17n) }, [poke(0x82, 1, entry(0x13, 7n)), poke(0x13, 0, entry(0x300, 0x37n))]),
+        poke(0x13, 4, entry(0x203, ALL)),
+      ],
+      {},
+      { linear: word(0x60_3ffen) },
+    ),
+    {
+      kind: 'done',
+      bytes: [
+        { maddr: 0x20_3ffe, count: 2 },
+        { maddr: 0x20_3000, count: 2 },
+      ],
+    },
+  ],
 ]);
 
 describe('flags in extended tables', () => {

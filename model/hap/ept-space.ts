@@ -187,10 +187,10 @@ const marksOf = (ept: Ept, steps: readonly Step[], isWrite: boolean): readonly M
       )
     : [];
 
-function locate(ept: Ept, read: WordReader, asked: { address: number; use: Use; linear: Word }): Located {
+function locate(ept: Ept, memory: WordReader, asked: { address: number; use: Use; linear: Word }): Located {
   const { address, use, linear } = asked;
   const demand = demandOf(ept, use);
-  const walk = walkEptTables(ept, read, address);
+  const walk = walkEptTables(ept, memory, address);
   if (walk.kind === 'page' && hasAll(walk.rights, demand.rights))
     return { kind: 'found', maddr: walk.maddr, marks: marksOf(ept, walk.steps, demand.isWrite) };
   const qualification = qualificationOf(demand.access, walk.rights, use);
@@ -202,7 +202,6 @@ function locate(ept: Ept, read: WordReader, asked: { address: number; use: Use; 
 }
 
 /** Guest-physical memory as `ept` maps it, for the translation of `linear`. */
-export const eptSpace = (ept: Ept, read: WordReader, linear: Word): Space => ({
-  locate: (address, use) => locate(ept, read, { address, use, linear }),
-  read,
+export const eptSpace = (ept: Ept, linear: Word): Space => ({
+  locate: (memory, address, use) => locate(ept, memory, { address, use, linear }),
 });

@@ -2,7 +2,6 @@
 // and what the two kinds of tables make of each other. A first reader may skip the builders' file.
 // Nested faults: an error code as of page faults, then 1 for the guest's final address or 2 for its tables.
 
-import type { AccessResult } from '#abi/case.ts';
 import { describe, expect, test } from 'vitest';
 import {
   ALL,
@@ -11,6 +10,7 @@ import {
   entry,
   fault,
   fetch,
+  HIGH,
   invalid,
   LA57,
   LONG_NO_NX,
@@ -28,6 +28,7 @@ import {
   PS,
   PSE,
   READ_ONLY,
+  rules,
   SMEP,
   supervisor,
   SUPERVISOR,
@@ -39,18 +40,8 @@ import {
   unpaged,
   word,
   write,
-} from '../paging/samples.ts';
-import { type AccessCase, translateAccess } from '../paging/translate.ts';
-
-type Row = readonly [rule: string, one: AccessCase, result: AccessResult];
-
-const rules = (title: string, rows: readonly Row[]): void => {
-  describe(title, () => {
-    test.each(rows)('%s', (_rule, one, result) => {
-      expect(translateAccess(one).result).toEqual(result);
-    });
-  });
-};
+} from '../paging/samples.testing.ts';
+import { translateAccess } from '../paging/translate.ts';
 
 /** A 4-level guest on NPT with one entry changed; `first` maps the guest's tables. */
 const onNpt = (change: Parameters<typeof nested>[0], first?: bigint) => [...tables4({}), ...nested(change, first)];
@@ -149,6 +140,17 @@ rules('nested page faults', [
     nestedFault(4, 1, 2 ** 32 + 0x20_0010),
   ],
 ]);
+
+test('a guest entry whose high half is an entry of a 32-bit host leads elsewhere once that is accessed and dirty', () => {
+  const tables = [
+    poke(0x10, 0, entry(0x411, ALL)),
+    poke(0x11, 0, entry(0x412, ALL)),
+    poke(0x12, 0, entry(0x413, ALL) + 0x87n * HIGH),
+  ];
+  const registers = { ...host32, cr3: word(0x41_0000n), nestedCr3: word(0x1_2000n) };
+  const { result } = translateAccess(svm(tables, registers, { linear: word(0x3010n) }));
+  expect(result).toEqual(nestedFault(6, 2, 0xe7_0041_3018));
+});
 
 describe('flags in nested tables', () => {
   const mark = (mfn: number, index: number, bits: number) => ({ mfn, index, bits: { lo: bits, hi: 0 } });

@@ -46,22 +46,20 @@ const nestedFault = (host: TablePaging, asked: { use: Use; address: number }, ca
   guestPhysical: asked.address,
 });
 
-function locate(host: TablePaging, read: WordReader, asked: { use: Use; address: number }): Located {
+function locate(host: TablePaging, memory: WordReader, asked: { use: Use; address: number }): Located {
   const attempt = attemptOf(asked.use);
   if (isBeyondReach(host, asked.address))
     return { kind: 'exit', result: nestedFault(host, asked, { kind: 'absent' }), marks: [] };
-  const machine = machineSpace(read);
-  const walk = walkTables(machine, host, splitAddress(asked.address));
+  const walk = walkTables(machineSpace, host, { memory, target: splitAddress(asked.address) });
   if (walk.kind === 'exit') return walk;
   const cause = walk.kind === 'fault' ? walk.cause : forbids(host, attempt, walk);
   // The nested tables are ordinary tables: accessed everywhere, dirty where written, behind guest tables too.
-  const { marks } = setFlags(machine, host, { steps: walk.steps, isWrite: cause === undefined && isWrite(attempt) });
+  const { marks } = setFlags(machineSpace, host, walk, cause === undefined && isWrite(attempt));
   if (walk.kind === 'page' && cause === undefined) return { kind: 'found', maddr: walk.address, marks };
   return { kind: 'exit', result: nestedFault(host, asked, cause ?? { kind: 'absent' }), marks };
 }
 
 /** Guest-physical memory as a host in `host` paging maps it. Its CR0.WP, SMAP and protection keys play no part. */
-export const nptSpace = (host: TablePaging, read: WordReader): Space => ({
-  locate: (address, use) => locate(host, read, { address, use }),
-  read,
+export const nptSpace = (host: TablePaging): Space => ({
+  locate: (memory, address, use) => locate(host, memory, { address, use }),
 });

@@ -1,8 +1,6 @@
 // What entries mean, one directed case for each rule: reserved bits, large pages, PDPTEs. Error code 13 is a reserved bit met
 // by a user's read. A first reader may skip the builders' file.
 
-import type { AccessResult } from '#abi/case.ts';
-import { describe, expect, test } from 'vitest';
 import {
   ALL,
   bitAt,
@@ -18,6 +16,7 @@ import {
   poke,
   protection,
   PS,
+  rules,
   SUPERVISOR,
   supervisor,
   tables32,
@@ -26,18 +25,7 @@ import {
   tablesPae,
   word,
   write,
-} from './samples.ts';
-import { type AccessCase, translateAccess } from './translate.ts';
-
-type Row = readonly [rule: string, one: AccessCase, result: AccessResult];
-
-const rules = (title: string, rows: readonly Row[]): void => {
-  describe(title, () => {
-    test.each(rows)('%s', (_rule, one, result) => {
-      expect(translateAccess(one).result).toEqual(result);
-    });
-  });
-};
+} from './samples.testing.ts';
 
 const unexecutable = tables4({ 1: entry(0x200, ALL) + NX });
 

@@ -1,6 +1,6 @@
 // The memory of a case: words of the image, over zeros, up to its last frame; and marks, which are flags set in it.
-// A walk reads the memory as the case finds it: flags are what remains to be written at the end.
-// A first reader may skip this file.
+// An access sees the flags that it has set so far: tables may serve two dimensions, and mean another thing with them.
+// A first reader may skip this file. Source: Intel SDM vol. 3A, "Accessed and Dirty Flags".
 
 import type { Mfn, Word } from '#abi/address.ts';
 import { ZERO_WORD } from '#abi/address.ts';
@@ -40,6 +40,13 @@ export function marksAt(maddr: number, flags: number): readonly Mark[] {
 }
 
 const unite = (a: Word, b: Word): Word => ({ lo: or(a.lo, b.lo), hi: or(a.hi, b.hi) });
+
+/** `read` once `marks` are set. */
+export function withMarks(read: WordReader, marks: readonly Mark[]): WordReader {
+  if (marks.length === 0) return read;
+  return (mfn, index) =>
+    marks.reduce((word, mark) => (mark.mfn === mfn && mark.index === index ? unite(word, mark.bits) : word), read(mfn, index)); // prettier-ignore
+}
 
 /** One mark for each word, in the order of addresses. Marks behind the last frame are lost. */
 export function gather(marks: readonly Mark[]): readonly Mark[] {

@@ -1,8 +1,6 @@
 // Who may do what with a page, one directed case for each rule: rights, SMEP, SMAP, keys, error codes.
 // Error codes: 1 present, 2 write, 4 user, 8 reserved, 16 fetch, 32 key. A first reader may skip the builders' file.
 
-import type { AccessResult } from '#abi/case.ts';
-import { describe, expect, test } from 'vitest';
 import {
   ALL,
   done,
@@ -24,6 +22,7 @@ import {
   PS,
   PSE,
   READ_ONLY,
+  rules,
   SMAP,
   SMEP,
   SUPERVISOR,
@@ -33,18 +32,7 @@ import {
   tables4,
   tablesPae,
   write,
-} from './samples.ts';
-import { type AccessCase, translateAccess } from './translate.ts';
-
-type Row = readonly [rule: string, one: AccessCase, result: AccessResult];
-
-const rules = (title: string, rows: readonly Row[]): void => {
-  describe(title, () => {
-    test.each(rows)('%s', (_rule, one, result) => {
-      expect(translateAccess(one).result).toEqual(result);
-    });
-  });
-};
+} from './samples.testing.ts';
 
 const readOnly = tables4({ 1: entry(0x200, READ_ONLY) });
 const supervisorOnly = tables4({ 1: entry(0x200, SUPERVISOR) });

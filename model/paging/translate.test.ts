@@ -21,6 +21,7 @@ import {
   protection,
   PS,
   READ_ONLY,
+  rules,
   supervisor,
   tables32,
   tables4,
@@ -29,18 +30,8 @@ import {
   unpaged,
   word,
   write,
-} from './samples.ts';
-import { type AccessCase, translateAccess } from './translate.ts';
-
-type Row = readonly [rule: string, one: AccessCase, result: AccessResult];
-
-const rules = (title: string, rows: readonly Row[]): void => {
-  describe(title, () => {
-    test.each(rows)('%s', (_rule, one, result) => {
-      expect(translateAccess(one).result).toEqual(result);
-    });
-  });
-};
+} from './samples.testing.ts';
+import { translateAccess } from './translate.ts';
 
 rules('modes', [
   ['memory beyond the last frame reads as ones', native(tables4({ 4: entry(0x4000, ALL) })), fault(0xd)],

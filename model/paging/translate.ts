@@ -4,7 +4,8 @@
 // Sources: Intel SDM vol. 3A, "Paging"; vol. 3C, "Extended-Page-Table Mechanism"; AMD APM vol. 2, "Nested Paging".
 //
 // Of one access: first is the state judged, then whether the address is canonical, then each page is translated, and only then
-// are bytes moved. Of one page: the walk, then the rights, then flags in the tables, then where the page itself lies.
+// are bytes moved. Of one page: the walk, then the rights, then flags in the tables, then where the page itself lies. Every read
+// sees the flags that the access has set before it.
 
 import type { Word } from '#abi/address.ts';
 import type { AccessOutcome, AccessResult, Bytes, CaseOf, Mark } from '#abi/case.ts';
@@ -14,7 +15,7 @@ import { nptSpace } from '../hap/npt-space.ts';
 import type { WordReader } from '../hap/walk.ts';
 import { isCanonical, offsetOf, pageOf, type Piece, piecesOf } from './address.ts';
 import { areLoadable } from './entry.ts';
-import { entryAt, gather, memoryOf } from './memory.ts';
+import { entryAt, gather, memoryOf, withMarks } from './memory.ts';
 import {
   isHostState,
   isLong,
@@ -55,7 +56,7 @@ const fourOf = (pdptes: readonly { readonly entry: Word }[]): readonly Word[] =>
  */
 function native({ registers }: CaseOf<'native'>, read: WordReader): Setting | Refusal {
   if (!isNativeState(registers)) return INVALID;
-  const spaceFor = (): Space => machineSpace(read);
+  const spaceFor = (): Space => machineSpace;
   const paging = pagingOf(registers, 'intel');
   if (paging.mode !== 'pae') return { kind: 'setting', paging, spaceFor };
   const loaded = [0, 8, 16, 24].map((at) => entryAt(read, paging.root + at, 8));
@@ -67,10 +68,10 @@ function native({ registers }: CaseOf<'native'>, read: WordReader): Setting | Re
 }
 
 /** "Checks on Guest Page-Directory-Pointer-Table Entries": with EPT, VM entry takes the PDPTEs from the VMCS and checks them alike. */
-function vmx({ registers }: CaseOf<'vmx'>, read: WordReader): Setting | Refusal {
+function vmx({ registers }: CaseOf<'vmx'>): Setting | Refusal {
   const ept = eptOf(registers);
   if (ept === undefined || !isVmEntryState(registers)) return INVALID;
-  const spaceFor = (linear: Word): Space => eptSpace(ept, read, linear);
+  const spaceFor = (linear: Word): Space => eptSpace(ept, linear);
   const paging = pagingOf(registers, 'intel');
   if (paging.mode !== 'pae') return { kind: 'setting', paging, spaceFor };
   const pdptes = fourOf(registers.pdptes);
@@ -92,10 +93,10 @@ const hostPagingOf = (registers: CaseOf<'svm'>['registers']): TablePaging | unde
  * "Legacy PAE Mode": with nested paging the guest's PDPTEs are not loaded but read in every walk, so that a reserved bit of
  * theirs is found there, as a page fault.
  */
-function svm({ registers }: CaseOf<'svm'>, read: WordReader): Setting | Refusal {
+function svm({ registers }: CaseOf<'svm'>): Setting | Refusal {
   const host = hostPagingOf(registers);
   if (host === undefined || !isVmrunState(registers)) return INVALID;
-  return { kind: 'setting', paging: pagingOf(registers, 'amd'), spaceFor: () => nptSpace(host, read) };
+  return { kind: 'setting', paging: pagingOf(registers, 'amd'), spaceFor: () => nptSpace(host) };
 }
 
 /** What one page comes to: an address or a failure; and flags, set or perhaps set. */
@@ -104,35 +105,49 @@ type Translation =
   | { readonly kind: 'failed'; readonly result: AccessResult; readonly marks: readonly Mark[] };
 
 /** The last step: where the page lies. Without paging of its own a guest's linear addresses are guest-physical ones. */
-function place(space: Space, operand: { address: number; access: Attempt['kind']; isUserPage: boolean }): Translation {
+function place(
+  space: Space,
+  memory: WordReader,
+  operand: { address: number; access: Attempt['kind']; isUserPage: boolean },
+): Translation {
   const { address, access, isUserPage } = operand;
-  const located = space.locate(address, { kind: 'operand', access, isUserPage });
+  const located = space.locate(memory, address, { kind: 'operand', access, isUserPage });
   return located.kind === 'found' ? { ...located, kind: 'at' } : { ...located, kind: 'failed' };
 }
 
-function translateByTables(space: Space, paging: TablePaging, attempt: Attempt, linear: Word): Translation {
-  const walk = walkTables(space, paging, { page: pageOf(linear), offset: offsetOf(linear) });
+/** What is translated: an address, for what, in which memory. */
+interface Asked {
+  readonly attempt: Attempt;
+  readonly linear: Word;
+  readonly memory: WordReader;
+}
+
+function translateByTables(space: Space, paging: TablePaging, { attempt, linear, memory }: Asked): Translation {
+  const target = { page: pageOf(linear), offset: offsetOf(linear) };
+  const walk = walkTables(space, paging, { memory, target });
   const cause = walk.kind === 'page' ? forbids(paging, attempt, walk) : walk.kind === 'fault' ? walk.cause : undefined;
   if (walk.kind !== 'page' || cause !== undefined) {
     // "Accessed and Dirty Flags" says of an accessed flag that a use of the entry sets it, not when; "Interrupt 14" leaves open
     // whether a protection violation sets that of the page's own entry.
-    const marks = [...walk.marks, ...setFlags(space, paging, { steps: walk.steps, isWrite: false }).marks];
+    const marks = [...walk.marks, ...setFlags(space, paging, walk, false).marks];
     if (walk.kind === 'exit') return { kind: 'failed', result: walk.result, marks };
     const code = errorCode(paging, attempt, cause ?? { kind: 'absent' });
     return { kind: 'failed', result: { kind: 'pageFault', errorCode: code, linear }, marks };
   }
-  const flags = setFlags(space, paging, { steps: walk.steps, isWrite: isWrite(attempt) });
+  const flags = setFlags(space, paging, walk, isWrite(attempt));
   const marks = [...walk.marks, ...flags.marks];
   if (flags.exit !== undefined) return { kind: 'failed', result: flags.exit, marks };
-  const placed = place(space, { address: walk.address, access: attempt.kind, isUserPage: walk.rights.user });
+  const operand = { address: walk.address, access: attempt.kind, isUserPage: walk.rights.user };
+  const placed = place(space, flags.memory, operand);
   return { ...placed, marks: [...marks, ...placed.marks] };
 }
 
 /** Without paging every linear address counts as a user-mode one ("Exit Qualification for EPT Violations", bit 9). */
-function translatePiece({ paging, spaceFor }: Setting, attempt: Attempt, { linear }: Piece): Translation {
+function translatePiece({ paging, spaceFor }: Setting, asked: Asked): Translation {
+  const { attempt, linear, memory } = asked;
   const space = spaceFor(linear);
-  if (hasTables(paging)) return translateByTables(space, paging, attempt, linear);
-  return place(space, { address: linear.lo, access: attempt.kind, isUserPage: true });
+  if (hasTables(paging)) return translateByTables(space, paging, asked);
+  return place(space, memory, { address: linear.lo, access: attempt.kind, isUserPage: true });
 }
 
 /** Linear addresses of 5-level paging have 57 bits that count, of 4-level paging 48; outside long mode every address will do. */
@@ -145,8 +160,8 @@ const refused = (result: AccessResult): AccessOutcome => ({ result, required: []
 export function translateAccess(one: AccessCase, read: WordReader = memoryOf(one.image)): AccessOutcome {
   const setting = match<AccessCase>(one)
     .with({ engine: 'native' }, (it) => native(it, read))
-    .with({ engine: 'vmx' }, (it) => vmx(it, read))
-    .with({ engine: 'svm' }, (it) => svm(it, read))
+    .with({ engine: 'vmx' }, vmx)
+    .with({ engine: 'svm' }, svm)
     .exhaustive();
   if (setting.kind !== 'setting') return refused(setting);
   const { linear, size } = one.access;
@@ -155,7 +170,8 @@ export function translateAccess(one: AccessCase, read: WordReader = memoryOf(one
   let bytes: readonly Bytes[] = [];
   let marks: readonly Mark[] = [];
   for (const piece of pieces) {
-    const translation = translatePiece(setting, one.access, piece);
+    const memory = withMarks(read, marks);
+    const translation = translatePiece(setting, { attempt: one.access, linear: piece.linear, memory });
     marks = [...marks, ...translation.marks];
     // What a failed access leaves, in an earlier page of it too, may have been set: nothing was accessed in the end.
     if (translation.kind === 'failed') return { result: translation.result, required: [], allowed: gather(marks) };

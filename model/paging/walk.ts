@@ -18,7 +18,7 @@ import {
   spanOf,
   tableShapes,
 } from './entry.ts';
-import { entryAt, marksAt } from './memory.ts';
+import { entryAt, marksAt, withMarks } from './memory.ts';
 import type { Paging, PagingMode } from './mode.ts';
 import { type Attempt, type Cause, fold, type Page } from './rights.ts';
 
@@ -33,31 +33,29 @@ export type Located =
   | { readonly kind: 'found'; readonly maddr: number; readonly marks: readonly Mark[] }
   | { readonly kind: 'exit'; readonly result: AccessResult; readonly marks: readonly Mark[] };
 
-/** The physical memory that page tables and their pages lie in. */
+/** The addresses that page tables and their pages have. `memory` is what an own table of the space is looked up in. */
 export interface Space {
-  readonly locate: (address: number, use: Use) => Located;
-  readonly read: WordReader;
+  readonly locate: (memory: WordReader, address: number, use: Use) => Located;
 }
 
 /** Machine memory itself. */
-export const machineSpace = (read: WordReader): Space => ({
-  locate: (maddr) => ({ kind: 'found', maddr, marks: [] }),
-  read,
-});
+export const machineSpace: Space = { locate: (_memory, maddr) => ({ kind: 'found', maddr, marks: [] }) };
 
 /** An entry that the walk used. */
 export interface Step {
   readonly level: number;
   readonly word: Word;
-  /** Its address in the space, and where that is. */
+  /** Its address in the space, and where that is: looked up in this memory. */
   readonly address: number;
   readonly maddr: number;
+  readonly memory: WordReader;
 }
 
-/** What a walk has behind it: entries used, from the root down, and marks in the tables of the space. */
+/** What a walk has behind it: entries used, from the root down; marks in the tables of the space, and memory with them. */
 export interface Trail {
   readonly steps: readonly Step[];
   readonly marks: readonly Mark[];
+  readonly memory: WordReader;
 }
 
 /** Where a walk ends. page: `address` is that of the byte asked for. fault: `steps` are those above the entry at fault. */
@@ -88,7 +86,7 @@ export interface Target {
 const indexOf = (mode: TableMode, level: number, page: number): number =>
   Math.floor(page / spanOf(mode, level)) % 2 ** tableShapes[mode].indexBits;
 
-const trailOf = ({ steps, marks }: Trail): Trail => ({ steps, marks });
+const trailOf = ({ steps, marks, memory }: Trail): Trail => ({ steps, marks, memory });
 
 /** What an entry makes of the walk: its end, or the next table. */
 const follow = (at: Position, meaning: EntryMeaning, target: Target): Walk | Position =>
@@ -104,25 +102,27 @@ const follow = (at: Position, meaning: EntryMeaning, target: Target): Walk | Pos
     })
     .exhaustive();
 
-/** Reads one entry in the space, and follows it. */
+/** Reads one entry in the space, with the flags that looking it up has set, and follows it. */
 function descend(space: Space, paging: TablePaging, at: Position, target: Target): Walk | Position {
   const { mode } = paging;
   const { entryBytes } = tableShapes[mode];
   const address = at.table + indexOf(mode, at.level, target.page) * entryBytes;
-  const located = space.locate(address, { kind: 'entry' });
+  const located = space.locate(at.memory, address, { kind: 'entry' });
   const marks = [...at.marks, ...located.marks];
-  if (located.kind === 'exit') return { kind: 'exit', result: located.result, steps: at.steps, marks };
+  const memory = withMarks(at.memory, located.marks);
+  if (located.kind === 'exit') return { kind: 'exit', result: located.result, steps: at.steps, marks, memory };
   const { maddr } = located;
-  const word = entryAt(space.read, maddr, entryBytes);
+  const word = entryAt(memory, maddr, entryBytes);
   const meaning = decodeEntry(paging, at.level, word);
   const isUsed = meaning.kind === 'table' || meaning.kind === 'page';
-  const steps = isUsed ? [...at.steps, { level: at.level, word, address, maddr }] : at.steps;
-  return follow({ ...at, steps, marks }, meaning, target);
+  const steps = isUsed ? [...at.steps, { level: at.level, word, address, maddr, memory: at.memory }] : at.steps;
+  return follow({ ...at, steps, marks, memory }, meaning, target);
 }
 
 /** With PDPTE registers the top level is not in memory: no access, no flags. */
-function start({ mode, root, pdptes }: TablePaging, target: Target): Walk | Position {
-  const top: Position = { table: root, level: tableShapes[mode].levels, rights: ALL_RIGHTS, steps: [], marks: [] };
+function start({ mode, root, pdptes }: TablePaging, memory: WordReader, target: Target): Walk | Position {
+  const { levels } = tableShapes[mode];
+  const top: Position = { table: root, level: levels, rights: ALL_RIGHTS, steps: [], marks: [], memory };
   if (pdptes === undefined) return top;
   return follow(top, decodeLatchedPdpte(pdptes[indexOf(mode, top.level, target.page)] ?? ZERO_WORD), target);
 }
@@ -131,8 +131,9 @@ function start({ mode, root, pdptes }: TablePaging, target: Target): Walk | Posi
  * Walks for a byte. Rights are not judged on the way: a lower entry that is absent or has a reserved bit is what is
  * reported, whatever the upper ones withhold.
  */
-export function walkTables(space: Space, paging: TablePaging, target: Target): Walk {
-  let at = start(paging, target);
+export function walkTables(space: Space, paging: TablePaging, from: { memory: WordReader; target: Target }): Walk {
+  const { memory, target } = from;
+  let at = start(paging, memory, target);
   while (!('kind' in at)) at = descend(space, paging, at, target);
   return at;
 }
@@ -140,24 +141,35 @@ export function walkTables(space: Space, paging: TablePaging, target: Target): W
 /** What setting flags comes to. */
 export interface FlagsSet {
   readonly marks: readonly Mark[];
+  readonly memory: WordReader;
   /** The exit that a write to a table ended in, if one did. */
   readonly exit: AccessResult | undefined;
 }
 
 /**
- * Sets the flags of the entries used, from the root down, `isWrite` dirtying the page. Each is a write of its own to the space
- * and may end in an exit; the marks before it stand.
+ * Sets the flags that the entries used lack by now, from the root down, `isWrite` dirtying the page. Each is a write of its own
+ * to the space, by the translation that the entry was read by, and may end in an exit; the marks before it stand.
  */
-export function setFlags(space: Space, paging: Paging, use: { steps: readonly Step[]; isWrite: boolean }): FlagsSet {
-  const { steps, isWrite } = use;
+export function setFlags(
+  space: Space,
+  paging: TablePaging,
+  { steps, memory: before }: Trail,
+  isWrite: boolean,
+): FlagsSet {
+  const { entryBytes } = tableShapes[paging.mode];
   let marks: readonly Mark[] = [];
-  for (const { level, word, address, maddr } of steps) {
-    const flags = missingFlags(paging, level, { word, isWrite });
+  let memory = before;
+  const add = (more: readonly Mark[]): void => {
+    marks = [...marks, ...more];
+    memory = withMarks(memory, more);
+  };
+  for (const { level, address, maddr, memory: found } of steps) {
+    const flags = missingFlags(paging, level, { word: entryAt(memory, maddr, entryBytes), isWrite });
     if (flags === 0) continue;
-    const located = space.locate(address, { kind: 'flags' });
-    marks = [...marks, ...located.marks];
-    if (located.kind === 'exit') return { marks, exit: located.result };
-    marks = [...marks, ...marksAt(maddr, flags)];
+    const located = space.locate(found, address, { kind: 'flags' });
+    add(located.marks);
+    if (located.kind === 'exit') return { marks, memory, exit: located.result };
+    add(marksAt(maddr, flags));
   }
-  return { marks, exit: undefined };
+  return { marks, memory, exit: undefined };
 }

@@ -3,6 +3,7 @@
 
 import { readFileSync, statSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { Counter, readCensus } from './census.ts';
 import { corpusFiles, corpusFolder, packCorpus, readCorpus, unpackCorpus } from './corpus.ts';
 import { describeCase } from '#abi/describe.ts';
 import { Bench, replay } from './replay.ts';
@@ -12,13 +13,17 @@ const bytesOf = (name: string): number => statSync(`${corpusFolder()}/${name}`).
 
 describe('recorded answers of emulators', () => {
   const bench = new Bench();
+  const counter = new Counter();
   let cases = 0;
 
   test.each(files)('%s: model and implementation agree with every answer', { timeout: 120_000 }, (name) => {
     const corpus = readCorpus(name);
     cases += corpus.records.length;
+    counter.open(name, corpus);
     const wrong = corpus.records.flatMap((record) => {
-      const { verdict, implementation } = replay(bench, corpus, record);
+      const { own, comparison, verdict } = replay(corpus, record);
+      if (comparison !== undefined) counter.add(corpus.oracle, comparison, verdict);
+      const implementation = bench.difference(record.case, own);
       if (verdict.kind !== 'different' && implementation === undefined) return [];
       const why = verdict.kind === 'different' ? verdict.why : implementation;
       return [[why, ...describeCase(record.case)].join('\n')];
@@ -29,6 +34,10 @@ describe('recorded answers of emulators', () => {
   test('there are at least 60,000 cases in at most 6 MB', () => {
     expect(cases).toBeGreaterThanOrEqual(60_000);
     expect(files.reduce((sum, name) => sum + bytesOf(name), 0)).toBeLessThanOrEqual(6_000_000);
+  });
+
+  test('are counted as they are: npm run docs', () => {
+    expect(readCensus()).toEqual(counter.census);
   });
 
   test('are the same after unpacking and packing', () => {

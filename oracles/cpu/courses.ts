@@ -3,7 +3,7 @@
 
 import { without } from '#lib/bits.ts';
 import type { AccessCase, Vehicle } from './pack.ts';
-import type { OracleName } from './rules.ts';
+import { type OracleName, oracleTitles } from './rules.ts';
 
 /** A stream of random cases for one emulator. */
 export interface Course {
@@ -43,8 +43,6 @@ export const courses: readonly Course[] = [
   { oracle: 'bochs', engine: 'svm', vehicle: 'svmNested', share: 2, batch: BOCHS_BATCH, tailor: forBochs },
 ];
 
-const oracleNames = { qemu: 'QEMU', bochs: 'Bochs' } as const;
-
 const vehicleNames = {
   native: 'on the processor itself',
   svm: 'in an SVM guest without nested paging',
@@ -54,4 +52,4 @@ const vehicleNames = {
 
 /** `QEMU, on the processor itself`. */
 export const describeCourse = ({ oracle, vehicle }: Pick<Course, 'oracle' | 'vehicle'>): string =>
-  `${oracleNames[oracle]}, ${vehicleNames[vehicle]}`;
+  `${oracleTitles[oracle]}, ${vehicleNames[vehicle]}`;

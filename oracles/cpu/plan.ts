@@ -33,7 +33,9 @@ export type Plan = { readonly ok: true; readonly planned: Planned } | { readonly
 const CR0_PE = 1;
 const CR4_PKS = 2 ** 24;
 const PAGE = 4096;
+/** Of a descriptor; and of one of a system segment in long mode, whose second half is read if the first says so. */
 const DESCRIPTOR_BYTES = 8;
+const DESCRIPTOR_BYTES_LONG = 16;
 
 const offsetOf = ({ access }: AccessCase): number => access.linear.lo % PAGE;
 
@@ -46,7 +48,9 @@ function unfitAccess(one: AccessCase): string | undefined {
   const straddles = offset + size > PAGE;
   if (stub === STUB_DESCRIPTOR) {
     if (!isCanonical(one)) return 'a descriptor table does not begin at such an address';
-    return offset + DESCRIPTOR_BYTES > PAGE !== straddles ? 'a descriptor has 8 bytes' : undefined;
+    if (offset + DESCRIPTOR_BYTES > PAGE !== straddles) return 'a descriptor has 8 bytes';
+    const mayStraddle = isLongMode(one) && offset + DESCRIPTOR_BYTES_LONG > PAGE;
+    return mayStraddle && !straddles ? 'a descriptor of long mode may have 16 bytes' : undefined;
   }
   if (kind !== 'fetch') return undefined;
   // Undefined opcodes of the pattern begin at these places, the last one across the boundary.

@@ -8,8 +8,9 @@ import { type Word, ZERO_WORD } from '#abi/address.ts';
 import { low32 } from '#lib/bits.ts';
 import { AccessUnit } from '#impl/paging/access.ts';
 import { translateAccess } from '#model/paging/translate.ts';
-import { describeResult } from './compare.ts';
+import { type Comparison, describeResult } from './compare.ts';
 import type { Recorded } from './corpus.ts';
+import { interpret } from './interpret.ts';
 import { judge, type Verdict, type Witness } from './judge.ts';
 import type { AccessCase } from './pack.ts';
 import { expected } from './window.ts';
@@ -64,20 +65,21 @@ function flagsDiffer(
   return undefined;
 }
 
-/** What comes of a recorded case. */
+/** What comes of a recorded case. `comparison`: undefined if the model has the kernel out of reach. */
 export interface Replayed {
+  readonly own: AccessOutcome;
+  readonly comparison: Comparison | undefined;
   readonly verdict: Verdict;
-  /** How the implementation differs from the model, if it does. */
-  readonly implementation: string | undefined;
 }
 
-/** Replays a recorded case. */
-export function replay(bench: Bench, witness: Witness, { case: one, direct, raw }: Recorded): Replayed {
+/** Replays a recorded case on the model; `own` is what the model makes of it. */
+export function replay(witness: Witness, { case: one, direct, raw }: Recorded): Replayed {
   const own = translateAccess(one);
   const outcome = expected(one, direct, own);
-  const verdict: Verdict =
-    outcome === undefined
-      ? { kind: 'different', why: 'the model has the kernel out of reach', rules: [] }
-      : judge(witness, { case: one, outcome, manner: { direct, hasPcid: false }, raw });
-  return { verdict, implementation: bench.difference(one, own) };
+  if (outcome === undefined) {
+    const why = 'the model has the kernel out of reach';
+    return { own, comparison: undefined, verdict: { kind: 'different', why, rules: [] } };
+  }
+  const comparison = { case: one, outcome, direct, raw, seen: interpret(one, raw) };
+  return { own, comparison, verdict: judge(witness, { case: one, outcome, manner: { direct, hasPcid: false }, raw }) };
 }

@@ -13,6 +13,7 @@ import { qemuRules } from './rules-qemu.ts';
 /** The emulators that answer. */
 export const oracleNames = ['qemu', 'bochs'] as const;
 export type OracleName = (typeof oracleNames)[number];
+export const oracleTitles: Readonly<Record<OracleName, string>> = { qemu: 'QEMU', bochs: 'Bochs' };
 
 /** One known deviation. */
 export interface Rule {

@@ -15,7 +15,7 @@ import {
   hasNx,
   mayCarryFold,
   nxBits,
-  isEptMark,
+  hasOwnMark,
   presentBits,
   readsPdptes,
   rotated,
@@ -172,14 +172,17 @@ function readsOf(one: AccessCase): ReadonlyMap<number, number> {
   return reads;
 }
 
+/** Of one page, each of the processor's own entries is read in the walk and before its flags are set. */
+const READS_OF_AN_ENTRY = 2;
+
 /**
  * Whether an entry is something else as well (a PDPTE, an entry of EPT), where the flags that are set in it mean another
- * thing. Of one page, a walk reads each of the processor's own entries once.
+ * thing.
  */
 function isAmbiguous(one: AccessCase, marks: readonly (readonly [number, Word])[]): boolean {
   if (one.engine === 'svm') return readsPdptes(one);
   const reads = readsOf(one);
-  return marks.some(([key, marked]) => !isEptMark(marked) && (reads.get(key) ?? 0) > 1);
+  return marks.some(([key, marked]) => hasOwnMark(marked) && (reads.get(key) ?? 0) > READS_OF_AN_ENTRY);
 }
 
 function settledVerdict(whole: AccessCase, mechanism: Mechanism): Verdict {

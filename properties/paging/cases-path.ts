@@ -185,7 +185,10 @@ export const gathered = (way: Way, at: number): readonly Word[] =>
   way.entries.map((_, i) => (i === at ? foldOf(way) : way.rights.allow));
 
 /** Whether flags that were marked are those of EPT. */
-export const isEptMark = (marked: Word): boolean => !isZero(andWord(marked, { lo: 0x300, hi: 0 }));
+const isEptMark = (marked: Word): boolean => !isZero(andWord(marked, { lo: 0x300, hi: 0 }));
+
+/** Whether flags that were marked are those of the processor's own tables, perhaps among others. */
+export const hasOwnMark = (marked: Word): boolean => !isZero(andWord(marked, { lo: 0x60, hi: 0x60 }));
 
 /** Bits of a word that mean "present", by the flags that were marked in it: EPT's are 8 and 9, the others' 5 and 6. */
 export const presentBits = (marked: Word): Word => {

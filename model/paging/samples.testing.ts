@@ -1,5 +1,5 @@
-// Small cases to state rules with: one access under a small set of tables, of which one thing is changed at a time.
-// A first reader may skip this file.
+// Small cases to state rules with: one access under a small set of tables, of which one thing is changed at a time. And
+// `rules`, which makes a test of each. For tests of model/ only. A first reader may skip this file.
 //
 // All tables translate linear address 0x603010. Natively and for guests: root 0x10 (5-level: 0xf), then 0x11, 0x12, 0x13, page 0x200.
 // Nested tables: root 0x80, then 0x81, 0x82; there entry 0 maps the first 2 MiB (where the guest's tables lie) to themselves, and
@@ -7,7 +7,8 @@
 
 import type { Word } from '#abi/address.ts';
 import type { AccessResult, Poke } from '#abi/case.ts';
-import type { AccessCase } from './translate.ts';
+import { describe, expect, test } from 'vitest';
+import { type AccessCase, translateAccess } from './translate.ts';
 
 /** What stands in the high half of a word is so many times larger. */
 export const HIGH: bigint = 2n ** 32n;
@@ -172,3 +173,15 @@ export const implicit = { privilege: 'implicit', ac: 'set' } as const;
 export const write = { kind: 'write' } as const;
 export const fetch = { kind: 'fetch' } as const;
 export const modify = { kind: 'readModifyWrite' } as const;
+
+/** A rule in words, a case that it decides, and what the case comes to. */
+export type Row = readonly [rule: string, one: AccessCase, result: AccessResult];
+
+/** A test for each rule. */
+export const rules = (title: string, rows: readonly Row[]): void => {
+  describe(title, () => {
+    test.each(rows)('%s', (_rule, one, result) => {
+      expect(translateAccess(one).result).toEqual(result);
+    });
+  });
+};
