@@ -4,6 +4,7 @@
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
 import { guestVisibleRoles } from '#abi/roles.ts';
+import { isGiven } from './entitlement.ts';
 import { rightsOfEntry } from './p2m.ts';
 import { frameOf, type Domain, type Entry, type Frame, type State } from './state.ts';
 
@@ -19,14 +20,17 @@ export interface Justification {
   readonly pcpus: readonly PcpuId[];
 }
 
-/** Whether the frame's owner has granted it to `domain` for such an entry, and the use is pinned. */
+/** Whether the use of a grant stands behind such an entry, and the frame's owner has given what is used. */
 function isGranted(state: State, frame: Frame, to: { domain: DomId; entry: Entry }): boolean {
   const { mfn, type } = to.entry;
   const granter = frame.owner === undefined ? undefined : state.domains.get(frame.owner);
   if (granter === undefined) return false;
   return granter.grants.active.some(
     (active) =>
-      active.domain === to.domain && active.mfn === mfn && (type === 'grantRw' ? active.hstw : active.hstr) > 0,
+      active.domain === to.domain &&
+      active.mfn === mfn &&
+      (type === 'grantRw' ? active.hstw : active.hstr) > 0 &&
+      isGiven(granter.id, active),
   );
 }
 

@@ -10,6 +10,7 @@ import {
   type Gfn,
   type GrantRef,
   type Mfn,
+  type Word,
 } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import type { Op } from '#abi/operation.ts';
@@ -52,6 +53,8 @@ export interface Work {
   readonly gfn: Gfn;
   readonly mfn: Mfn;
   readonly incarnation: number;
+  /** A granter's entry as it stood when its status bits were set for the use in hand. */
+  readonly asked: Word | undefined;
   readonly handle: number;
   readonly elements: readonly ElementReply[];
   /** Frames in hand. */
@@ -75,6 +78,7 @@ export const BEGIN: Work = {
   gfn: INVALID_GFN,
   mfn: INVALID_MFN,
   incarnation: 0,
+  asked: undefined,
   handle: 0,
   elements: [],
   given: [],

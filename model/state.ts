@@ -56,10 +56,25 @@ export interface Pins {
   readonly devw: number;
 }
 
+/**
+ * Ghost: what a use of a grant rests on, in the granter's own words as they stood when they were looked at. It is written
+ * where a use begins and read by entitlement.ts alone; no operation decides by it.
+ */
+export interface Ground {
+  /** The entry when the grant came into use: it says for whom. */
+  readonly given: Word;
+  /** The entry when writing through it began; undefined: nobody writes. */
+  readonly writing: Word | undefined;
+  /** The entry whose gfn was looked up, and what the granter's P2M made of that gfn; undefined: nothing. */
+  readonly named: Word;
+  readonly meant: { readonly mfn: Mfn; readonly owner: DomId | undefined; readonly incarnation: number } | undefined;
+}
+
 /** A grant in use: by which domain, which frame, how often. */
 export interface Active extends Pins {
   readonly domain: DomId;
   readonly mfn: Mfn;
+  readonly ground: Ground;
 }
 
 /** A mapping as the mapper's handle remembers it. `flags` are those map flags that still stand; 0: not yet mapped. */

@@ -1,0 +1,22 @@
+// What may be given at all: the sentences that authority rests on (isolation.ts), each said here on its own terms. The model's
+// operations and the implementation are two transcriptions of the same code and can share a slip; what they agree on is
+// held by these.
+
+import type { DomId } from '#abi/address.ts';
+import { grantFlags } from '#abi/grants.ts';
+import { and, field, hasAll } from '#lib/bits.ts';
+import type { Active } from './state.ts';
+
+/**
+ * Whether the uses of a grant of `granter` rest on its words: when the grant came into use its entry permitted access to the
+ * very domain that uses it; where anybody writes, the entry was not read-only when that began; and when it was looked up
+ * the gfn in the entry meant the very frame in use, one of the granter's own.
+ */
+export function isGiven(granter: DomId, active: Active): boolean {
+  const { given, writing, meant } = active.ground;
+  const isFor = field(given.lo, 16, 16) === active.domain;
+  const isAccess = and(given.lo, grantFlags.kindMask) === grantFlags.permitAccess;
+  const mayWrite = writing !== undefined && !hasAll(writing.lo, grantFlags.readOnly);
+  const isMeant = meant !== undefined && meant.mfn === active.mfn && meant.owner === granter;
+  return isFor && isAccess && isMeant && (mayWrite || active.hstw + active.devw === 0);
+}
