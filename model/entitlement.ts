@@ -4,8 +4,43 @@
 
 import type { DomId } from '#abi/address.ts';
 import { grantFlags } from '#abi/grants.ts';
+import type { P2mType } from '#abi/hap.ts';
+import { RIGHT } from '#abi/rights.ts';
+import type { FrameRole } from '#abi/roles.ts';
 import { and, field, hasAll } from '#lib/bits.ts';
 import type { Active } from './state.ts';
+
+const { read, write, execute } = RIGHT;
+
+/**
+ * What a mapping of each kind gives, no more and no less: one's own RAM everything, but no writing where writes are refused or
+ * must be noticed; another's frame no execution, and what was granted for reading no writing either.
+ */
+export const rightsOfType: Readonly<Record<P2mType, number>> = {
+  none: 0,
+  ramRw: read + write + execute,
+  ramRo: read + execute,
+  ramLogDirty: read + execute,
+  mmioDirect: read + write,
+  foreign: read + write,
+  grantRw: read + write,
+  grantRo: read,
+};
+
+/** Why its owner may reach a frame: as memory of its own, or because the hypervisor shows it that page. undefined: it may not. */
+export const visibleAs: Readonly<Record<FrameRole, 'own' | 'special' | undefined>> = {
+  ram: 'own',
+  sharedInfo: 'special',
+  grantFrame: 'special',
+  statusFrame: 'special',
+  overlay: 'special',
+  free: undefined,
+  apicAccess: undefined,
+  requestPage: undefined,
+  pool: undefined,
+  mmio: undefined,
+  xen: undefined,
+};
 
 /**
  * Whether the uses of a grant of `granter` rest on its words: when the grant came into use its entry permitted access to the

@@ -3,8 +3,7 @@
 // bytes of the tables and the contents of the caches (hap/walk.ts says what they mean).
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
-import { guestVisibleRoles } from '#abi/roles.ts';
-import { isGiven } from './entitlement.ts';
+import { isGiven, visibleAs } from './entitlement.ts';
 import { rightsOfEntry } from './p2m.ts';
 import { frameOf, type Domain, type Entry, type Frame, type State } from './state.ts';
 
@@ -41,9 +40,8 @@ function reasonFor(state: State, domain: Domain, entry: Entry): Justification['w
   if (type === 'grantRw' || type === 'grantRo')
     return isGranted(state, frame, { domain: domain.id, entry }) ? 'grant' : undefined;
   if (type === 'foreign') return domain.kind === 'control' && frame.refs > 0 ? 'foreign' : undefined;
-  const isOwn = frame.owner === domain.id && guestVisibleRoles.includes(frame.role);
-  if (!isOwn || type === 'mmioDirect' || type === 'none') return undefined;
-  return frame.role === 'ram' ? 'own' : 'special';
+  const isRam = type === 'ramRw' || type === 'ramRo' || type === 'ramLogDirty';
+  return isRam && frame.owner === domain.id ? visibleAs[frame.role] : undefined;
 }
 
 const NOTHING: readonly Justification[] = [];

@@ -5,9 +5,8 @@
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
 import type { Logged } from '#abi/choices.ts';
-import { p2mRights, p2mTypes, type P2mType } from '#abi/hap.ts';
-import { rightsOf } from '#abi/rights.ts';
 import { hasAll } from '#lib/bits.ts';
+import { rightsOfType } from './entitlement.ts';
 import { entryOf, frameOf, pcpusRunning, withDomain, withFrame, type Entry, type Stale, type State } from './state.ts';
 
 /** A stale translation and whose it is. */
@@ -15,10 +14,6 @@ export interface Debt {
   readonly domain: DomId;
   readonly stale: Stale;
 }
-
-const rightsOfType = Object.fromEntries(p2mTypes.map((type) => [type, rightsOf(p2mRights[type])])) as Readonly<
-  Record<P2mType, number>
->;
 
 /** The rights that an entry gives its domain. */
 export const rightsOfEntry = (entry: Entry): number => rightsOfType[entry.type];

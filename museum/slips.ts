@@ -62,6 +62,16 @@ export const slips: readonly Slip[] = [
       },
     ],
   },
+  {
+    id: 'slip-read-only-mappings-written',
+    law: 'hap/nobodyReachesWhatIsNotTheirs',
+    edits: [{ file: 'abi/hap.ts', before: "grantRo: 'r',", after: "grantRo: 'rw'," }],
+  },
+  {
+    id: 'slip-foreign-mappings-executed',
+    law: 'hap/nobodyReachesWhatIsNotTheirs',
+    edits: [{ file: 'abi/hap.ts', before: "foreign: 'rw',", after: "foreign: 'rwx'," }],
+  },
 ];
 
 /** Path of the traces, by slip, from the project's folder. */
