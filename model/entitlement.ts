@@ -8,7 +8,7 @@ import type { P2mType } from '#abi/hap.ts';
 import { RIGHT } from '#abi/rights.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { and, field, hasAll } from '#lib/bits.ts';
-import type { Active } from './state.ts';
+import type { Active, Domain } from './state.ts';
 
 const { read, write, execute } = RIGHT;
 
@@ -55,3 +55,7 @@ export function isGiven(granter: DomId, active: Active): boolean {
   const isMeant = meant !== undefined && meant.mfn === active.mfn && meant.owner === granter;
   return isFor && isAccess && isMeant && (mayWrite || active.hstw + active.devw === 0);
 }
+
+/** Privilege: whose frames a domain may map without being granted them. The control domain those of all others; nobody else any. */
+export const mayMapFramesOf = ({ kind, id }: Pick<Domain, 'kind' | 'id'>, owner: DomId | undefined): boolean =>
+  kind === 'control' && owner !== undefined && owner !== id;

@@ -3,7 +3,7 @@
 // bytes of the tables and the contents of the caches (hap/walk.ts says what they mean).
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
-import { isGiven, visibleAs } from './entitlement.ts';
+import { isGiven, mayMapFramesOf, visibleAs } from './entitlement.ts';
 import { rightsOfEntry } from './p2m.ts';
 import { frameOf, type Domain, type Entry, type Frame, type State } from './state.ts';
 
@@ -29,6 +29,7 @@ function isGranted(state: State, frame: Frame, to: { domain: DomId; entry: Entry
       active.domain === to.domain &&
       active.mfn === mfn &&
       (type === 'grantRw' ? active.hstw : active.hstr) > 0 &&
+      active.ground.meant?.incarnation === frame.incarnation &&
       isGiven(granter.id, active),
   );
 }
@@ -37,9 +38,10 @@ function isGranted(state: State, frame: Frame, to: { domain: DomId; entry: Entry
 function reasonFor(state: State, domain: Domain, entry: Entry): Justification['why'] | undefined {
   const frame = frameOf(state, entry.mfn);
   const { type } = entry;
+  if (entry.incarnation !== frame.incarnation) return undefined;
   if (type === 'grantRw' || type === 'grantRo')
     return isGranted(state, frame, { domain: domain.id, entry }) ? 'grant' : undefined;
-  if (type === 'foreign') return domain.kind === 'control' && frame.refs > 0 ? 'foreign' : undefined;
+  if (type === 'foreign') return mayMapFramesOf(domain, frame.owner) && frame.refs > 0 ? 'foreign' : undefined;
   const isRam = type === 'ramRw' || type === 'ramRo' || type === 'ramLogDirty';
   return isRam && frame.owner === domain.id ? visibleAs[frame.role] : undefined;
 }

@@ -30,13 +30,14 @@ function remember(
   const { old, entry } = change;
   const rights = rightsOfEntry(old);
   const pcpus = pcpusRunning(state, at.domain);
-  const kept = entry !== undefined && entry.mfn === old.mfn && hasAll(rightsOfEntry(entry), rights);
+  const isSame = entry !== undefined && entry.mfn === old.mfn && entry.incarnation === old.incarnation;
+  const kept = isSame && hasAll(rightsOfEntry(entry), rights);
   if (kept || rights === 0 || pcpus.length === 0) return state;
   const stale: Stale = {
     gfn: at.gfn,
     mfn: old.mfn,
     rights,
-    incarnation: frameOf(state, old.mfn).incarnation,
+    incarnation: old.incarnation,
     pcpus,
     doubtful: false,
   };
@@ -44,10 +45,15 @@ function remember(
   return withDomain(state, at.domain, { stale: [...others, stale] });
 }
 
-/** Lets `gfn` of `domain` mean `entry` (undefined: nothing): P2M, its inverse and stale translations together. */
-export function setP2m(state: State, at: { domain: DomId; gfn: Gfn }, entry: Entry | undefined): State {
+/** Lets `gfn` of `domain` mean `to` (undefined: nothing): P2M, its inverse and stale translations together. */
+export function setP2m(
+  state: State,
+  at: { domain: DomId; gfn: Gfn },
+  to: Omit<Entry, 'incarnation'> | undefined,
+): State {
   const domain = state.domains.get(at.domain);
   if (domain === undefined) return state;
+  const entry = to && { mfn: to.mfn, type: to.type, incarnation: frameOf(state, to.mfn).incarnation };
   const old = domain.p2m.get(at.gfn);
   let next = old === undefined ? state : remember(state, at, { old, entry });
   if (old !== undefined) {

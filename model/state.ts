@@ -31,10 +31,11 @@ export interface Frame {
   readonly mappings: readonly Place[];
 }
 
-/** What a gfn means. */
+/** What a gfn means: a frame in the life it had when the entry was made. */
 export interface Entry {
   readonly mfn: Mfn;
   readonly type: P2mType;
+  readonly incarnation: number;
 }
 
 /** A translation that the P2M gives no more, but that these pCPUs may still remember. */

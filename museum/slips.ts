@@ -72,6 +72,22 @@ export const slips: readonly Slip[] = [
     law: 'hap/nobodyReachesWhatIsNotTheirs',
     edits: [{ file: 'abi/hap.ts', before: "foreign: 'rw',", after: "foreign: 'rwx'," }],
   },
+  {
+    id: 'slip-foreign-mappings-by-anybody',
+    law: 'hap/nobodyReachesWhatIsNotTheirs',
+    edits: [
+      {
+        file: 'model/memory/physmap.ts',
+        before: "  if (target.kind !== 'control') return { errno: 'EPERM' };\n",
+        after: '',
+      },
+      {
+        file: 'impl/memory/physmap.ts',
+        before: "  if (m.f.domKind.get(target) !== CONTROL) return 'EPERM';\n",
+        after: '',
+      },
+    ],
+  },
 ];
 
 /** Path of the traces, by slip, from the project's folder. */
