@@ -5,9 +5,11 @@
 
 import type { Choice, ChoiceKind, Logged } from '#abi/choices.ts';
 import type { DomId, Mfn } from '#abi/address.ts';
+import type { Failure } from '#abi/failures.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { match } from 'ts-pattern';
+import { isOrdered } from './failures.ts';
 import { free, handOver, isHeapEmpty, scrub } from './frames.ts';
 import { flush } from './p2m.ts';
 import { frameOf, withDomain, type Domain, type State } from './state.ts';
@@ -18,6 +20,8 @@ export interface Cut {
   readonly cursor: number;
   readonly log: readonly Logged[];
   readonly sealed: boolean;
+  /** Failures that the step orders. */
+  readonly ordered: readonly Failure[];
 }
 
 /** Needs a choice that has not been logged yet, or another operation to come to its end. */
@@ -128,6 +132,8 @@ export interface Want {
   readonly done?: number;
   readonly order?: number;
   readonly domain?: DomId;
+  /** Which request of its class it is within the operation, from 1; absent: the log tells. */
+  readonly nth?: number;
 }
 
 const isPoolEmpty = (domain: Domain | undefined): boolean =>
@@ -138,11 +144,13 @@ function isMaptrackFull(state: State, domain: Domain | undefined): boolean {
   return domain === undefined || domain.grants.handles.size >= maptrackFrames * handlesPerMaptrackFrame;
 }
 
-/** Whether a resource may be refused: by injection, or because none is left. */
-function isLegal(state: State, failed: Failed, want: Want): boolean {
+/** Whether a resource may be refused: the step orders it, or none is left. The refusal is the choice before the cursor. */
+function isLegal(cut: Cut, failed: Failed, want: Want): boolean {
+  const { state } = cut;
   const domain = want.domain === undefined ? undefined : state.domains.get(want.domain);
-  // A compare-exchange can be lost five times running only to others; which stores those were is not followed up.
-  if (failed.injected || failed.class === 'compareExchange') return true;
+  // A compare-exchange can be lost five times running only to others. Which stores those were is not followed up, but the
+  // harness sees that there were others (properties/harness/problems.ts).
+  if (failed.class === 'compareExchange' || isOrdered({ ...cut, at: cut.cursor - 1 }, want.nth)) return true;
   if (failed.class === 'heap') return isHeapEmpty(state, want.order ?? 0);
   if (failed.class === 'pool') return isPoolEmpty(domain);
   return failed.class === 'maptrack' && isMaptrackFull(state, domain);
@@ -150,7 +158,7 @@ function isLegal(state: State, failed: Failed, want: Want): boolean {
 
 /** Refuses a failure that had no reason. */
 export const checkFailure = (cut: Cut, failed: Failed, want: Want): Cut =>
-  isLegal(cut.state, failed, want) ? cut : refuse(`${failed.class} was refused although there is room`, 'refines');
+  isLegal(cut, failed, want) ? cut : refuse(`${failed.class} was refused although there is room`, 'refines');
 
 const isHere = (at: number | undefined, done: number | undefined): boolean =>
   at === undefined || done === undefined || at === done;

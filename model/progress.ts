@@ -13,6 +13,7 @@ import {
   type Word,
 } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
+import type { Failure } from '#abi/failures.ts';
 import type { Op } from '#abi/operation.ts';
 import { reply, type ElementReply, type Expected, type Reply, type Status } from '#abi/reply.ts';
 import type { Cut, Refused, Waits } from './cut.ts';
@@ -98,6 +99,8 @@ export type Perform = (cut: Cut, task: Situation) => Turn;
 export interface Progress {
   readonly agent: Agent;
   readonly op: Op<'concrete'>;
+  /** Failures that the step orders. */
+  readonly ordered: readonly Failure[];
   readonly perform: Perform;
   readonly cursor: number;
   readonly work: Work;

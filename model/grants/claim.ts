@@ -37,7 +37,7 @@ export interface Marked {
   readonly asked?: Word;
 }
 
-/** Checks the reference and sets the status bits. `done`: the element, for injected failures. */
+/** Checks the reference and sets the status bits. `done`: the element, for failures. */
 export function mark(cut: Cut, want: Wanted, done: number): Marked {
   const { state } = cut;
   const granter = state.domains.get(want.granter);

@@ -3,6 +3,7 @@
 // A first reader may begin at `apply` and skip `#unblock` (what happens when an operation waits for another's lock).
 
 import type { Logged } from '#abi/choices.ts';
+import type { Failure as OrderedFailure } from '#abi/failures.ts';
 import type { Geometry } from '#abi/geometry.ts';
 import type { Label } from '#abi/operand.ts';
 import { mechanismOf, type Op } from '#abi/operation.ts';
@@ -23,7 +24,7 @@ import { Court, type Moment } from './court.ts';
 import { digestState } from './digest.ts';
 import { alwaysLaws } from './laws.ts';
 import type { AlwaysLaw, Failure, Problem } from './law.ts';
-import { refused, thrown } from './problems.ts';
+import { lostToNobody, refused, thrown } from './problems.ts';
 import { answersFrom, numbersIn, resolveOp } from './resolve.ts';
 import { semanticHash } from './semantic.ts';
 import { isBusy, type Flight } from './flight.ts';
@@ -57,6 +58,8 @@ export interface Checkpoint {
   readonly operations: number;
   readonly step: number;
 }
+
+const NO_FAILURES: readonly OrderedFailure[] = [];
 
 /** Labels of boot calls lie below every label of a trace. */
 const BOOT_LABEL = -1;
@@ -224,7 +227,7 @@ export class Lockstep {
     };
     for (const other of this.#flights.values()) other.alone = false;
     this.#flights.set(label, flight);
-    this.#candidates.start(label, call.agent, call.op);
+    this.#candidates.start({ label, agent: call.agent, op: call.op, failures: call.failures ?? NO_FAILURES });
     return flight;
   }
 
@@ -329,6 +332,7 @@ export class Lockstep {
       reply,
       expected,
       log: execution.log,
+      failures: execution.call.failures ?? NO_FAILURES,
       worst: execution.worst,
       before,
       alone,
@@ -340,7 +344,7 @@ export class Lockstep {
     this.#court.marks.returned(returned, { reach: this.#court.reach, flights: [...this.#flights.values()] });
     // What booting came to is judged once, at its end.
     if (label === BOOT_LABEL && !isRefused) return true;
-    const problems = isRefused ? [refused(answer, returned)] : [];
+    const problems = isRefused ? [refused(answer, returned)] : lostToNobody(returned);
     if (!this.#court.judge({ ...this.#moment(), returned, problems })) return false;
     if (this.#candidates.overflowed) {
       this.abandoned = true;
