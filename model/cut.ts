@@ -12,7 +12,7 @@ import { match } from 'ts-pattern';
 import { isOrdered } from './failures.ts';
 import { free, handOver, isHeapEmpty, scrub } from './frames.ts';
 import { flush } from './p2m.ts';
-import { frameOf, withDomain, type Domain, type State } from './state.ts';
+import { frameOf, withDomain, withFrame, type Domain, type State } from './state.ts';
 
 /** A state and how much of the operation's log it has taken in. `sealed`: nothing more will be logged. */
 export interface Cut {
@@ -61,8 +61,10 @@ const isBookkeeping = (choice: Choice): choice is Bookkeeping =>
   choice.kind === 'tableTaken' || choice.kind === 'tableGiven' || choice.kind === 'flush' || choice.kind === 'scrub';
 
 function withPoolFrame(state: State, domain: Domain, change: { mfn: Mfn; use: 'spare' | 'table' }): State {
-  const used = domain.pool.used + (change.use === 'table' ? 1 : -1);
-  return withDomain(state, domain.id, { pool: { frames: domain.pool.frames.set(change.mfn, change.use), used } });
+  const { mfn, use } = change;
+  const used = domain.pool.used + (use === 'table' ? 1 : -1);
+  const next = withDomain(state, domain.id, { pool: { frames: domain.pool.frames.set(mfn, use), used } });
+  return use === 'spare' ? next : withFrame(next, mfn, { tableLife: frameOf(next, mfn).tableLife + 1 });
 }
 
 /** The state after a piece of bookkeeping; undefined if it is not allowed (yet). */

@@ -24,8 +24,9 @@ export interface Frame {
   readonly allocated: boolean;
   /** General references: 1 while allocated, and one per foreign entry and grant mapping. */
   readonly refs: number;
-  /** How often the heap has handed it over. */
+  /** How often the heap has handed it over, and a pool has made it a table. */
   readonly incarnation: number;
+  readonly tableLife: number;
   readonly dirty: boolean;
   /** The inverse of all P2Ms. */
   readonly mappings: readonly Place[];
@@ -157,6 +158,7 @@ export const FREE: Frame = {
   allocated: false,
   refs: 0,
   incarnation: 0,
+  tableLife: 0,
   dirty: false,
   mappings: [],
 };
