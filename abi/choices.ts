@@ -24,10 +24,10 @@ export type Choice =
   /** An access walked the tables. */
   | { readonly kind: 'walked' }
   /**
-   * A resource was refused: by injection, or because it is exhausted. `done` tells which of several like parts it was: the
+   * A resource was refused: because the step orders it, or because it is exhausted; the log does not say which. `done` tells which of several like parts it was: the
    * parts complete by then (elements, start included; pages for memory.decrease). Absent: the first that could fail.
    */
-  | { readonly kind: 'failed'; readonly class: FailureClass; readonly injected: boolean; readonly done?: number }
+  | { readonly kind: 'failed'; readonly class: FailureClass; readonly done?: number }
   /** The operation stopped at a preemption check, with `done` parts complete (absent: at the first check). */
   | { readonly kind: 'preempted'; readonly done?: number };
 

@@ -5,6 +5,7 @@
 import { invariant } from '#lib/invariant.ts';
 import { type Case, CASE_VERSION } from './case.ts';
 import { type Decoded, parseJson, printJson } from './json.ts';
+import { machineProblem } from './machine.ts';
 import { readShape, type Shape } from './shape.ts';
 import { caseShape, traceShape } from './shapes.ts';
 import { type Trace, TRACE_VERSION } from './trace.ts';
@@ -41,7 +42,7 @@ function twice(trace: Trace): string | undefined {
 
 function checkTrace(value: unknown): Decoded<Trace> {
   const read = readShape(traceShape, value, '') as Decoded<Trace>;
-  const error = read.ok ? twice(read.value) : undefined;
+  const error = read.ok ? (machineProblem(read.value.header) ?? twice(read.value)) : undefined;
   return error === undefined ? read : { ok: false, error };
 }
 

@@ -79,7 +79,8 @@ export const p2mTypes = [
 export type P2mType = (typeof p2mTypes)[number];
 
 /**
- * Rights an entry of each type gives the guest: read, write, execute, in both formats. Sources: Xen mm/p2m-ept.c,
+ * Rights an entry of each type gives the guest, as tables are written: read, write, execute, in both formats. What such an
+ * entry may give is said apart from this (model/entitlement.ts). Sources: Xen mm/p2m-ept.c,
  * ept_p2m_type_to_flags; mm/p2m-pt.c, p2m_type_to_flags (where devices alone can be executed as well).
  */
 export const p2mRights: Readonly<Record<P2mType, string>> = {

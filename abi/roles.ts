@@ -23,5 +23,5 @@ export const frameRoles = [
  */
 export type FrameRole = (typeof frameRoles)[number];
 
-/** Roles that add_to_physmap may put into the owner's P2M besides RAM. */
+/** Roles that add_to_physmap may put into the owner's P2M, RAM included, as the implementation has it. What may be seen: model/entitlement.ts. */
 export const guestVisibleRoles: readonly FrameRole[] = ['ram', 'sharedInfo', 'grantFrame', 'statusFrame', 'overlay'];

@@ -81,8 +81,8 @@ export const runBare = (all: readonly Recording[]): number =>
 export function runModel(all: readonly Recording[]): number {
   let operations = 0;
   for (const { returned } of all)
-    for (const { before, agent, op, log } of returned) {
-      runAlone(before, begin(agent, op), log);
+    for (const { before, agent, op, log, failures } of returned) {
+      runAlone(before, begin(agent, op, failures), log);
       operations += 1;
     }
   return operations;

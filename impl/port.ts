@@ -135,8 +135,8 @@ export class Port {
   }
 
   /** Tells the log that a resource was refused. `done`: parts complete by then, where several could fail alike. */
-  refuse(kind: FailureClass, how: { readonly injected: boolean; readonly done?: number }): void {
-    this.choose({ kind: 'failed', class: kind, ...how });
+  refuse(kind: FailureClass, done?: number): void {
+    this.choose(done === undefined ? { kind: 'failed', class: kind } : { kind: 'failed', class: kind, done });
   }
 
   /** Whether the operation must stop at this preemption check, `done` parts complete; tells the log if so. */

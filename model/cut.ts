@@ -5,11 +5,13 @@
 
 import type { Choice, ChoiceKind, Logged } from '#abi/choices.ts';
 import type { DomId, Mfn } from '#abi/address.ts';
+import type { Failure } from '#abi/failures.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { FrameRole } from '#abi/roles.ts';
+import { isOrdered } from './failures.ts';
 import { free, handOver, isHeapEmpty, scrub } from './frames.ts';
 import { flush } from './p2m.ts';
-import { frameOf, withDomain, type Domain, type State } from './state.ts';
+import { frameOf, withDomain, withFrame, type Domain, type State } from './state.ts';
 
 /** A state and how much of the operation's log it has taken in. `sealed`: nothing more will be logged. */
 export interface Cut {
@@ -17,6 +19,8 @@ export interface Cut {
   readonly cursor: number;
   readonly log: readonly Logged[];
   readonly sealed: boolean;
+  /** Failures that the step orders. */
+  readonly ordered: readonly Failure[];
 }
 
 /** Needs a choice that has not been logged yet, or another operation to come to its end. */
@@ -56,8 +60,10 @@ const isBookkeeping = (choice: Choice): choice is Bookkeeping =>
   choice.kind === 'tableTaken' || choice.kind === 'tableGiven' || choice.kind === 'flush' || choice.kind === 'scrub';
 
 function withPoolFrame(state: State, domain: Domain, change: { mfn: Mfn; use: 'spare' | 'table' }): State {
-  const used = domain.pool.used + (change.use === 'table' ? 1 : -1);
-  return withDomain(state, domain.id, { pool: { frames: domain.pool.frames.set(change.mfn, change.use), used } });
+  const { mfn, use } = change;
+  const used = domain.pool.used + (use === 'table' ? 1 : -1);
+  const next = withDomain(state, domain.id, { pool: { frames: domain.pool.frames.set(mfn, use), used } });
+  return use === 'spare' ? next : withFrame(next, mfn, { tableLife: frameOf(next, mfn).tableLife + 1 });
 }
 
 /** The state after a piece of bookkeeping; undefined if it is not allowed (yet). */
@@ -124,6 +130,8 @@ export interface Want {
   readonly done?: number;
   readonly order?: number;
   readonly domain?: DomId;
+  /** Which request of its class it is within the operation, from 1; absent: the log tells. */
+  readonly nth?: number;
 }
 
 const isPoolEmpty = (domain: Domain | undefined): boolean =>
@@ -134,11 +142,13 @@ function isMaptrackFull(state: State, domain: Domain | undefined): boolean {
   return domain === undefined || domain.grants.handles.size >= maptrackFrames * handlesPerMaptrackFrame;
 }
 
-/** Whether a resource may be refused: by injection, or because none is left. */
-function isLegal(state: State, failed: Failed, want: Want): boolean {
+/** Whether a resource may be refused: the step orders it, or none is left. The refusal is the choice before the cursor. */
+function isLegal(cut: Cut, failed: Failed, want: Want): boolean {
+  const { state } = cut;
   const domain = want.domain === undefined ? undefined : state.domains.get(want.domain);
-  // A compare-exchange can be lost five times running only to others; which stores those were is not followed up.
-  if (failed.injected || failed.class === 'compareExchange') return true;
+  // A compare-exchange can be lost five times running only to others. Which stores those were is not followed up, but the
+  // harness sees that there were others (properties/harness/problems.ts).
+  if (failed.class === 'compareExchange' || isOrdered({ ...cut, at: cut.cursor - 1 }, want.nth)) return true;
   if (failed.class === 'heap') return isHeapEmpty(state, want.order ?? 0);
   if (failed.class === 'pool') return isPoolEmpty(domain);
   return failed.class === 'maptrack' && isMaptrackFull(state, domain);
@@ -146,7 +156,7 @@ function isLegal(state: State, failed: Failed, want: Want): boolean {
 
 /** Refuses a failure that had no reason. */
 export const checkFailure = (cut: Cut, failed: Failed, want: Want): Cut =>
-  isLegal(cut.state, failed, want) ? cut : refuse(`${failed.class} was refused although there is room`, 'refines');
+  isLegal(cut, failed, want) ? cut : refuse(`${failed.class} was refused although there is room`, 'refines');
 
 const isHere = (at: number | undefined, done: number | undefined): boolean =>
   at === undefined || done === undefined || at === done;

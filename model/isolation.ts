@@ -3,7 +3,7 @@
 // bytes of the tables and the contents of the caches (hap/walk.ts says what they mean).
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
-import { guestVisibleRoles } from '#abi/roles.ts';
+import { isGiven, mayMapFramesOf, visibleAs } from './entitlement.ts';
 import { rightsOfEntry } from './p2m.ts';
 import { frameOf, type Domain, type Entry, type Frame, type State } from './state.ts';
 
@@ -19,14 +19,18 @@ export interface Justification {
   readonly pcpus: readonly PcpuId[];
 }
 
-/** Whether the frame's owner has granted it to `domain` for such an entry, and the use is pinned. */
+/** Whether the use of a grant stands behind such an entry, and the frame's owner has given what is used. */
 function isGranted(state: State, frame: Frame, to: { domain: DomId; entry: Entry }): boolean {
   const { mfn, type } = to.entry;
   const granter = frame.owner === undefined ? undefined : state.domains.get(frame.owner);
   if (granter === undefined) return false;
   return granter.grants.active.some(
     (active) =>
-      active.domain === to.domain && active.mfn === mfn && (type === 'grantRw' ? active.hstw : active.hstr) > 0,
+      active.domain === to.domain &&
+      active.mfn === mfn &&
+      (type === 'grantRw' ? active.hstw : active.hstr) > 0 &&
+      active.ground.meant?.incarnation === frame.incarnation &&
+      isGiven(granter.id, active),
   );
 }
 
@@ -34,12 +38,12 @@ function isGranted(state: State, frame: Frame, to: { domain: DomId; entry: Entry
 function reasonFor(state: State, domain: Domain, entry: Entry): Justification['why'] | undefined {
   const frame = frameOf(state, entry.mfn);
   const { type } = entry;
+  if (entry.incarnation !== frame.incarnation) return undefined;
   if (type === 'grantRw' || type === 'grantRo')
     return isGranted(state, frame, { domain: domain.id, entry }) ? 'grant' : undefined;
-  if (type === 'foreign') return domain.kind === 'control' && frame.refs > 0 ? 'foreign' : undefined;
-  const isOwn = frame.owner === domain.id && guestVisibleRoles.includes(frame.role);
-  if (!isOwn || type === 'mmioDirect' || type === 'none') return undefined;
-  return frame.role === 'ram' ? 'own' : 'special';
+  if (type === 'foreign') return mayMapFramesOf(domain, frame.owner) && frame.refs > 0 ? 'foreign' : undefined;
+  const isRam = type === 'ramRw' || type === 'ramRo' || type === 'ramLogDirty';
+  return isRam && frame.owner === domain.id ? visibleAs[frame.role] : undefined;
 }
 
 const NOTHING: readonly Justification[] = [];

@@ -5,9 +5,8 @@
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
 import type { Logged } from '#abi/choices.ts';
-import { p2mRights, p2mTypes, type P2mType } from '#abi/hap.ts';
-import { rightsOf } from '#abi/rights.ts';
 import { hasAll } from '#lib/bits.ts';
+import { rightsOfType } from './entitlement.ts';
 import { entryOf, frameOf, pcpusRunning, withDomain, withFrame, type Entry, type Stale, type State } from './state.ts';
 
 /** A stale translation and whose it is. */
@@ -15,10 +14,6 @@ export interface Debt {
   readonly domain: DomId;
   readonly stale: Stale;
 }
-
-const rightsOfType = Object.fromEntries(p2mTypes.map((type) => [type, rightsOf(p2mRights[type])])) as Readonly<
-  Record<P2mType, number>
->;
 
 /** The rights that an entry gives its domain. */
 export const rightsOfEntry = (entry: Entry): number => rightsOfType[entry.type];
@@ -35,13 +30,14 @@ function remember(
   const { old, entry } = change;
   const rights = rightsOfEntry(old);
   const pcpus = pcpusRunning(state, at.domain);
-  const kept = entry !== undefined && entry.mfn === old.mfn && hasAll(rightsOfEntry(entry), rights);
+  const isSame = entry !== undefined && entry.mfn === old.mfn && entry.incarnation === old.incarnation;
+  const kept = isSame && hasAll(rightsOfEntry(entry), rights);
   if (kept || rights === 0 || pcpus.length === 0) return state;
   const stale: Stale = {
     gfn: at.gfn,
     mfn: old.mfn,
     rights,
-    incarnation: frameOf(state, old.mfn).incarnation,
+    incarnation: old.incarnation,
     pcpus,
     doubtful: false,
   };
@@ -49,10 +45,15 @@ function remember(
   return withDomain(state, at.domain, { stale: [...others, stale] });
 }
 
-/** Lets `gfn` of `domain` mean `entry` (undefined: nothing): P2M, its inverse and stale translations together. */
-export function setP2m(state: State, at: { domain: DomId; gfn: Gfn }, entry: Entry | undefined): State {
+/** Lets `gfn` of `domain` mean `to` (undefined: nothing): P2M, its inverse and stale translations together. */
+export function setP2m(
+  state: State,
+  at: { domain: DomId; gfn: Gfn },
+  to: Omit<Entry, 'incarnation'> | undefined,
+): State {
   const domain = state.domains.get(at.domain);
   if (domain === undefined) return state;
+  const entry = to && { mfn: to.mfn, type: to.type, incarnation: frameOf(state, to.mfn).incarnation };
   const old = domain.p2m.get(at.gfn);
   let next = old === undefined ? state : remember(state, at, { old, entry });
   if (old !== undefined) {

@@ -10,8 +10,10 @@ import {
   type Gfn,
   type GrantRef,
   type Mfn,
+  type Word,
 } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
+import type { Failure } from '#abi/failures.ts';
 import type { Op } from '#abi/operation.ts';
 import { reply, type ElementReply, type Expected, type Reply, type Status } from '#abi/reply.ts';
 import type { Cut, Refused, Waits } from './cut.ts';
@@ -52,6 +54,8 @@ export interface Work {
   readonly gfn: Gfn;
   readonly mfn: Mfn;
   readonly incarnation: number;
+  /** A granter's entry as it stood when its status bits were set for the use in hand. */
+  readonly asked: Word | undefined;
   readonly handle: number;
   readonly elements: readonly ElementReply[];
   /** Frames in hand. */
@@ -75,6 +79,7 @@ export const BEGIN: Work = {
   gfn: INVALID_GFN,
   mfn: INVALID_MFN,
   incarnation: 0,
+  asked: undefined,
   handle: 0,
   elements: [],
   given: [],
@@ -94,6 +99,8 @@ export type Perform = (cut: Cut, task: Situation) => Turn;
 export interface Progress {
   readonly agent: Agent;
   readonly op: Op<'concrete'>;
+  /** Failures that the step orders. */
+  readonly ordered: readonly Failure[];
   readonly perform: Perform;
   readonly cursor: number;
   readonly work: Work;

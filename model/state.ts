@@ -24,17 +24,19 @@ export interface Frame {
   readonly allocated: boolean;
   /** General references: 1 while allocated, and one per foreign entry and grant mapping. */
   readonly refs: number;
-  /** How often the heap has handed it over. */
+  /** How often the heap has handed it over, and a pool has made it a table. */
   readonly incarnation: number;
+  readonly tableLife: number;
   readonly dirty: boolean;
   /** The inverse of all P2Ms. */
   readonly mappings: readonly Place[];
 }
 
-/** What a gfn means. */
+/** What a gfn means: a frame in the life it had when the entry was made. */
 export interface Entry {
   readonly mfn: Mfn;
   readonly type: P2mType;
+  readonly incarnation: number;
 }
 
 /** A translation that the P2M gives no more, but that these pCPUs may still remember. */
@@ -56,10 +58,25 @@ export interface Pins {
   readonly devw: number;
 }
 
+/**
+ * Ghost: what a use of a grant rests on, in the granter's own words as they stood when they were looked at. It is written
+ * where a use begins and read by entitlement.ts alone; no operation decides by it.
+ */
+export interface Ground {
+  /** The entry when the grant came into use: it says for whom. */
+  readonly given: Word;
+  /** The entry when writing through it began; undefined: nobody writes. */
+  readonly writing: Word | undefined;
+  /** The entry whose gfn was looked up, and what the granter's P2M made of that gfn; undefined: nothing. */
+  readonly named: Word;
+  readonly meant: { readonly mfn: Mfn; readonly owner: DomId | undefined; readonly incarnation: number } | undefined;
+}
+
 /** A grant in use: by which domain, which frame, how often. */
 export interface Active extends Pins {
   readonly domain: DomId;
   readonly mfn: Mfn;
+  readonly ground: Ground;
 }
 
 /** A mapping as the mapper's handle remembers it. `flags` are those map flags that still stand; 0: not yet mapped. */
@@ -141,6 +158,7 @@ export const FREE: Frame = {
   allocated: false,
   refs: 0,
   incarnation: 0,
+  tableLife: 0,
   dirty: false,
   mappings: [],
 };

@@ -6,6 +6,7 @@
 import { DOMID_CONTROL, DOMID_INVALID, type DomId } from '#abi/address.ts';
 import { callerOf, NOWHERE, type Agent } from '#abi/agents.ts';
 import type { Logged } from '#abi/choices.ts';
+import type { Failure } from '#abi/failures.ts';
 import { mechanismOf, type Mechanism, type Op } from '#abi/operation.ts';
 import type { PagingOp } from '#abi/paging.ts';
 import { reply, type Expected, type Status } from '#abi/reply.ts';
@@ -40,10 +41,13 @@ const byMechanism: Readonly<Record<Mechanism, (op: never) => Perform>> = {
 
 const performOf = (op: Op<'concrete'>): Perform => byMechanism[mechanismOf(op.kind)](op as never);
 
-/** An operation that has been called and has done nothing yet. */
-export const begin = (agent: Agent, op: Op<'concrete'>): Progress => ({
+const NONE: readonly Failure[] = [];
+
+/** An operation that has been called and has done nothing yet. `ordered`: what fate makes fail. */
+export const begin = (agent: Agent, op: Op<'concrete'>, ordered: readonly Failure[] = NONE): Progress => ({
   agent,
   op,
+  ordered,
   perform: performOf(op),
   cursor: 0,
   work: BEGIN,
@@ -118,7 +122,7 @@ function close(cut: Cut, progress: Progress, ending: Expected): Outcome {
 
 /** One indivisible part of an operation. */
 export function advance(state: State, progress: Progress, log: readonly Logged[], sealed: boolean): Outcome {
-  const cut: Cut = { state, cursor: progress.cursor, log, sealed };
+  const cut: Cut = { state, cursor: progress.cursor, log, sealed, ordered: progress.ordered };
   if (progress.work === BEGIN && progress.ending === undefined) return admit(state, progress);
   if (progress.ending !== undefined) return close(cut, progress, progress.ending);
   try {
@@ -140,7 +144,8 @@ export function advance(state: State, progress: Progress, log: readonly Logged[]
 export function advanceLog(state: State, progress: Progress, log: readonly Logged[]): Outcome {
   // The scrubber counts its own, one by one.
   const isEarly = progress.work === BEGIN || progress.op.kind === 'memory.scrub';
-  const next = isEarly ? undefined : absorbNext({ state, cursor: progress.cursor, log, sealed: false });
+  const { cursor, ordered } = progress;
+  const next = isEarly ? undefined : absorbNext({ state, cursor, log, sealed: false, ordered });
   return next === undefined
     ? { kind: 'waits' }
     : { kind: 'moved', state: next.state, progress: { ...progress, cursor: next.cursor } };
@@ -164,7 +169,7 @@ const STUCK: Refused = { kind: 'refused', reason: 'it waits for calls of its tar
 /** The whole operation, or what is left of it, with its complete log, while no other is in flight. */
 export function runAlone(state: State, progress: Progress, log: readonly Logged[]): Done | Refused {
   let now = progress;
-  let cut: Cut = { state, cursor: progress.cursor, log, sealed: true };
+  let cut: Cut = { state, cursor: progress.cursor, log, sealed: true, ordered: progress.ordered };
   try {
     while (now.ending === undefined) {
       const next = turn(cut, now);

@@ -1,15 +1,16 @@
 // A planted defect for every `always` and `pair` law: a bird that dies if the law stops looking. Unlike exhibits these bugs are nobody's,
 // and were chosen for the law that they break. Each has a short trace (canaries.json) on which that law, and no other before
 // it, reports the defect. Laws about counts and about what is left behind look at everything now and then; comparing what was
-// touched sees the same sooner, and is kept away from their birds (`without`).
+// touched sees the same sooner, and is kept away from their birds (`without`). A law that can see only what both sides agree on
+// has its birds in slips.ts.
 // A first reader may skip the edits.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { decodeTrace } from '#abi/decode.ts';
 import type { Trace } from '#abi/trace.ts';
 import type { Edit } from './exhibit.ts';
 import { projectRoot } from './source-tree.ts';
+import { tracesByName } from './traces.ts';
 
 /** A small defect that one law must report. */
 export interface Canary {
@@ -223,13 +224,5 @@ export const canaries: readonly Canary[] = [
 export const canaryFile = 'museum/canaries.json';
 
 /** The stored trace of each canary, by law. */
-export function canaryTraces(): ReadonlyMap<string, Trace> {
-  const stored = JSON.parse(readFileSync(join(projectRoot, canaryFile), 'utf8')) as Readonly<Record<string, unknown>>;
-  return new Map(
-    Object.entries(stored).map(([law, value]) => {
-      const decoded = decodeTrace(JSON.stringify(value));
-      if (!decoded.ok) throw new Error(`${canaryFile}, ${law}: ${decoded.error}`);
-      return [law, decoded.trace];
-    }),
-  );
-}
+export const canaryTraces = (): ReadonlyMap<string, Trace> =>
+  tracesByName(readFileSync(join(projectRoot, canaryFile), 'utf8'), canaryFile);

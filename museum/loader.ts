@@ -22,11 +22,11 @@ const occurrences = (text: string, part: string): number => text.split(part).len
 
 function applyEdit(files: Map<string, string>, edit: Edit, id: string): void {
   const refuse = (reason: string): never => {
-    throw new EditRefused(`${id}: the edit of impl/${edit.file} ${reason}`);
+    throw new EditRefused(`${id}: the edit of ${edit.file} ${reason}`);
   };
   if (isHardware(edit.file)) refuse('would change simulated hardware, which is the judge');
   const text = files.get(edit.file);
-  if (text === undefined) return refuse('names no file of impl/');
+  if (text === undefined) return refuse('names no such file');
   if (edit.before === '' || edit.before === edit.after) refuse('changes nothing');
   const count = occurrences(text, edit.before);
   if (count !== 1) refuse(`needs its text exactly once but finds it ${count} times: ${edit.before.split('\n')[0]}`);
@@ -36,7 +36,7 @@ function applyEdit(files: Map<string, string>, edit: Edit, id: string): void {
   );
 }
 
-/** The files of impl/ with the exhibit's edits applied, by path. Throws `EditRefused`. */
+/** The files of impl/ (or of `sources`) with the exhibit's edits applied, by path. Throws `EditRefused`. */
 export function editedSources(
   exhibit: Pick<Exhibit, 'id' | 'edits'>,
   sources: ReadonlyMap<string, string> = readSources('impl'),
@@ -60,23 +60,28 @@ function removeOld(folder: string, but: string): void {
 
 /** Makes the edited copy unless it is there already; answers its impl/ folder. Throws `EditRefused`. */
 export function prepareCopy(exhibit: Pick<Exhibit, 'id' | 'edits'>): string {
-  const files = editedSources(exhibit);
+  const files = [...editedSources(exhibit)].map(([path, text]) => [`impl/${path}`, text] as const);
+  return join(placed(exhibit.id, new Map(files)), 'impl');
+}
+
+/** The folder below build/museum/`id` that holds exactly `files`, made unless it is there. */
+export function placed(id: string, files: ReadonlyMap<string, string>): string {
   const hash = createHash('sha256');
   for (const [path, text] of files) hash.update(`${path}\0${text}\0`);
   const digest = hash.digest('hex').slice(0, 16);
-  const folder = join(projectRoot, 'build/museum', exhibit.id);
-  const finished = join(folder, digest, 'impl');
+  const folder = join(projectRoot, 'build/museum', id);
+  const finished = join(folder, digest);
   if (existsSync(finished)) return finished;
   mkdirSync(folder, { recursive: true });
   removeOld(folder, digest);
   const draft = mkdtempSync(join(folder, '.draft-'));
   for (const [path, text] of files) {
-    const target = join(draft, 'impl', path);
+    const target = join(draft, path);
     mkdirSync(dirname(target), { recursive: true });
     writeFileSync(target, text);
   }
   try {
-    renameSync(draft, join(folder, digest));
+    renameSync(draft, finished);
   } catch (error) {
     rmSync(draft, { recursive: true, force: true });
     if (!existsSync(finished)) throw error;
@@ -84,12 +89,16 @@ export function prepareCopy(exhibit: Pick<Exhibit, 'id' | 'edits'>): string {
   return finished;
 }
 
-/** The exhibit's copy as an implementation under test. Throws `EditRefused`. */
-export async function loadSubject(exhibit: Pick<Exhibit, 'id' | 'edits'>): Promise<Subject> {
-  const folder = prepareCopy(exhibit);
+/** Imports a .ts file of a copy. */
+export async function importFrom(folder: string, file: string): Promise<unknown> {
   // Lets node import .ts files; from dist/ nobody has asked for that yet.
   await import(pathToFileURL(join(projectRoot, 'tools/source.mjs')).href);
-  const copy = (await import(pathToFileURL(join(folder, 'machine.ts')).href)) as {
+  return import(pathToFileURL(join(folder, file)).href);
+}
+
+/** The exhibit's copy as an implementation under test. Throws `EditRefused`. */
+export async function loadSubject(exhibit: Pick<Exhibit, 'id' | 'edits'>): Promise<Subject> {
+  const copy = (await importFrom(prepareCopy(exhibit), 'machine.ts')) as {
     readonly Machine: new (header: Header) => Machine;
   };
   return { name: exhibit.id, create: (header) => new copy.Machine(header) };

@@ -70,7 +70,7 @@ describe('the loader refuses', () => {
   });
 
   it('an edit of a file that is not there, one that changes nothing, and an exhibit without edits', () => {
-    expect(() => editedSources(edit('../model/step.ts', 'one'), sources)).toThrow(/names no file/);
+    expect(() => editedSources(edit('../model/step.ts', 'one'), sources)).toThrow(/names no such file/);
     expect(() => editedSources(edit('a.ts', 'one', 'one'), sources)).toThrow(/changes nothing/);
     expect(() => editedSources({ id: 'xsa-0', edits: [] }, sources)).toThrow(/there are no edits/);
   });

@@ -28,6 +28,16 @@ export function storedTrace(exhibit: Kept): Trace | undefined {
   return decoded.trace;
 }
 
+/** Traces by name, from the text of `file`. Throws `DamagedTrace` with the name and the position of what is wrong. */
+export const tracesByName = (text: string, file: string): ReadonlyMap<string, Trace> =>
+  new Map(
+    Object.entries(JSON.parse(text) as Readonly<Record<string, unknown>>).map(([name, value]) => {
+      const decoded = decodeTrace(JSON.stringify(value));
+      if (!decoded.ok) throw new DamagedTrace(`${file}, ${name}: ${decoded.error}`);
+      return [name, decoded.trace];
+    }),
+  );
+
 /** Stores `trace` if there is none yet, it is shorter than the stored one, or that one `isStale`; says whether it did. */
 export function keepIfShorter(exhibit: Kept, trace: Trace, isStale: (stored: Trace) => boolean): boolean {
   const old = storedTrace(exhibit);

@@ -60,7 +60,7 @@ function* mark(m: Machine, want: Wanted): Step<GrantStatus> {
   const injected = m.port.fails('compareExchange');
   const use = { by: want.by, readOnly: isReadOnly(want.flags), purpose: want.purpose, isPinned: pinned };
   const marked = injected ? 'unstable' : yield* setStatus(m, want, use);
-  if (marked === 'unstable') m.port.refuse('compareExchange', { injected, done: want.done });
+  if (marked === 'unstable') m.port.refuse('compareExchange', want.done);
   return marked === 'okay' ? 'okay' : 'generalError';
 }
 

@@ -82,7 +82,7 @@ function* makeRoom(m: Machine, mapper: number, done: number): Step<boolean> {
   if (!injected && m.f.maptrackHead.get(mapper) !== 0) return true;
   const isFull = m.f.maptrackFrameCount.get(mapper) >= m.geometry.capacity.maptrackFrames;
   if (!injected && !isFull) return yield* grow(m, mapper);
-  m.port.refuse('maptrack', { injected, done });
+  m.port.refuse('maptrack', done);
   return false;
 }
 

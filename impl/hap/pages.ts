@@ -18,7 +18,7 @@ export function* reserve(
   while (taken.length < want.count) {
     const injected = m.port.fails('pool');
     if (injected || poolSpare(m, dom) === 0) {
-      m.port.refuse('pool', want.done === undefined ? { injected } : { injected, done: want.done });
+      m.port.refuse('pool', want.done);
       for (const mfn of taken.toReversed()) yield* giveTable(m, dom, mfn);
       return undefined;
     }

@@ -96,7 +96,7 @@ export function* fetchWord(m: Machine, who: Principal, from: Element): Step<bool
 /** Stores a word to a guest; false: refused, or a fault, which leaves the bytes before it written. */
 export function* storeWord(m: Machine, who: Principal, to: Stored): Step<boolean> {
   if (m.port.fails('copyBack')) {
-    m.port.refuse('copyBack', { injected: true, done: to.done ?? to.index });
+    m.port.refuse('copyBack', to.done ?? to.index);
     return false;
   }
   if (to.buffer.in !== 'guest') return false;

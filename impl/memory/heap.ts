@@ -111,7 +111,7 @@ function* take(m: Machine, { order, role }: Wanted): Step<number> {
   const injected = m.port.fails('heap');
   const mfn = injected ? 0 : takeRun(m, order);
   if (mfn === 0) {
-    m.port.refuse('heap', { injected });
+    m.port.refuse('heap');
     return 0;
   }
   const end = mfn + pow2(order);

@@ -40,7 +40,7 @@ export function statusWord(status: GrantStatus): Word {
 export function copyBack(cut: Cut, task: Task<Batch>): { readonly cut: Cut; readonly ok: boolean } {
   const { op, work, caller } = task;
   if (op.results.in === 'null') return { cut, ok: true };
-  const failed = failure(cut, { class: 'copyBack', done: work.index });
+  const failed = failure(cut, { class: 'copyBack', done: work.index, nth: work.index - op.start + 1 });
   if (failed !== undefined) return { cut: failed, ok: false };
   const status = work.elements.at(-1)?.status as GrantStatus;
   const stored = storeWord(cut.state, caller, { buffer: op.results, index: work.index, word: statusWord(status) });

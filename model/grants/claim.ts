@@ -3,13 +3,14 @@
 // entry between the compare-exchange and the reading of its frame.
 // Sources: Xen common/grant_table.c (map_grant_ref, acquire_grant_for_copy, get_paged_frame).
 
-import type { DomId, GrantRef, Mfn } from '#abi/address.ts';
+import type { DomId, GrantRef, Mfn, Word } from '#abi/address.ts';
 import type { GrantStatus } from '#abi/grants.ts';
 import { failure, type Cut } from '../cut.ts';
 import { getReference } from '../frames.ts';
 import { at } from '../progress.ts';
 import { entryOf, frameOf, isRamType, type Active, type Domain, type State } from '../state.ts';
 import { readEntry, refCount, setStatus } from './entry.ts';
+import { entryWord, groundAfter } from './ground.ts';
 import { addPins, countersOf, hasWriters, isFull, isReadOnly, lowerStatus } from './pins.ts';
 
 /** A use that is asked for: of whose grant, by whom, with which map flags. */
@@ -29,8 +30,15 @@ const isBarred = (state: State, active: Active | undefined, want: Wanted): boole
 const needsStatus = (active: Active | undefined, want: Wanted): boolean =>
   active === undefined || (!isReadOnly(want.flags) && !hasWriters(active));
 
-/** Checks the reference and sets the status bits. `done`: the element, for injected failures. */
-export function mark(cut: Cut, want: Wanted, done: number): { readonly cut: Cut; readonly status: GrantStatus } {
+/** What came of setting status bits. `asked`: the entry as it stood then, if it had to be asked. */
+export interface Marked {
+  readonly cut: Cut;
+  readonly status: GrantStatus;
+  readonly asked?: Word;
+}
+
+/** Checks the reference and sets the status bits. `done`: the element, for failures. */
+export function mark(cut: Cut, want: Wanted, done: number): Marked {
   const { state } = cut;
   const granter = state.domains.get(want.granter);
   if (granter === undefined) return { cut, status: 'badDomain' };
@@ -42,7 +50,8 @@ export function mark(cut: Cut, want: Wanted, done: number): { readonly cut: Cut;
   if (lost !== undefined) return { cut: lost, status: 'generalError' };
   const use = { by: want.by, readOnly: isReadOnly(want.flags), purpose: want.purpose, isPinned: active !== undefined };
   const marked = setStatus(state, granter, { ...use, ref: want.ref });
-  return marked === undefined ? { cut, status: 'generalError' } : { cut: at(cut, marked), status: 'okay' };
+  if (marked === undefined) return { cut, status: 'generalError' };
+  return { cut: at(cut, marked), status: 'okay', asked: entryWord(state, want) };
 }
 
 /** The frame that a gfn of the granter names: RAM or a hypervisor page of its own; undefined: badPage. */
@@ -83,8 +92,12 @@ function unheld(active: Active | undefined, want: Wanted, held: number): GrantSt
   return want.purpose === 'map' ? 'generalError' : 'badDomain';
 }
 
-/** The frame is held and pinned, or why not: then the status bits are lowered again. */
-export function take(state: State, want: Wanted): { readonly state: State; readonly mfn: Mfn | GrantStatus } {
+/** The frame is held and pinned, or why not: then the status bits are lowered again. `asked`: what marking has found. */
+export function take(
+  state: State,
+  want: Wanted,
+  asked: Word | undefined,
+): { readonly state: State; readonly mfn: Mfn | GrantStatus } {
   const granter = state.domains.get(want.granter);
   const active = granter?.grants.active.get(want.ref);
   if (granter === undefined) return { state, mfn: 'badDomain' };
@@ -92,5 +105,6 @@ export function take(state: State, want: Wanted): { readonly state: State; reado
   if (typeof mfn === 'string') return { state: lowerStatus(state, want), mfn };
   const held = hold(state, mfn, countersOf(want.flags).length);
   if (typeof held === 'number') return { state: lowerStatus(state, want), mfn: unheld(active, want, held) };
-  return { state: addPins(held, { ...want, mfn }), mfn };
+  const ground = groundAfter(state, { ...want, asked, writes: !isReadOnly(want.flags) }, active?.ground);
+  return { state: addPins(held, { ...want, mfn, ground }), mfn };
 }

@@ -123,13 +123,13 @@ function wanted(task: Task<CopyOp>, side: Side): Wanted {
 function setBits(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
   // Either side of an element can lose: they are told apart in the log.
   const part = 2 * task.work.index + (task.work.side === 'dest' ? 1 : 0);
-  const { cut: after, status } = mark(cut, wanted(task, side), part);
-  return status === 'okay' ? go(after, task, { at: 'pin' }) : fail(after, task, status);
+  const { cut: after, status, asked } = mark(cut, wanted(task, side), part);
+  return status === 'okay' ? go(after, task, { at: 'pin', asked }) : fail(after, task, status);
 }
 
 function pin(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
   const want = wanted(task, side);
-  const { state, mfn } = take(cut.state, want);
+  const { state, mfn } = take(cut.state, want, task.work.asked);
   if (typeof mfn === 'string') return fail(at(cut, state), task, mfn);
   const grip = { granter: want.granter, ref: want.ref, mfn, flags: want.flags };
   return next(at(cut, state), task, { [task.work.side]: { ...side, mfn, grip } });

@@ -96,12 +96,12 @@ const giveHandleBack = (cut: Cut, task: Task<MapOp>, status: GrantStatus): Turn 
   fail(at(cut, withHandle(cut.state, task.caller, { handle: task.work.handle, mapped: undefined })), task, status);
 
 function setBits(cut: Cut, task: Task<MapOp>, element: Element): Turn {
-  const { cut: after, status } = mark(cut, wanted(task, element), task.work.index);
-  return status === 'okay' ? go(after, task, { at: 'pin' }) : giveHandleBack(after, task, status);
+  const { cut: after, status, asked } = mark(cut, wanted(task, element), task.work.index);
+  return status === 'okay' ? go(after, task, { at: 'pin', asked }) : giveHandleBack(after, task, status);
 }
 
 function pin(cut: Cut, task: Task<MapOp>, element: Element): Turn {
-  const { state, mfn } = take(cut.state, wanted(task, element));
+  const { state, mfn } = take(cut.state, wanted(task, element), task.work.asked);
   if (typeof mfn === 'string') return giveHandleBack(at(cut, state), task, mfn);
   return go(at(cut, state), task, { at: hasAll(element.flags, mapFlags.host) ? 'detach' : 'complete', mfn });
 }

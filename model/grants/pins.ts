@@ -7,8 +7,10 @@ import type { DomId, GrantRef, Mfn } from '#abi/address.ts';
 import { mapFlags } from '#abi/grants.ts';
 import { hasAll, pow2 } from '#lib/bits.ts';
 import { putReference } from '../frames.ts';
+import { refuse } from '../cut.ts';
+import { isGiven } from '../entitlement.ts';
 import type { Grip } from '../progress.ts';
-import { withGrants, type Active, type Pins, type State } from '../state.ts';
+import { withGrants, type Active, type Ground, type Pins, type State } from '../state.ts';
 import { reduceStatus } from './entry.ts';
 
 const NO_PINS: Pins = { hstr: 0, hstw: 0, devr: 0, devw: 0 };
@@ -40,13 +42,15 @@ function counted(pins: Pins, flags: number, by: 1 | -1): Pins {
   return sum;
 }
 
-/** One use more: by `by`, of the frame `mfn`. */
-export function addPins(state: State, use: Grip & { readonly by: DomId }): State {
+/** One use more: by `by`, of the frame `mfn`. Every use begins here, and none that was not given. */
+export function addPins(state: State, use: Grip & { readonly by: DomId; readonly ground: Ground }): State {
   const grants = state.domains.get(use.granter)?.grants;
   if (grants === undefined) return state;
   const pins = counted(grants.active.get(use.ref) ?? NO_PINS, use.flags, 1);
-  const active = grants.active.set(use.ref, { ...pins, domain: use.by, mfn: use.mfn });
-  return withGrants(state, use.granter, { active });
+  const active: Active = { ...pins, domain: use.by, mfn: use.mfn, ground: use.ground };
+  if (!isGiven(use.granter, active))
+    return refuse(`d${use.by} uses grant ${use.ref} of d${use.granter}, which never gave that`, 'OWN');
+  return withGrants(state, use.granter, { active: grants.active.set(use.ref, active) });
 }
 
 /** One use less, and the status bits that follow from it; the reference stays. */
@@ -55,7 +59,10 @@ export function dropPins(state: State, use: Grip): State {
   const old = grants?.active.get(use.ref);
   if (grants === undefined || old === undefined) return state;
   const pins = counted(old, use.flags, -1);
-  const active = isUnused(pins) ? grants.active.delete(use.ref) : grants.active.set(use.ref, { ...old, ...pins });
+  const ground = hasWriters(pins) ? old.ground : { ...old.ground, writing: undefined };
+  const active = isUnused(pins)
+    ? grants.active.delete(use.ref)
+    : grants.active.set(use.ref, { ...old, ...pins, ground });
   return lowerStatus(withGrants(state, use.granter, { active }), use);
 }
 

@@ -67,7 +67,7 @@ function tell(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Turn {
   const { op, work, caller } = task;
   const { gfn } = work;
   const further = { at: 'next', index: work.index + 1 } as const;
-  const failed = failure(cut, { class: 'copyBack', done: work.index });
+  const failed = failure(cut, { class: 'copyBack', done: work.index, nth: work.index + 1 });
   if (failed !== undefined) return go(failed, task, { ...further, status: 'badVirtAddr' });
   const word = gfn === INVALID_GFN ? ALL_ONES : { lo: low32(gfn), hi: high21(gfn) };
   const stored = storeWord(cut.state, caller, { buffer: op.list, index: work.index, word });

@@ -45,6 +45,12 @@ const actives: Relation<ActiveSides> = {
       model: ({ active }) => active?.mfn,
       machine: ({ m, key, active }) => active && m.f.activeMfn.get(key),
     },
+    {
+      name: 'incarnation',
+      breaks: 'refines',
+      model: ({ active }) => active?.ground.meant?.incarnation,
+      machine: ({ m, key, active }) => active && m.f.activeIncarnation.get(key),
+    },
   ],
 };
 

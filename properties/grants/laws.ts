@@ -59,6 +59,20 @@ function anyPin(m: Machine, frames: ReadonlySet<number>, audit: boolean): Proble
   return undefined;
 }
 
+/**
+ * Found by the model where a use begins (model/grants/pins.ts), for a copy is over before anybody could look. It is a law of
+ * its own because both sides could agree on taking what was not given.
+ */
+export const everyUseWasGiven: AlwaysLaw = {
+  kind: 'always',
+  id: 'grants/everyUseWasGiven',
+  invariant: 'OWN',
+  statement:
+    "Whoever uses a grant, to map or to copy, was named in the granter's entry, for this frame and for these rights, when it was looked at.",
+  judge: ({ problems }: View): Problem | undefined =>
+    problems.find(({ invariant, mechanism }) => invariant === 'OWN' && mechanism === 'grants'),
+};
+
 /** At rest the pins of a grant are exactly the uses that handles remember. */
 export const pinsEqualUses: AlwaysLaw = {
   kind: 'always',
@@ -94,4 +108,4 @@ function recount(m: Machine): ReadonlyMap<number, number> {
   return uses;
 }
 
-export const grantsLaws: readonly AlwaysLaw[] = [pinnedFramesLive, pinsEqualUses];
+export const grantsLaws: readonly AlwaysLaw[] = [everyUseWasGiven, pinnedFramesLive, pinsEqualUses];

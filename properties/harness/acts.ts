@@ -5,11 +5,12 @@
 import type { Principal } from '#abi/acts.ts';
 import { grantsPerFrame } from '#abi/geometry.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { frameRoles, guestVisibleRoles } from '#abi/roles.ts';
+import { frameRoles } from '#abi/roles.ts';
 import { and } from '#lib/bits.ts';
 import { refsOf } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { ActWatcher } from '#impl/port.ts';
+import { visibleAs } from '#model/entitlement.ts';
 import type { Problem } from './law.ts';
 import type { Reach } from './reach.ts';
 
@@ -77,8 +78,7 @@ export class ActJudge {
   #isReached(domain: number, verb: 'load' | 'store', mfn: number): boolean {
     const { f } = this.#m;
     const role = frameRoles[f.frameRole.get(mfn)];
-    const isVisible = role !== undefined && guestVisibleRoles.includes(role);
-    if (!isVisible) return false;
+    if (role === undefined || visibleAs[role] === undefined) return false;
     if (f.frameOwner.get(mfn) === domain + 1) return true;
     const wanted = verb === 'store' ? RIGHT.write : RIGHT.read;
     for (const leaf of this.#reach().leavesOf(mfn))

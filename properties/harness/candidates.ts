@@ -8,6 +8,7 @@
 
 import type { Agent } from '#abi/agents.ts';
 import type { Logged } from '#abi/choices.ts';
+import type { Failure } from '#abi/failures.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
 import type { Expected, Reply } from '#abi/reply.ts';
@@ -28,9 +29,17 @@ import {
 } from './closure.ts';
 import { sameReply } from './replies.ts';
 
+/** An operation as it was called, and what fate makes fail in it. */
+interface Called {
+  readonly label: Label;
+  readonly agent: Agent;
+  readonly op: Op<'concrete'>;
+  readonly failures: readonly Failure[];
+}
+
 /** What happened since the last rest, for going through it again in full. */
 type Event =
-  | { readonly kind: 'called'; readonly label: Label; readonly agent: Agent; readonly op: Op<'concrete'> }
+  | ({ readonly kind: 'called' } & Called)
   /** With every log as it was then. */
   | { readonly kind: 'paused'; readonly label: Label; readonly logs: Logs }
   | { readonly kind: 'returned'; readonly label: Label; readonly reply: Reply; readonly logs: Logs };
@@ -95,9 +104,9 @@ export class Candidates {
   }
 
   /** An operation is called. */
-  start(label: Label, agent: Agent, op: Op<'concrete'>): void {
-    this.#events.push({ kind: 'called', label, agent, op });
-    this.#become(called(this.#list, { label, agent, op }));
+  start(call: Called): void {
+    this.#events.push({ kind: 'called', ...call });
+    this.#become(called(this.#list, call));
   }
 
   /** `label` is paused; `distance` says in how many touched things a state differs from the machine, or more than `most`. */
@@ -236,11 +245,8 @@ function inOneGo(list: readonly Candidate[], logs: Logs, { label, reply }: Endin
 }
 
 /** All candidates with one more operation in flight. */
-function called(
-  list: readonly Candidate[],
-  { label, agent, op }: { label: Label; agent: Agent; op: Op<'concrete'> },
-): readonly Candidate[] {
-  const progress = begin(agent, op);
+function called(list: readonly Candidate[], { label, agent, op, failures }: Called): readonly Candidate[] {
+  const progress = begin(agent, op, failures);
   return list.map(({ state, pending }) => ({ state, pending: [...pending, { label, progress }] }));
 }
 

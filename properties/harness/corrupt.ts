@@ -6,8 +6,10 @@ import type { Choice, Logged } from '#abi/choices.ts';
 import type { Reply } from '#abi/reply.ts';
 import type { Prng } from '#lib/prng.ts';
 import type { State } from '#model/state.ts';
+import { isOrdered } from '#model/failures.ts';
 import { begin, runAlone } from '#model/step.ts';
 import { digestState } from './digest.ts';
+import { lostToNobody } from './problems.ts';
 import { sameReply } from './replies.ts';
 import { numbersIn } from './resolve.ts';
 import type { Returned } from './view.ts';
@@ -28,7 +30,7 @@ function twisted(choice: Choice, reply: Reply, prng: Prng): Choice | undefined {
         ? undefined
         : { ...choice, handle: (choice.handle + 1) as typeof choice.handle };
     case 'failed':
-      return choice.injected ? undefined : { ...choice, class: 'iommuTable' };
+      return { ...choice, class: 'iommuTable' };
     case 'preempted':
       return { kind: 'preempted', done: (choice.done ?? 0) + 1 };
     case 'walked':
@@ -48,9 +50,19 @@ export function corrupted({ log, reply }: Pick<Returned, 'log' | 'reply'>, prng:
   return log.map((one, i) => (i === at ? { ...one, choice } : one));
 }
 
+/** `returned` without the order of its first failure; undefined: it has suffered none that was ordered. */
+export function disowned(returned: Returned): Returned | undefined {
+  const { log, failures } = returned;
+  const refused = log.findIndex((_, at) => isOrdered({ log, at, ordered: failures }));
+  const choice = log[refused]?.choice;
+  if (choice?.kind !== 'failed') return undefined;
+  return { ...returned, failures: failures.filter((one) => one.class !== choice.class) };
+}
+
 /** Whether following `log` instead of the true one shows. */
 export function isNoticed(returned: Returned, after: State, log: readonly Logged[]): boolean {
-  const outcome = runAlone(returned.before, begin(returned.agent, returned.op), log);
+  const outcome = runAlone(returned.before, begin(returned.agent, returned.op, returned.failures), log);
+  if (lostToNobody({ ...returned, log }).length > 0) return true;
   if (outcome.kind === 'refused' || !sameReply(outcome.expected, returned.reply)) return true;
   return digestState(outcome.state) !== digestState(after);
 }

@@ -3,6 +3,7 @@
 // A first reader may begin at `apply` and skip `#unblock` (what happens when an operation waits for another's lock).
 
 import type { Logged } from '#abi/choices.ts';
+import type { Failure as OrderedFailure } from '#abi/failures.ts';
 import type { Geometry } from '#abi/geometry.ts';
 import type { Label } from '#abi/operand.ts';
 import { mechanismOf, type Op } from '#abi/operation.ts';
@@ -23,7 +24,7 @@ import { Court, type Moment } from './court.ts';
 import { digestState } from './digest.ts';
 import { alwaysLaws } from './laws.ts';
 import type { AlwaysLaw, Failure, Problem } from './law.ts';
-import { refused, thrown } from './problems.ts';
+import { lostToNobody, refused, thrown } from './problems.ts';
 import { answersFrom, numbersIn, resolveOp } from './resolve.ts';
 import { semanticHash } from './semantic.ts';
 import { isBusy, type Flight } from './flight.ts';
@@ -60,6 +61,7 @@ export interface Checkpoint {
 
 const NO_LOGS: Logs = new Map();
 const NO_FLIGHTS: readonly Flight[] = [];
+const NO_FAILURES: readonly OrderedFailure[] = [];
 
 /** Labels of boot calls lie below every label of a trace. */
 const BOOT_LABEL = -1;
@@ -108,10 +110,6 @@ export class Lockstep {
 
   /** Paused operations in starting order, and before what they stand. */
   get flights(): readonly Omit<Flight, 'execution' | 'before'>[] {
-    return this.#inFlight;
-  }
-
-  get #inFlight(): readonly Flight[] {
     return this.#flights.size === 0 ? NO_FLIGHTS : [...this.#flights.values()];
   }
 
@@ -231,7 +229,7 @@ export class Lockstep {
     };
     for (const other of this.#flights.values()) other.alone = false;
     this.#flights.set(label, flight);
-    this.#candidates.start(label, call.agent, call.op);
+    this.#candidates.start({ label, agent: call.agent, op: call.op, failures: call.failures ?? NO_FAILURES });
     return flight;
   }
 
@@ -344,6 +342,7 @@ export class Lockstep {
       reply,
       expected,
       log: execution.log,
+      failures: execution.call.failures ?? NO_FAILURES,
       worst: execution.worst,
       before,
       alone,
@@ -352,10 +351,10 @@ export class Lockstep {
       this.#settings.onReturn(returned, this.state);
       this.#semantic.add(semanticHash(returned, this.state));
     }
-    this.#court.marks.returned(returned, { reach: this.#court.reach, flights: this.#inFlight });
+    this.#court.marks.returned(returned, { reach: this.#court.reach, flights: this.flights });
     // What booting came to is judged once, at its end.
     if (label === BOOT_LABEL && !isRefused) return true;
-    const problems = isRefused ? [refused(answer, returned)] : [];
+    const problems = isRefused ? [refused(answer, returned)] : lostToNobody(returned);
     if (!this.#court.judge({ ...this.#moment(), returned, problems })) return false;
     if (this.#candidates.overflowed) {
       this.abandoned = true;

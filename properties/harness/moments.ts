@@ -38,8 +38,11 @@ type Logged = (choice: Returned['log'][number]['choice']) => boolean;
 const isHandOver: Logged = ({ kind }) => kind === 'frame';
 
 /** Whether a request of this class was refused, by fate or because there was nothing left. */
-const wasRefused = ({ log }: Returned, refused: FailureClass, injected: boolean): boolean =>
-  log.some(({ choice }) => choice.kind === 'failed' && choice.class === refused && choice.injected === injected);
+const wasRefused = ({ log, failures }: Returned, refused: FailureClass, byFate: boolean): boolean =>
+  log.some(
+    ({ choice }) =>
+      choice.kind === 'failed' && choice.class === refused && failures.some((one) => one.class === refused) === byFate,
+  );
 
 const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 

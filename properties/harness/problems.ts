@@ -4,6 +4,7 @@
 import type { Invariant } from '#abi/invariants.ts';
 import { describeReply } from '#abi/describe.ts';
 import { mechanismOf, type Op } from '#abi/operation.ts';
+import { isOrdered } from '#model/failures.ts';
 import type { Refusal } from './closure.ts';
 import type { Problem } from './law.ts';
 import { isError, replyDifference } from './replies.ts';
@@ -25,6 +26,20 @@ export function refused(answer: Refusal, { op, reply }: Returned): Problem {
     expected: describeReply(expected.reply),
     actual: describeReply(reply),
   };
+}
+
+const NO_PROBLEMS: readonly Problem[] = [];
+
+/** A compare-exchange that nobody ordered to be lost is lost to somebody: an operation that ran alone loses none. */
+export function lostToNobody({ op, log, failures, alone }: Returned): readonly Problem[] {
+  if (!alone) return NO_PROBLEMS;
+  const isLost = log.some(
+    ({ choice }, at) =>
+      choice.kind === 'failed' && choice.class === 'compareExchange' && !isOrdered({ log, at, ordered: failures }),
+  );
+  if (!isLost) return NO_PROBLEMS;
+  const sentence = `${op.kind}: a compare-exchange was lost although nobody else did anything`;
+  return [{ invariant: 'refines', mechanism: mechanismOf(op.kind), field: 'choice', sentence }];
 }
 
 /** A difference in state after a refusal is an effect that a refused operation must not have. */

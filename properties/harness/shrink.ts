@@ -5,6 +5,7 @@
 // stream to fast-check, with the position as context.
 // Sources: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (ddmin).
 
+import { machineProblem } from '#abi/machine.ts';
 import type { Step, Trace } from '#abi/trace.ts';
 import { fingerprint, type Failure } from './law.ts';
 import { isSmaller, mergedNames, simplerHeaders, simplerOps, simplerSteps, withoutObjects } from './simplify.ts';
@@ -117,7 +118,8 @@ function* stagesFrom(trace: Trace, from: Position | undefined): Generator<Candid
   for (let stage = from?.stage ?? 0; stage < stages.length; stage += 1) {
     const place = stage === from?.stage ? from.at : undefined;
     for (const { trace: smaller, next } of stages[stage]?.candidates(trace, place) ?? [])
-      if (isSmaller(smaller, trace)) yield { trace: smaller, position: { stage, at: next } };
+      if (isSmaller(smaller, trace) && machineProblem(smaller.header) === undefined)
+        yield { trace: smaller, position: { stage, at: next } };
   }
 }
 

@@ -9,7 +9,7 @@ import { describeTrace } from '#abi/describe.ts';
 import type { Trace } from '#abi/trace.ts';
 import { Prng } from '#lib/prng.ts';
 import { TraceArbitrary } from './arbitrary.ts';
-import { corrupted, isNoticed } from './corrupt.ts';
+import { corrupted, disowned, isNoticed } from './corrupt.ts';
 import { drive, headerFor, type Source } from './generate.ts';
 import type { Failure } from './law.ts';
 import { Lockstep, type Settings } from './lockstep.ts';
@@ -117,6 +117,23 @@ describe('the model', () => {
       });
     expect(tried).toBeGreaterThan(500);
     expect(noticed / tried).toBeGreaterThanOrEqual(0.99);
+  });
+
+  it('notices every refusal that nobody ordered, unless there was nothing left', () => {
+    let tried = 0;
+    let missed = 0;
+    for (let n = 1; n <= 80; n += 1)
+      run(seeded(n), {
+        onReturn: (returned, after) => {
+          const other = returned.alone ? disowned(returned) : undefined;
+          if (other === undefined) return;
+          tried += 1;
+          if (!isNoticed(other, after, other.log)) missed += 1;
+        },
+      });
+    expect(tried).toBeGreaterThan(20);
+    // A pool or a heap can be empty when a failure is ordered.
+    expect(missed / tried).toBeLessThan(0.1);
   });
 
   it('is not compared more loosely than the committed shares say', () => {

@@ -7,31 +7,110 @@ import type { Machine } from '#impl/machine.ts';
 import { handlesOf, refsOf } from '#impl/layout.ts';
 import type { State } from '#model/state.ts';
 
-/** What a field's words are about. */
-const subjects = {
-  frame: ['frameRole', 'frameOwner', 'frameRefs', 'frameAllocated', 'frameDirty', 'frameIsTable', 'frameIncarnation'],
-  m2p: ['m2p'],
-  domain: [
-    'domState', 'domKind', 'domPauses', 'domCrashed', 'domMaxPages', 'domTotalPages', 'domVcpus', 'domStructure',
-    'domSharedInfo', 'poolSpare', 'poolTotal', 'grantFrameCount', 'grantLimit', 'maptrackFrameCount',
-  ], // prettier-ignore
-  root: ['domRoot'],
-  active: [
-    'activeDomain', 'activeMfn', 'activeHostRead', 'activeHostWrite', 'activeDeviceRead', 'activeDeviceWrite',
-  ], // prettier-ignore
-  handle: ['trackDomain', 'trackRef', 'trackFlags'],
-  handleGfn: ['trackGfn'],
-  vcpu: ['vcpuOn'],
-  cache: ['cacheTag', 'cacheLevel', 'cacheLo', 'cacheHi', 'cacheRights', 'cacheLife'],
-  cacheGfn: ['cacheGfn'],
-  pcpu: ['pcpuVcpu', 'pcpuAsid'],
-} as const satisfies Readonly<Record<string, readonly FieldName[]>>;
+/** What the words of a field are about, for whoever compares or judges. */
+type Subject =
+  | 'frame' | 'm2p' | 'domain' | 'grantFrame' | 'maptrackFrame' | 'root' | 'active' | 'handle' | 'handleGfn'
+  | 'vcpu' | 'cache' | 'cacheGfn' | 'pcpu'; // prettier-ignore
 
-type Subject = keyof typeof subjects;
+/**
+ * Every field of the implementation: what it is about, or that nobody looks at it. memory: its words are noted one by one.
+ * private: how the implementation finds and orders its things. Nothing is compared with it: what follows from it shows in
+ * choices (lists of the heap, of pools and of handles), in locks at rest, or in what processors remember (stamps, clocks,
+ * deferred flushes, ASIDs). ghost: written for marks alone.
+ */
+const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'ghost'>> = {
+  memory: 'memory',
+  frameRole: 'frame',
+  frameOwner: 'frame',
+  frameRefs: 'frame',
+  frameAllocated: 'frame',
+  frameDirty: 'frame',
+  frameNeedFlush: 'private',
+  frameStamp: 'private',
+  frameIsTable: 'frame',
+  poolNext: 'private',
+  m2p: 'm2p',
+  frameIncarnation: 'frame',
+  tableLife: 'frame',
+  heapOrder: 'private',
+  heapNext: 'private',
+  heapPrev: 'private',
+  domState: 'domain',
+  domStage: 'domain',
+  domLife: 'private',
+  domKind: 'domain',
+  domPauses: 'domain',
+  domCrashed: 'domain',
+  domMaxPages: 'domain',
+  domTotalPages: 'domain',
+  domVcpus: 'domain',
+  domStructure: 'domain',
+  domSharedInfo: 'domain',
+  domRoot: 'root',
+  domBusy: 'private',
+  poolHead: 'private',
+  poolSpare: 'domain',
+  poolTotal: 'domain',
+  grantFrameCount: 'domain',
+  grantLimit: 'domain',
+  grantFrame: 'grantFrame',
+  maptrackFrameCount: 'domain',
+  maptrackFrame: 'maptrackFrame',
+  maptrackHead: 'private',
+  maptrackTail: 'private',
+  eptInvalidate: 'private',
+  p2mDefer: 'private',
+  p2mNeedFlush: 'private',
+  p2mLock: 'private',
+  p2mDepth: 'private',
+  grantLock: 'private',
+  maptrackLock: 'private',
+  domainLock: 'private',
+  activeDomain: 'active',
+  activeMfn: 'active',
+  activeHostRead: 'active',
+  activeHostWrite: 'active',
+  activeDeviceRead: 'active',
+  activeDeviceWrite: 'active',
+  activeLock: 'private',
+  activeIncarnation: 'active',
+  trackDomain: 'handle',
+  trackRef: 'handle',
+  trackFlags: 'handle',
+  trackGfn: 'handleGfn',
+  trackNext: 'private',
+  vcpuOn: 'vcpu',
+  pcpuVcpu: 'pcpu',
+  tlbClock: 'private',
+  pcpuTime: 'private',
+  vcpuAsid: 'private',
+  vcpuGeneration: 'private',
+  vcpuCore: 'private',
+  asidGeneration: 'private',
+  asidNext: 'private',
+  asidDisabled: 'private',
+  pcpuAsid: 'pcpu',
+  pcpuRounds: 'ghost',
+  cacheTag: 'cache',
+  cacheLevel: 'cache',
+  cacheGfn: 'cacheGfn',
+  cacheLo: 'cache',
+  cacheHi: 'cache',
+  cacheRights: 'cache',
+  cacheNext: 'private',
+  cacheLife: 'cache',
+  cacheVcpu: 'cache',
+  heapHead: 'private',
+  heapFree: 'private',
+  heapLock: 'private',
+};
+
+const isLookedAt = (subject: (typeof subjects)[FieldName]): subject is Subject =>
+  subject !== 'memory' && subject !== 'private' && subject !== 'ghost';
 
 const subjectOf: ReadonlyMap<string, Subject> = new Map(
-  (Object.keys(subjects) as Subject[]).flatMap((subject) =>
-    subjects[subject].map((name): [string, Subject] => [name, subject]),
+  Object.entries(subjects).flatMap(([name, subject]): readonly [string, Subject][] =>
+    isLookedAt(subject) ? [[name, subject]] : [],
   ),
 );
 
@@ -74,7 +153,7 @@ export class Touched {
     m.arena.log.take((offset) => {
       if (offset < from || offset >= to) {
         const { name, base } = m.arena.fieldAt(offset);
-        this.#note(name, offset - base);
+        this.#note(m, name, offset - base);
         return;
       }
       this.isStirred = true;
@@ -117,7 +196,7 @@ export class Touched {
     this.recent.add(mfn);
   }
 
-  #note(field: string, index: number): void {
+  #note({ geometry }: Machine, field: string, index: number): void {
     const subject = subjectOf.get(field);
     if (subject === undefined) return;
     this.isStirred = true;
@@ -130,6 +209,12 @@ export class Touched {
         return;
       case 'domain':
         this.domains.add(index);
+        return;
+      case 'grantFrame':
+        this.domains.add(Math.floor(index / geometry.capacity.grantFrames));
+        return;
+      case 'maptrackFrame':
+        this.domains.add(Math.floor(index / geometry.capacity.maptrackFrames));
         return;
       case 'root':
         this.roots.add(index);

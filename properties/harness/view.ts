@@ -2,6 +2,7 @@
 // Laws look; they change nothing but the marks they leave.
 
 import type { Logged } from '#abi/choices.ts';
+import type { Failure } from '#abi/failures.ts';
 import type { Op } from '#abi/operation.ts';
 import type { Expected, Reply } from '#abi/reply.ts';
 import type { Agent } from '#abi/agents.ts';
@@ -19,6 +20,8 @@ export interface Returned {
   /** What the model allowed; undefined if no candidate could finish. */
   readonly expected: Expected | undefined;
   readonly log: readonly Logged[];
+  /** What the step orders to fail. */
+  readonly failures: readonly Failure[];
   /** The most acts between two preemption checks. */
   readonly worst: number;
   /** Whether no other operation was in flight while this one was. */

@@ -52,6 +52,12 @@ const frames: Relation<FrameSides> = {
       machine: ({ m, mfn }) => m.f.frameIncarnation.get(mfn),
     },
     {
+      name: 'tableLife',
+      breaks: 'refines',
+      model: ({ frame }) => frame.tableLife,
+      machine: ({ m, mfn }) => m.f.tableLife.get(mfn),
+    },
+    {
       // A frame that is owed erasure and is not known as such goes on with its contents.
       name: 'dirty',
       breaks: 'LEAK',

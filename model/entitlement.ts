@@ -1,0 +1,61 @@
+// What may be given at all: the sentences that authority rests on (isolation.ts), each said here on its own terms. The model's
+// operations and the implementation are two transcriptions of the same code and can share a slip; what they agree on is
+// held by these.
+
+import type { DomId } from '#abi/address.ts';
+import { grantFlags } from '#abi/grants.ts';
+import type { P2mType } from '#abi/hap.ts';
+import { RIGHT } from '#abi/rights.ts';
+import type { FrameRole } from '#abi/roles.ts';
+import { and, field, hasAll } from '#lib/bits.ts';
+import type { Active, Domain } from './state.ts';
+
+const { read, write, execute } = RIGHT;
+
+/**
+ * What a mapping of each kind gives, no more and no less: one's own RAM everything, but no writing where writes are refused or
+ * must be noticed; another's frame no execution, and what was granted for reading no writing either.
+ */
+export const rightsOfType: Readonly<Record<P2mType, number>> = {
+  none: 0,
+  ramRw: read + write + execute,
+  ramRo: read + execute,
+  ramLogDirty: read + execute,
+  mmioDirect: read + write,
+  foreign: read + write,
+  grantRw: read + write,
+  grantRo: read,
+};
+
+/** Why its owner may reach a frame: as memory of its own, or because the hypervisor shows it that page. undefined: it may not. */
+export const visibleAs: Readonly<Record<FrameRole, 'own' | 'special' | undefined>> = {
+  ram: 'own',
+  sharedInfo: 'special',
+  grantFrame: 'special',
+  statusFrame: 'special',
+  overlay: 'special',
+  free: undefined,
+  apicAccess: undefined,
+  requestPage: undefined,
+  pool: undefined,
+  mmio: undefined,
+  xen: undefined,
+};
+
+/**
+ * Whether the uses of a grant of `granter` rest on its words: when the grant came into use its entry permitted access to the
+ * very domain that uses it; where anybody writes, the entry was not read-only when that began; and when it was looked up
+ * the gfn in the entry meant the very frame in use, one of the granter's own.
+ */
+export function isGiven(granter: DomId, active: Active): boolean {
+  const { given, writing, meant } = active.ground;
+  const isFor = field(given.lo, 16, 16) === active.domain;
+  const isAccess = and(given.lo, grantFlags.kindMask) === grantFlags.permitAccess;
+  const mayWrite = writing !== undefined && !hasAll(writing.lo, grantFlags.readOnly);
+  const isMeant = meant !== undefined && meant.mfn === active.mfn && meant.owner === granter;
+  return isFor && isAccess && isMeant && (mayWrite || active.hstw + active.devw === 0);
+}
+
+/** Privilege: whose frames a domain may map without being granted them. The control domain those of all others; nobody else any. */
+export const mayMapFramesOf = ({ kind, id }: Pick<Domain, 'kind' | 'id'>, owner: DomId | undefined): boolean =>
+  kind === 'control' && owner !== undefined && owner !== id;
