@@ -6,12 +6,14 @@ import { mechanisms, type Mechanism } from '#abi/operation.ts';
 import { seedOf } from '#lib/prng.ts';
 import { catalogue, exhibitIds } from '#museum/catalogue.ts';
 import { EditRefused } from '#museum/loader.ts';
+import { mutants } from '#museum/synthetic-catalogue.ts';
 import { DamagedTrace } from '#museum/traces.ts';
 import { laws } from '#properties/index.ts';
 import type { Law } from '#properties/harness/law.ts';
 import { exhaust, exhaustTargets, type ExhaustTarget } from './exhaust.ts';
 import { EXIT, fuzz } from './fuzz.ts';
 import { museum } from './museum.ts';
+import { synthetic } from './synthetic.ts';
 import { replayFile } from './replay.ts';
 import { start } from './start.ts';
 
@@ -59,6 +61,8 @@ const law = (text: string, before: readonly Law[] = []): readonly Law[] => {
 const exhibit = (text: string): string =>
   exhibitIds().includes(text) ? text : refuse(`There is no such exhibit; there are ${exhibitIds().join(', ')}.`);
 
+const exhibitOrMutant = (text: string): string => (mutants.some(({ id }) => id === text) ? text : exhibit(text));
+
 const exhaustTarget = (text: string): ExhaustTarget =>
   exhaustTargets.find((name) => name === text) ?? refuse(`It is one of ${exhaustTargets.join(', ')}.`);
 
@@ -73,6 +77,7 @@ interface Asked {
   readonly json?: boolean;
   readonly exhibit?: string;
   readonly hunt?: boolean;
+  readonly synthetic?: boolean;
   readonly id?: string;
   readonly seeds: readonly number[];
   readonly steps: number;
@@ -94,14 +99,13 @@ const runFuzz = (asked: Asked): Promise<number> =>
 const runReplay = (file: string, asked: Asked): Promise<number> =>
   replayFile({ file, ...(asked.exhibit === undefined ? {} : { exhibit: asked.exhibit }), json: asked.json === true });
 
-const runMuseum = async (asked: Asked): Promise<number> =>
-  museum({
-    exhibits: (await catalogue()).filter(({ id }) => asked.id === undefined || id === asked.id),
-    hunt: asked.hunt === true,
-    seeds: asked.seeds,
-    steps: asked.steps,
-    json: asked.json === true,
-  });
+async function runMuseum(asked: Asked): Promise<number> {
+  const { seeds: range, steps } = asked;
+  const how = { hunt: asked.hunt === true, seeds: range, steps, json: asked.json === true };
+  const isAsked = ({ id }: { readonly id: string }): boolean => asked.id === undefined || id === asked.id;
+  if (asked.synthetic === true) return synthetic({ mutants: mutants.filter(isAsked), ...how });
+  return museum({ exhibits: (await catalogue()).filter(isAsked), ...how });
+}
 
 /** The program; `end` is told each command's exit code. */
 function program(end: (code: number) => void): Command {
@@ -145,7 +149,8 @@ function program(end: (code: number) => void): Command {
     .command('museum')
     .description('the exhibits and what hunting them came to')
     .option('--hunt', 'hunt from scratch what has no result yet')
-    .option('--id <id>', 'this exhibit only', exhibit)
+    .option('--synthetic', 'the synthetic mutants instead')
+    .option('--id <id>', 'this exhibit only, or this mutant', exhibitOrMutant)
     .option('--seeds <range>', 'a seed or a range', seeds, seeds('1-10'))
     .option('--steps <n>', 'completed operations per exhibit and seed', wholeAboveZero, 300_000)
     .option(...json)

@@ -44,8 +44,11 @@ const unite = (a: Word, b: Word): Word => ({ lo: or(a.lo, b.lo), hi: or(a.hi, b.
 /** `read` once `marks` are set. */
 export function withMarks(read: WordReader, marks: readonly Mark[]): WordReader {
   if (marks.length === 0) return read;
-  return (mfn, index) =>
-    marks.reduce((word, mark) => (mark.mfn === mfn && mark.index === index ? unite(word, mark.bits) : word), read(mfn, index)); // prettier-ignore
+  return (mfn, index) => {
+    let word = read(mfn, index);
+    for (const mark of marks) if (mark.mfn === mfn && mark.index === index) word = unite(word, mark.bits);
+    return word;
+  };
 }
 
 /** One mark for each word, in the order of addresses. Marks behind the last frame are lost. */

@@ -12,6 +12,8 @@ import { byteOf, differing, hex, hexWord, isZero, orWords, withoutBits } from '.
 /** A case with what model and emulator make of it. */
 export interface Comparison {
   readonly case: AccessCase;
+  /** What the model is asked about: the case itself, but for what rules have changed so far. */
+  readonly modelled: AccessCase;
   readonly outcome: AccessOutcome;
   /** The guest began at the address to fetch from. */
   readonly direct: boolean;

@@ -30,7 +30,14 @@ export type Testimony = Omit<Planned, 'manner'> & {
 export function judge(witness: Witness, testimony: Testimony, without?: string): Verdict {
   const { case: one, outcome, manner, raw } = testimony;
   if (raw === undefined) return { kind: 'different', why: 'the machine did not survive it', rules: [] };
-  let comparison: Comparison = { case: one, outcome, direct: manner.direct, raw, seen: interpret(one, raw) };
+  let comparison: Comparison = {
+    case: one,
+    modelled: one,
+    outcome,
+    direct: manner.direct,
+    raw,
+    seen: interpret(one, raw),
+  };
   const used: string[] = [];
   for (const rule of rulesFor(witness)) {
     if (rule.id === without) continue;

@@ -80,6 +80,6 @@ export function replay(witness: Witness, { case: one, direct, raw }: Recorded): 
     const why = 'the model has the kernel out of reach';
     return { own, comparison: undefined, verdict: { kind: 'different', why, rules: [] } };
   }
-  const comparison = { case: one, outcome, direct, raw, seen: interpret(one, raw) };
+  const comparison = { case: one, modelled: one, outcome, direct, raw, seen: interpret(one, raw) };
   return { own, comparison, verdict: judge(witness, { case: one, outcome, manner: { direct, hasPcid: false }, raw }) };
 }

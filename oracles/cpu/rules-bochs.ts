@@ -22,12 +22,12 @@ const isFiveLevel = (one: AccessCase): boolean =>
 
 /** An implicit access with EFLAGS.AC, where SMAP counts: what the model makes of it as an explicit one. */
 function asExplicit(comparison: Comparison): Comparison | undefined {
-  const { case: one } = comparison;
+  const { modelled: one } = comparison;
   const { privilege, ac } = one.access;
   if (privilege !== 'implicit' || ac === 'clear' || !hasAny(one.registers.cr4, CR4.smap)) return undefined;
-  const explicit = { ...one, access: { ...one.access, privilege: 'supervisor' } } as AccessCase;
-  const outcome = expected(explicit, comparison.direct);
-  return outcome === undefined ? undefined : { ...comparison, outcome };
+  const modelled = { ...one, access: { ...one.access, privilege: 'supervisor' } } as AccessCase;
+  const outcome = expected(modelled, comparison.direct);
+  return outcome === undefined ? undefined : { ...comparison, modelled, outcome };
 }
 
 const EPT = { read: 1, write: 2, flags: 0x40, translated: 0x100 } as const;

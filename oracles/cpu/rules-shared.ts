@@ -35,13 +35,14 @@ const GLOBAL = 0x100;
 /** What the model makes of the case if bit 8 is clear wherever it is set, PDPTEs of PAE paging aside. */
 export function withoutGlobal(comparison: Comparison): Comparison | undefined {
   if (!isReservedFault(comparison)) return undefined;
-  const { case: one } = comparison;
+  const { modelled: one } = comparison;
   const pdpts = pdptPlaces(one);
   const image = one.image.map((poke) => {
     return isPdpte(pdpts, poke) ? poke : { ...poke, word: { lo: without(poke.word.lo, GLOBAL), hi: poke.word.hi } };
   });
-  const outcome = expected({ ...one, image }, comparison.direct);
-  return outcome === undefined ? undefined : { ...comparison, outcome };
+  const modelled = { ...one, image };
+  const outcome = expected(modelled, comparison.direct);
+  return outcome === undefined ? undefined : { ...comparison, modelled, outcome };
 }
 
 /** Whether a fault is about an address that the nested tables have no indices for. */

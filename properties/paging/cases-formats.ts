@@ -60,13 +60,24 @@ export const orderAt = (format: Format, level: number): number => orderOf(level,
 const flag = (isSet: boolean, n: number): Word => (isSet ? bitOf(n) : ZERO);
 const all = (...words: readonly Word[]): Word => words.reduce(orWord);
 
+/** An address bit that a large page at `level` must not have, or may have for PAT; for others one of the lowest. */
+const withinPage = (prng: Prng, { level, isLeaf }: Slot, indexBits: number): number =>
+  12 + prng.below(isLeaf && level > 1 ? orderOf(level, indexBits) : 2);
+
 /** One bit somewhere that may or may not be reserved. */
-function oddBit(prng: Prng, { physBits, oracle }: FormatSetting, isWide: boolean): Word {
+function oddBit(prng: Prng, { physBits, oracle }: FormatSetting, slot: Slot, indexBits: 9 | 10): Word {
   const reserved = physBits < 52 ? physBits + prng.below(52 - physBits) : 51;
-  const kinds = oracle ? [7, 8, 13, reserved, 63] : [7, 8, 13, 21, reserved, 52 + prng.below(11), 63, prng.below(64)];
+  const within = oracle ? 13 : withinPage(prng, slot, indexBits);
+  const kinds = oracle
+    ? [7, 8, 13, reserved, 63]
+    : [7, 8, within, within, within, reserved, 52 + prng.below(11), 63, prng.below(64)];
   const n = prng.pick(kinds);
-  return isWide ? bitOf(n) : bitOf(n < 32 ? n : 21);
+  return indexBits === 9 ? bitOf(n) : bitOf(n < 32 ? n : 21);
 }
+
+/** How often an entry has such a bit, of 1000. Large pages are few and have most of the rules, so they have it more often. */
+const oddChance = ({ mood, oracle }: FormatSetting, { level, isLeaf }: Slot): number =>
+  !oracle && isLeaf && level > 1 ? Math.min(1000, 4 * mood.odd) : mood.odd;
 
 /** Bits 0..6 and those that are ignored or cache types, alike in all formats of the processor's own paging. */
 function x86Flags(prng: Prng, { mood }: FormatSetting, { isPlain, isLeaf }: Slot): Word {
@@ -106,7 +117,7 @@ export const legacyFormat = (setting: FormatSetting): Format => ({
     const base = isLarge
       ? { lo: or(low32((frame % pow2(20)) * 4096), field(low32(Math.floor(frame / pow2(20))), 0, 8) * pow2(13)), hi: 0 }
       : { lo: frameWord(frame).lo, hi: 0 };
-    const odd = !isPlain && prng.chance(setting.mood.odd, 1000) ? oddBit(prng, setting, false) : ZERO;
+    const odd = !isPlain && prng.chance(oddChance(setting, slot), 1000) ? oddBit(prng, setting, slot, 10) : ZERO;
     return all(base, x86Flags(prng, setting, slot), flag(isLarge, SUPERPAGE), odd);
   },
   isPresent: (entry) => hasBit(entry, 0),
@@ -117,7 +128,11 @@ export const legacyFormat = (setting: FormatSetting): Format => ({
       : field(lo, 12, 20),
 });
 
-const leafChance = (level: number, page1Gb: boolean): number => (level === 2 ? 4 : level === 3 && page1Gb ? 2 : 0);
+/** Where there are no pages of 1 GiB, software may still have made one; emulators are not asked about such processors. */
+const leafChance = (level: number, { page1Gb, oracle }: FormatSetting): number => {
+  if (level !== 3) return level === 2 ? 4 : 0;
+  return page1Gb ? 2 : oracle ? 0 : 1;
+};
 
 /** A PDPTE of PAE paging: rights do not exist there, and most low bits are reserved. */
 const pdpteOf = (prng: Prng, setting: FormatSetting, { frame, isPlain }: Slot): Word => {
@@ -132,11 +147,11 @@ export const wideFormat = (levels: 3 | 4 | 5, setting: FormatSetting): Format =>
   levels,
   indexBits: 9,
   isNarrow: false,
-  leafOf: (level) => (levels === 3 && level === 3 ? 0 : leafChance(level, setting.page1Gb)),
+  leafOf: (level) => (levels === 3 && level === 3 ? 0 : leafChance(level, setting)),
   make: (prng, slot) => {
     const { level, isLeaf, frame, isPlain } = slot;
     if (levels === 3 && level === 3) return pdpteOf(prng, setting, slot);
-    const odd = !isPlain && prng.chance(setting.mood.odd, 1000) ? oddBit(prng, setting, true) : ZERO;
+    const odd = !isPlain && prng.chance(oddChance(setting, slot), 1000) ? oddBit(prng, setting, slot, 9) : ZERO;
     const high = isPlain ? ZERO : x86High(prng, setting, levels > 3);
     return all(frameWord(frame), x86Flags(prng, setting, slot), high, flag(isLeaf && level > 1, SUPERPAGE), odd);
   },
@@ -160,8 +175,9 @@ export const eptFormat = (levels: 4 | 5, setting: FormatSetting): Format => ({
   levels,
   indexBits: 9,
   isNarrow: false,
-  leafOf: (level) => leafChance(level, setting.page1Gb),
-  make: (prng, { level, isLeaf, frame, isPlain }) => {
+  leafOf: (level) => leafChance(level, setting),
+  make: (prng, slot) => {
+    const { level, isLeaf, frame, isPlain } = slot;
     const { mood } = setting;
     const isEmpty = !isPlain && !prng.chance(mood.present, 1000);
     const rights = all(
@@ -175,8 +191,8 @@ export const eptFormat = (levels: 4 | 5, setting: FormatSetting): Format => ({
         ? prng.below(8)
         : prng.pick([6, 6, 6, 0, 1, 4, 5])
       : 0;
-    const isOdd = !isPlain && prng.chance(mood.odd, 1000);
-    const odd = isOdd ? orWord(oddBit(prng, setting, true), flag(prng.chance(1, 4), 3 + prng.below(4))) : ZERO;
+    const isOdd = !isPlain && prng.chance(oddChance(setting, slot), 1000);
+    const odd = isOdd ? orWord(oddBit(prng, setting, slot, 9), flag(prng.chance(1, 4), 3 + prng.below(4))) : ZERO;
     const marks = all(flag(prng.chance(1, 2), 8), flag(prng.chance(1, 2), 9), flag(isLeaf && prng.chance(1, 4), 6));
     const made = all(
       frameWord(frame),

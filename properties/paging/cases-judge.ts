@@ -90,8 +90,8 @@ function flagsProblem(
 /** Cases between two looks at all of memory. */
 const AUDIT_EVERY = 2048;
 
-/** A memory of zeroes that takes the image of one case at a time. */
-class Bench {
+/** A memory of zeroes that takes the image of one case at a time. Implementations that are judged in turn may share one. */
+export class Bench {
   readonly memory = new Int32Array(CASE_FRAMES * WORDS * 2);
   #since = 0;
 
@@ -151,12 +151,13 @@ function memoryDifference(
 
 const ownUnit: UnitOf = (memory) => new AccessUnit(memory);
 
-/** Compares one case; has a memory of its own. `unitOf`: another implementation than this one. */
-export function accessDifference(unitOf: UnitOf = ownUnit): (one: AccessCase) => Difference | undefined {
-  const bench = new Bench();
+/** Compares a case. `outcome`: what the architecture makes of it, for those who know already. */
+export type Compare = (one: AccessCase, outcome?: AccessOutcome) => Difference | undefined;
+
+/** Compares cases one by one. `unitOf`: another implementation than this one. */
+export function accessDifference(unitOf: UnitOf = ownUnit, bench: Bench = new Bench()): Compare {
   const unit = unitOf(bench.memory);
-  return (one) => {
-    const outcome = translateAccess(one);
+  return (one, outcome = translateAccess(one)) => {
     const words = wordsOf(one.image);
     bench.put(words);
     const actual = unit.run(one);

@@ -77,6 +77,10 @@ function vfnFor(prng: Prng, mode: Mode, oracle: boolean): number {
   return isNegative ? pow2(52) - pow2(bits) + vfn : vfn;
 }
 
+/** Pages behind which addresses end: those of the address space, those of its lower half where they have a canonical form. */
+const vfnAtEnd = (prng: Prng, mode: Mode): number =>
+  isLong(mode) ? prng.pick([pow2(52) - 1, pow2(vfnBits[mode] - 1) - 1]) : pow2(20) - 1;
+
 const moodFor = (prng: Prng, of: { readonly user: boolean; readonly isNested: boolean }): Mood => ({
   present: of.isNested ? 992 : 955,
   writable: prng.chance(1, 8) ? 600 : of.isNested ? 988 : 940,
@@ -205,6 +209,7 @@ const isPdpteLoadable = ({ lo, hi }: Word, physBits: number): boolean =>
 function guestOf(ground: Ground, nested: Nested | undefined, at: Target): Guest {
   const { prng, how, oracle, mode, processor, manner } = ground;
   let vfn = vfnFor(prng, mode, oracle);
+  if (!oracle && at.straddles && prng.chance(1, 6)) vfn = vfnAtEnd(prng, mode);
   const pages = touched(mode, vfn, at.straddles);
   const linear = linearOf(vfn, at.offset);
   if (mode === 'none') {
