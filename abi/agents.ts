@@ -44,6 +44,19 @@ export function callerOf(agent: Agent): DomId | undefined {
   return agent.kind === 'toolstack' ? (0 as DomId) : undefined;
 }
 
+/**
+ * Whether what is answered to an agent comes to anybody. Fate asks for nothing: its replies are for those who read traces. The
+ * background's count as heard, for what the hypervisor does of itself must not depend on what a guest holds.
+ */
+export const hearsReplies: Readonly<Record<Agent['kind'], boolean>> = {
+  vcpu: true,
+  device: true,
+  deviceModel: true,
+  toolstack: true,
+  background: true,
+  fate: false,
+};
+
 /** An agent in words. */
 export function describeAgent(agent: Agent): string {
   switch (agent.kind) {

@@ -52,7 +52,7 @@ export type Value<F extends Field, P extends Phase> = F extends {
 /** The arguments that `R` declares, in phase `P`. */
 export type Arguments<R extends Fields, P extends Phase> = { readonly [K in keyof R]: Value<R[K], P> };
 
-/** One operation: who may observe its reply besides the caller, its sentence, its arguments. */
+/** One operation: its sentence and its arguments. Who hears its reply is the same for all (reply.ts, agents.ts). */
 export interface Declaration {
   /** A sentence with arguments in braces. */
   readonly says: string;

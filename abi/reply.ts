@@ -57,8 +57,11 @@ export type Expected =
   | { readonly kind: 'oneOf'; readonly replies: readonly Reply[] }
   | { readonly kind: 'anyError' };
 
-/** Who observes each part of a reply: the caller alone. Events with other observers are declared with their mechanism. */
-export const replyObservers: Readonly<Record<keyof Reply, 'caller'>> = {
+/** Who observes each part of a reply: the domain in whose name the call was made, or nobody. */
+export type Observer = 'caller' | 'nobody';
+
+/** Observers by part. Whether a caller hears replies at all is said with the agents (`hearsReplies`). */
+export const replyObservers: Readonly<Record<keyof Reply, Observer>> = {
   status: 'caller',
   done: 'caller',
   out: 'caller',

@@ -6,6 +6,7 @@ import type { Label } from '#abi/operand.ts';
 import { isAct, type Step, type Trace } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
 import type { Feed } from '#museum/attempt.ts';
+import { Through } from '#museum/through.ts';
 import { drive, type Driven, type Seeded } from '#properties/harness/generate.ts';
 
 /** `value` with every label that an operand names moved by `by`. */
@@ -25,45 +26,24 @@ const movedStep = (step: Step, by: number): Step =>
     : { ...step, label: step.label + by, resume: step.resume + by };
 
 /** A run whose labels look as if they began at -`by`. */
-class Shifted implements Driven {
-  readonly #run: Driven;
+class Shifted extends Through {
   readonly #by: number;
 
   constructor(run: Driven, by: number) {
-    this.#run = run;
+    super(run);
     this.#by = by;
   }
 
-  get header() {
-    return this.#run.header;
+  override get flights() {
+    return super.flights.map((flight) => ({ ...flight, label: flight.label - this.#by }));
   }
 
-  get state() {
-    return this.#run.state;
+  override apply(step: Step) {
+    return super.apply(movedStep(step, this.#by));
   }
 
-  get operations() {
-    return this.#run.operations;
-  }
-
-  get failure() {
-    return this.#run.failure;
-  }
-
-  get flights() {
-    return this.#run.flights.map((flight) => ({ ...flight, label: flight.label - this.#by }));
-  }
-
-  apply(step: Step) {
-    return this.#run.apply(movedStep(step, this.#by));
-  }
-
-  finish(): void {
-    this.#run.finish();
-  }
-
-  handedOut(label: Label, index: number): number | undefined {
-    return this.#run.handedOut(label + this.#by, index);
+  override handedOut(label: Label, index: number): number | undefined {
+    return super.handedOut(label + this.#by, index);
   }
 }
 

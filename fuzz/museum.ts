@@ -59,7 +59,8 @@ function showTable({ exhibits, seeds }: MuseumOptions, voice: Voice): void {
     const results = newest(all, exhibit.id);
     const best = shortest(results);
     const stored = storedTrace(exhibit);
-    const certified = best?.certified ?? '-';
+    // Older lines say it shorter.
+    const certified = (best?.certified ?? '-').replace(/^minimal \(/u, 'minimal in its own vocabulary (');
     voice.record({
       kind: 'exhibit',
       ...exhibit,
@@ -114,7 +115,10 @@ async function huntOne(
 /** Whether no trace of fewer steps fails alike; a shorter one that the search finds takes the trace's place. */
 function certified(subject: Subject, short: Short): { readonly short: Short; readonly words: string } {
   const found = certify(subject, short.trace, { failure: short.failure });
-  if (found.certified) return { short, words: `minimal (${grouped(found.states)} states)` };
+  if (found.certified) {
+    const words = `minimal in its own vocabulary (${counted(found.letters, 'letter')}, ${counted(found.states, 'state')})`;
+    return { short, words };
+  }
   const failure = found.shorter && failsOn(subject)(found.shorter);
   if (found.shorter === undefined || failure === undefined) return { short, words: `not certified: ${found.bound}` };
   return certified(subject, { ...short, trace: found.shorter, failure });

@@ -1,5 +1,6 @@
-// What the implementation remembers, field by field: the shape of its arena. The harness reads the implementation through
-// these names and no others. `ghost` fields are written for the laws alone; no decision of the hypervisor reads them.
+// What the implementation remembers, field by field: the shape of its arena. The harness reads what is remembered by these
+// names (and of operations in flight their executions and the port). `ghost` fields are written for the laws alone; no
+// decision of the hypervisor reads them. Those that laws rest on are compared with the model's, or kept by simulated hardware.
 // Frame 0 is the hypervisor's own and never handed out, so 0 means "no frame" wherever a frame number is stored.
 // A first reader may skip the lengths. Sources: Xen asm/mm.h (page_info), xen/sched.h, common/grant_table.c, asm/hvm/vmx.
 

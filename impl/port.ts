@@ -62,15 +62,13 @@ export class Port {
   /** Reads a 64-bit word into `lo` and `hi`; answers `lo`. */
   *load(who: Principal, object: ObjectKind, at: At): Step<number> {
     yield* this.point('load', object);
-    this.watcher?.(who, 'load', at);
-    return this.peek(at);
+    return this.peek(who, at);
   }
 
   /** Writes a 64-bit word in one act. */
   *store(who: Principal, object: ObjectKind, to: At & { readonly lo: number; readonly hi: number }): Step<void> {
     yield* this.point('store', object);
-    this.watcher?.(who, 'store', to);
-    this.poke(to);
+    this.poke(who, to);
   }
 
   /** Replaces the low half of a word if it equals `expected`; answers what it was. */
@@ -81,8 +79,8 @@ export class Port {
   ): Step<number> {
     yield* this.point('compareExchange', object);
     this.watcher?.(who, 'store', to);
-    const old = this.peek(to);
-    if (old === low32(to.expected)) this.poke({ ...to, lo: to.value, hi: this.hi });
+    const old = this.#read(to);
+    if (old === low32(to.expected)) this.#write({ ...to, lo: to.value, hi: this.hi });
     return old;
   }
 
@@ -110,18 +108,15 @@ export class Port {
   }
 
   /** Reads a word at once, for acts composed elsewhere behind a `point`. Answers the low half. */
-  peek({ mfn, index }: At): number {
-    const at = this.#offset(mfn, index);
-    this.lo = this.#memory.get(at);
-    this.hi = this.#memory.get(at + 1);
-    return this.lo;
+  peek(who: Principal, at: At): number {
+    this.watcher?.(who, 'load', at);
+    return this.#read(at);
   }
 
   /** Writes a word at once, for acts composed elsewhere behind a `point`. */
-  poke({ mfn, index, lo, hi }: At & { readonly lo: number; readonly hi: number }): void {
-    const at = this.#offset(mfn, index);
-    this.#memory.set(at, lo);
-    this.#memory.set(at + 1, hi);
+  poke(who: Principal, to: At & { readonly lo: number; readonly hi: number }): void {
+    this.watcher?.(who, 'store', to);
+    this.#write(to);
   }
 
   /** Tells the log of the running execution which way was taken. */
@@ -146,6 +141,19 @@ export class Port {
     if (!execution.preempts()) return false;
     this.choose({ kind: 'preempted', done });
     return true;
+  }
+
+  #read({ mfn, index }: At): number {
+    const at = this.#offset(mfn, index);
+    this.lo = this.#memory.get(at);
+    this.hi = this.#memory.get(at + 1);
+    return this.lo;
+  }
+
+  #write({ mfn, index, lo, hi }: At & { readonly lo: number; readonly hi: number }): void {
+    const at = this.#offset(mfn, index);
+    this.#memory.set(at, lo);
+    this.#memory.set(at + 1, hi);
   }
 
   #slot(): number {

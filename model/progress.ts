@@ -54,6 +54,8 @@ export interface Work {
   readonly gfn: Gfn;
   readonly mfn: Mfn;
   readonly incarnation: number;
+  /** A frame that is to come to a gfn once what was there has gone, in which life it was found. */
+  readonly arriving: { readonly mfn: Mfn; readonly incarnation: number };
   /** A granter's entry as it stood when its status bits were set for the use in hand. */
   readonly asked: Word | undefined;
   readonly handle: number;
@@ -79,6 +81,7 @@ export const BEGIN: Work = {
   gfn: INVALID_GFN,
   mfn: INVALID_MFN,
   incarnation: 0,
+  arriving: { mfn: INVALID_MFN, incarnation: 0 },
   asked: undefined,
   handle: 0,
   elements: [],

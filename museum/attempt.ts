@@ -8,8 +8,8 @@ import { fold } from '#lib/hash.ts';
 import { drive, headerFor, type Driven, type Seeded, type Source } from '#properties/harness/generate.ts';
 import type { Failure } from '#properties/harness/law.ts';
 import { Lockstep, type Settings } from '#properties/harness/lockstep.ts';
-import { answersFrom } from '#properties/harness/resolve.ts';
 import type { Subject } from '#properties/harness/subject.ts';
+import { Through } from './through.ts';
 
 /** What a run came to. */
 export interface Attempt {
@@ -31,46 +31,13 @@ const errnoSet: ReadonlySet<string> = new Set(errnos);
 const isRefused = (reply: Reply): boolean =>
   errnoSet.has(reply.status) || reply.elements.some(({ status }) => status !== 'okay');
 
-/** Passes everything on to a run, and remembers the steps: if the harness breaks, nobody else has them. */
-class Tally implements Driven {
+/** Remembers the steps: if the harness breaks, nobody else has them. */
+class Tally extends Through {
   readonly steps: Step[] = [];
-  readonly #run: Lockstep;
 
-  constructor(run: Lockstep) {
-    this.#run = run;
-  }
-
-  get header() {
-    return this.#run.header;
-  }
-
-  get state() {
-    return this.#run.state;
-  }
-
-  get operations() {
-    return this.#run.operations;
-  }
-
-  get failure() {
-    return this.#run.failure;
-  }
-
-  get flights() {
-    return this.#run.flights;
-  }
-
-  apply(step: Step) {
+  override apply(step: Step) {
     this.steps.push(step);
-    return this.#run.apply(step);
-  }
-
-  finish(): void {
-    this.#run.finish();
-  }
-
-  handedOut(label: number, index: number): number | undefined {
-    return answersFrom((of) => this.#run.replyOf(of)).handedOut(label, index);
+    return super.apply(step);
   }
 }
 

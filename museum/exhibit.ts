@@ -5,7 +5,7 @@
 import type { Invariant } from '#abi/invariants.ts';
 import type { Mechanism } from '#abi/operation.ts';
 
-/** A replacement in one file of impl/. `before` must occur exactly once; files of simulated hardware are out of bounds. */
+/** A replacement in one file of impl/. `before` must occur exactly once; files of the judge (source-tree.ts) are out of bounds. */
 export interface Edit {
   /** Path below impl/, with forward slashes. */
   readonly file: string;

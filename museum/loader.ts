@@ -11,7 +11,7 @@ import type { Header } from '#abi/trace.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { Subject } from '#properties/harness/subject.ts';
 import type { Edit, Exhibit } from './exhibit.ts';
-import { isHardware, projectRoot, readSources } from './source-tree.ts';
+import { isJudge, projectRoot, readSources } from './source-tree.ts';
 
 /** Why an exhibit cannot be loaded: its edits do not fit impl/ as it stands. */
 export class EditRefused extends Error {
@@ -24,9 +24,9 @@ function applyEdit(files: Map<string, string>, edit: Edit, id: string): void {
   const refuse = (reason: string): never => {
     throw new EditRefused(`${id}: the edit of ${edit.file} ${reason}`);
   };
-  if (isHardware(edit.file)) refuse('would change simulated hardware, which is the judge');
   const text = files.get(edit.file);
   if (text === undefined) return refuse('names no such file');
+  if (isJudge(edit.file.replace(/^impl\//u, ''), text)) refuse('would change the judge');
   if (edit.before === '' || edit.before === edit.after) refuse('changes nothing');
   const count = occurrences(text, edit.before);
   if (count !== 1) refuse(`needs its text exactly once but finds it ${count} times: ${edit.before.split('\n')[0]}`);

@@ -54,8 +54,8 @@ describe('copies', () => {
 describe('the loader refuses', () => {
   const sources = new Map([
     ['a.ts', 'one two two'],
-    ['tlb/hardware.ts', 'one'],
-    ['hap/npt-hardware.ts', 'one'],
+    ['tlb/hardware.ts', '// Simulated hardware: one'],
+    ['port.ts', 'one'],
   ]);
   const edit = (file: string, before: string, after = 'x') => ({ id: 'xsa-0', edits: [{ file, before, after }] });
 
@@ -64,8 +64,8 @@ describe('the loader refuses', () => {
     expect(() => editedSources(edit('a.ts', 'three'), sources)).toThrow(/exactly once but finds it 0 times/);
   });
 
-  it('an edit of simulated hardware', () => {
-    for (const file of ['tlb/hardware.ts', 'hap/npt-hardware.ts'])
+  it('an edit of the judge', () => {
+    for (const file of ['tlb/hardware.ts', 'port.ts'])
       expect(() => editedSources(edit(file, 'one'), sources)).toThrow(/the judge/);
   });
 

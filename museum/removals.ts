@@ -8,7 +8,7 @@ import { Prng } from '#lib/prng.ts';
 import type { Edit } from './exhibit.ts';
 import { isCaught, hunt, type Caught, type HuntProgress } from './hunt.ts';
 import { loadSubject } from './loader.ts';
-import { isHardware, readSources } from './source-tree.ts';
+import { isJudge, readSources } from './source-tree.ts';
 
 export type PlaceKind = 'check' | 'flush' | 'reference' | 'scrub' | 'lock' | 'yield';
 
@@ -31,16 +31,6 @@ const shapes: readonly (readonly [PlaceKind, RegExp])[] = [
   ['check', /^if \(.*\) (?:return\b.*|continue|break);$/u],
 ];
 
-/** Engine files that are not hypervisor code. */
-const frame: ReadonlySet<string> = new Set([
-  'arena.ts',
-  'execution.ts',
-  'layout.ts',
-  'machine.ts',
-  'port.ts',
-  'index.ts',
-]);
-
 /** The files of `sources` that `from` imports, directly or not, and `from` itself: what a run of a trace can reach. */
 function reachedFrom(from: string, sources: ReadonlyMap<string, string>): ReadonlySet<string> {
   const reached = new Set([from]);
@@ -56,7 +46,7 @@ export function placesIn(sources: ReadonlyMap<string, string>): readonly Place[]
   const places: Place[] = [];
   const reached = reachedFrom('machine.ts', sources);
   for (const [file, text] of [...sources].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
-    if (!file.endsWith('.ts') || isHardware(file) || frame.has(file) || !reached.has(file)) continue;
+    if (!file.endsWith('.ts') || isJudge(file, text) || !reached.has(file)) continue;
     text.split('\n').forEach((row, i) => {
       const shape = shapes.find(([, pattern]) => pattern.test(row.trim()));
       if (shape !== undefined) places.push({ kind: shape[0], file, line: i + 1, text: row.trim() });

@@ -22,7 +22,7 @@ export interface Result {
   /** Steps of the trace as found and after shrinking. */
   readonly found?: number;
   readonly length?: number;
-  /** What certification says: `minimal`, or how far it got. */
+  /** What certification says: `minimal in its own vocabulary` (older lines: `minimal`, which meant the same), or how far it got. */
   readonly certified?: string;
 }
 

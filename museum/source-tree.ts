@@ -10,8 +10,21 @@ const above = fileURLToPath(new URL('..', import.meta.url));
 /** The folder of package.json: the parent of museum/, or of dist/ when this runs from there. */
 export const projectRoot = existsSync(join(above, 'package.json')) ? above : join(above, '..');
 
-/** Whether a file is simulated hardware, the judge: such files are never edited. */
-export const isHardware = (path: string): boolean => /(?:^|[/-])hardware\.ts$/u.test(path);
+/** How every file of simulated hardware begins: walkers, caches, the moving of bytes. tidy holds their names to it. */
+const HARDWARE = '// Simulated hardware';
+
+/** What every implementation stands on, and what the laws look through. */
+const engine: ReadonlySet<string> = new Set([
+  'arena.ts',
+  'execution.ts',
+  'index.ts',
+  'layout.ts',
+  'machine.ts',
+  'port.ts',
+]);
+
+/** Whether a file of impl/ is the judge, which is never edited. Acts of guests and of fate (paging/step.ts, tlb/step.ts) are not. */
+export const isJudge = (path: string, text: string): boolean => engine.has(path) || text.startsWith(HARDWARE);
 
 /** Source files below `folder` of the project, by path from that folder with forward slashes, in order of path. */
 export function readSources(folder: string): ReadonlyMap<string, string> {

@@ -43,6 +43,7 @@ const plants: Readonly<Record<RuleName, readonly Project[]>> = {
     only('impl/caches/a.ts', ''),
     { files: ['model', 'impl', 'properties'].map((layer) => ({ path: `${layer}/grants/a.ts`, text: '' })) },
   ],
+  hardware: [only('impl/hap/new-walker.ts', '// A walker.'), only('impl/tlb/hardware.ts', '// Caches.')],
   size: [only('impl/a.ts', 'let a = 1;\n'.repeat(301))],
   names: [only('lib/utils.ts', ''), only('impl/frameManager.ts', ''), only('properties/helpers/a.ts', '')],
   determinism: [

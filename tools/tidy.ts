@@ -309,9 +309,20 @@ export const glossary = (project: Project): readonly Found[] => {
   ];
 };
 
+/** What is named as hardware says so first: by that line the museum knows the judge, which it does not edit. */
+export const hardware = (project: Project): readonly Found[] =>
+  sources(project)
+    .filter(({ path }) => /^impl\/.*(?:hardware|walker|cache|unit|marks)\.ts$/.test(path))
+    .filter(({ text }) => !text.startsWith('// Simulated hardware'))
+    .map(({ path }) => ({
+      file: path,
+      line: 1,
+      advice: "Begin the file with '// Simulated hardware', or name it otherwise.",
+    }));
+
 /** All house rules by name. */
 export const rules = {
-  arrows, packages, mirror, size, names, determinism, headers, places, deadFiles, innocence, docs, lawForm, glossary,
+  arrows, packages, mirror, size, names, determinism, headers, places, deadFiles, innocence, docs, lawForm, glossary, hardware,
 } as const; // prettier-ignore
 
 export type RuleName = keyof typeof rules;

@@ -32,8 +32,7 @@ function read(m: Machine, who: Principal, { mfn, first, count }: Run): DataView 
   const view = new DataView(new ArrayBuffer(count * WORD));
   for (let i = 0; i < count; i += 1) {
     const at = { mfn, index: first + i };
-    m.port.watcher?.(who, 'load', at);
-    view.setUint32(i * WORD, m.port.peek(at), true);
+    view.setUint32(i * WORD, m.port.peek(who, at), true);
     view.setUint32(i * WORD + WORD / 2, m.port.hi, true);
   }
   return view;
@@ -41,10 +40,9 @@ function read(m: Machine, who: Principal, { mfn, first, count }: Run): DataView 
 
 function write(m: Machine, who: Principal, to: Run & { readonly view: DataView }): void {
   for (let i = 0; i < to.count; i += 1) {
-    const at = { mfn: to.mfn, index: to.first + i };
-    m.port.watcher?.(who, 'store', at);
     const lo = to.view.getUint32(i * WORD, true);
-    m.port.poke({ mfn: at.mfn, index: at.index, lo, hi: to.view.getUint32(i * WORD + WORD / 2, true) });
+    const hi = to.view.getUint32(i * WORD + WORD / 2, true);
+    m.port.poke(who, { mfn: to.mfn, index: to.first + i, lo, hi });
   }
 }
 

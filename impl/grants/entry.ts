@@ -81,7 +81,7 @@ export function* clearStatus(m: Machine, grant: Grant, bits: number): Step<void>
   if (bits === 0) return;
   const at = placeOf(m, grant);
   yield* m.port.point('store', 'grantEntry');
-  m.port.watcher?.(inNameOf(grant.granter), 'store', at);
-  const low = m.port.peek(at);
-  m.port.poke({ mfn: at.mfn, index: at.index, lo: without(low, bits), hi: m.port.hi });
+  const who = inNameOf(grant.granter);
+  const low = m.port.peek(who, at);
+  m.port.poke(who, { mfn: at.mfn, index: at.index, lo: without(low, bits), hi: m.port.hi });
 }

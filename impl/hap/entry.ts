@@ -78,7 +78,5 @@ export function storeEntry(
   to: { readonly table: number; readonly index: number },
   word: { readonly lo: number; readonly hi: number },
 ): void {
-  const at = { mfn: to.table, index: to.index, lo: word.lo, hi: word.hi };
-  m.port.watcher?.(TABLE, 'store', at);
-  m.port.poke(at);
+  m.port.poke(TABLE, { mfn: to.table, index: to.index, lo: word.lo, hi: word.hi });
 }

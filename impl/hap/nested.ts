@@ -1,5 +1,5 @@
-// What a walk in two dimensions asks of the nested tables, whatever their format: a guest-physical address, and what it is
-// wanted for. A first reader may skip it after the names of uses.
+// Simulated hardware: what a walk in two dimensions asks of the nested tables, whatever their format: a guest-physical
+// address, and what it is wanted for. A first reader may skip it after the names of uses.
 // Sources: Intel SDM vol. 3C, "EPT Violations"; AMD APM vol. 2, "Nested Paging".
 
 /**

@@ -61,16 +61,9 @@ const withByte = (half: number, word: number, at: { readonly i: number; readonly
 
 const byteOf = (i: number, lo: number, hi: number): number => field(i < 4 ? lo : hi, (i % 4) * 8, 8);
 
-/** Loads the word of a place into the port. */
-function load(m: Machine, who: Principal, { mfn, index }: Place): void {
-  m.port.watcher?.(who, 'load', { mfn, index });
-  m.port.peek({ mfn, index });
-}
-
 function store(m: Machine, who: Principal, to: Place & { readonly lo: number; readonly hi: number }): void {
   if (to.readOnly) return;
-  m.port.watcher?.(who, 'store', to);
-  m.port.poke(to);
+  m.port.poke(who, to);
 }
 
 /** Fetches a word of a guest into the port's `lo` and `hi`; false: a fault. One act: nobody changes half of it meanwhile. */
@@ -82,7 +75,7 @@ export function* fetchWord(m: Machine, who: Principal, from: Element): Step<bool
   for (let i = 0; i < BYTES; i += 1) {
     const place = placeOf(m, from, i);
     if (place === undefined) return false;
-    load(m, who, place);
+    m.port.peek(who, place);
     if (isAligned(from)) return true;
     const value = byteOf(place.byte, m.port.lo, m.port.hi);
     lo = withByte(0, lo, { i, value });
@@ -109,7 +102,7 @@ export function* storeWord(m: Machine, who: Principal, to: Stored): Step<boolean
       store(m, who, { ...place, lo, hi });
       return true;
     }
-    m.port.peek(place);
+    m.port.peek(who, place);
     const at = { i: place.byte, value: byteOf(i, lo, hi) };
     store(m, who, { ...place, lo: withByte(0, m.port.lo, at), hi: withByte(1, m.port.hi, at) });
   }

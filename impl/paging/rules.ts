@@ -1,5 +1,5 @@
-// What a processor derives from its registers before it translates anything: the paging mode, whether the registers can
-// be so at all, which bits of entries are reserved, and which accesses the folded rights permit. All of it is numbers that a
+// Simulated hardware: what a processor derives from its registers before it translates anything: the paging mode, whether
+// the registers can be so at all, which bits of entries are reserved, and which accesses the folded rights permit. All of it is numbers that a
 // walker takes over when registers are loaded; nothing here runs during a walk.
 // A first reader may skip `permittedBy` and `deniedBy`, which spell out two paragraphs of the manual as bit maps.
 // Sources: Intel SDM vol. 3A, "Paging Modes and Control Bits", "Determination of Access Rights", "Protection Keys",

@@ -25,7 +25,7 @@ export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
   if (task.work.at === 'begin') return begin(cut, task, target);
   if (task.work.at === 'claim') return claim(cut, task, target);
   if (task.work.at === 'release')
-    return go(at(cut, release(cut, task, target)), task, { at: 'detach', mfn: task.work.handle as Mfn });
+    return go(at(cut, release(cut, task, target)), task, { ...task.work.arriving, at: 'detach' });
   return task.work.at === 'detach' ? detach(cut, task, target) : install(cut, task, target);
 }
 
@@ -100,14 +100,13 @@ function claim(cut: Cut, task: Task<Add>, target: Domain): Turn {
   if ('errno' in found) return end(cut, found.errno);
   const held = op.space === 'gmfnForeign' ? getReference(cut.state, found.mfn) : cut.state;
   if (held === undefined) return end(cut, 'EBUSY');
-  const handle = found.mfn as number;
-  const work = { gfn: op.gfn, part: frameOf(held, found.mfn).incarnation };
+  const arriving = { mfn: found.mfn, incarnation: frameOf(held, found.mfn).incarnation };
   const previous = entryOf(held, target.id, op.gfn);
   if (previous === undefined || previous.mfn === found.mfn)
-    return go(at(cut, held), task, { ...work, at: 'detach', mfn: found.mfn, handle });
+    return go(at(cut, held), task, { ...arriving, at: 'detach' });
   const unhooked = setP2m(held, { domain: target.id, gfn: op.gfn }, undefined);
   const { incarnation } = frameOf(unhooked, previous.mfn);
-  return go(at(cut, unhooked), task, { ...work, at: 'release', mfn: previous.mfn, handle, incarnation });
+  return go(at(cut, unhooked), task, { at: 'release', mfn: previous.mfn, incarnation, arriving });
 }
 
 const release = (cut: Cut, task: Task<Add>, target: Domain) => letGo(cut, task, target.id);
@@ -116,10 +115,9 @@ const release = (cut: Cut, task: Task<Add>, target: Domain) => letGo(cut, task, 
 function detach(cut: Cut, task: Task<Add>, target: Domain): Turn {
   const { op, work } = task;
   const old = op.space === 'gmfnForeign' ? undefined : ownGfn(cut.state, work.mfn);
-  const incarnation = work.part;
-  if (old === undefined || old === op.gfn) return go(cut, task, { at: 'install', incarnation });
+  if (old === undefined || old === op.gfn) return go(cut, task, { at: 'install' });
   const moved = setP2m(cut.state, { domain: target.id, gfn: old }, undefined);
-  return go(at(cut, moved), task, { at: 'install', incarnation });
+  return go(at(cut, moved), task, { at: 'install' });
 }
 
 function install(cut: Cut, task: Task<Add>, target: Domain): Turn {

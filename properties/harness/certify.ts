@@ -24,9 +24,12 @@ export interface Limits {
 
 export const DEFAULT_LIMITS: Limits = { steps: 60_000, states: 10_000, alphabet: 400 };
 
-/** certified: no shorter trace exists within the words of this one. Otherwise how far the search came. */
+/**
+ * certified: no shorter trace of the steps that were tried, `letters` of them, fails alike. They are made from the words of the
+ * trace itself: of steps in other words nothing is said. Otherwise how far the search came.
+ */
 export type Certificate =
-  | { readonly certified: true; readonly states: number }
+  | { readonly certified: true; readonly states: number; readonly letters: number }
   | { readonly certified: false; readonly bound: string; readonly shorter?: Trace };
 
 interface Node {
@@ -46,6 +49,8 @@ class Search {
   readonly #failure: Failure;
   readonly #limits: Limits;
   readonly #letters: readonly Letter[];
+  /** How many different steps are tried. */
+  readonly letters: number;
   /** Pauses of resumed operations that occur, and none. */
   readonly #furtherPauses: readonly (Pause | undefined)[];
   readonly #seen = new Set<number>();
@@ -64,6 +69,7 @@ class Search {
     this.#limits = of.limits;
     const { letters, isWhole } = alphabetOf(withRawNumbers(subject, trace), of.limits.alphabet);
     this.#letters = letters;
+    this.letters = letters.length;
     this.bound = isWhole ? undefined : `${letters.length} different steps tried, more are possible`;
     const pauses = trace.steps.filter((step) => !isAct(step)).map((step) => step.pause);
     this.#furtherPauses = [...new Map([undefined, ...pauses].map((pause) => [keyOf(pause ?? null), pause])).values()];
@@ -186,6 +192,6 @@ export function certify(
       shorter: search.shorter,
     };
   return search.bound === undefined
-    ? { certified: true, states: search.states }
+    ? { certified: true, states: search.states, letters: search.letters }
     : { certified: false, bound: search.bound };
 }

@@ -5,10 +5,10 @@
 // A first reader may skip `varied`, which makes the second world, and `Pair`, which drives both.
 
 import type { DomId } from '#abi/address.ts';
-import { callerOf } from '#abi/agents.ts';
+import { callerOf, hearsReplies } from '#abi/agents.ts';
 import { invariants } from '#abi/invariants.ts';
 import { mechanismOf, type Op } from '#abi/operation.ts';
-import { reply, type Reply } from '#abi/reply.ts';
+import { reply, replyObservers, type Reply } from '#abi/reply.ts';
 import { isAct, type ActStep, type Step, type Trace } from '#abi/trace.ts';
 import { describeReply } from '#abi/describe.ts';
 import type { Label } from '#abi/operand.ts';
@@ -97,9 +97,16 @@ export function varied(trace: Trace, secret: DomId): Trace {
   return { ...trace, steps };
 }
 
-const observes = ({ agent }: ActStep, secret: DomId): boolean => callerOf(agent) !== secret && agent.kind !== 'fate';
+const observes = ({ agent }: ActStep, secret: DomId): boolean => callerOf(agent) !== secret && hearsReplies[agent.kind];
 
-const wordless = (answer: Reply): Reply => ({ ...answer, words: [] });
+/** Parts of a reply that nobody observes say nothing. */
+const unheard = Object.fromEntries(
+  Object.entries(reply('ok')).filter(([part]) => replyObservers[part as keyof Reply] === 'nobody'),
+);
+
+const heard = (answer: Reply): Reply => ({ ...answer, ...unheard });
+
+const wordless = (answer: Reply): Reply => ({ ...heard(answer), words: [] });
 
 function difference(step: ActStep, a: Reply, b: Reply): Problem | undefined {
   const part = replyDifference(a, b);
@@ -207,7 +214,9 @@ class Pair {
       if (!observes(call.step, this.#secret)) continue;
       this.compared += 1;
       if (!this.#shown) this.whole += 1;
-      const problem = this.#shown ? difference(call.step, wordless(a), wordless(b)) : difference(call.step, a, b);
+      const problem = this.#shown
+        ? difference(call.step, wordless(a), wordless(b))
+        : difference(call.step, heard(a), heard(b));
       this.#over = problem !== undefined && this.#shown && isSteered(call.op);
       if (problem !== undefined) return this.#over ? undefined : problem;
     }

@@ -13,7 +13,7 @@ import { walkNested, type Walk } from '#model/hap/walk.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { Returned, View } from '../harness/view.ts';
 
-/** Rights that each access needs. */
+/** Rights that each access needs: said once more, apart from model/paging/step.ts, for a slip that both sides share must not be here too. */
 export const needs: Readonly<Record<PagingOp<'concrete'>['kind'], number>> = {
   'paging.read': RIGHT.read,
   'paging.write': RIGHT.write,
