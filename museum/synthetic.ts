@@ -5,13 +5,12 @@
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { decodeCase, decodeTrace, encodeCase, encodeTrace } from '#abi/decode.ts';
 import type { Trace } from '#abi/trace.ts';
 import type { AccessCase } from '#properties/paging/cases.ts';
 import type { UnitOf } from '#properties/paging/cases-judge.ts';
 import type { Edit } from './exhibit.ts';
-import { prepareCopy } from './loader.ts';
+import { importFrom, prepareCopy } from './loader.ts';
 import { projectRoot } from './source-tree.ts';
 
 /** What kind of rule a mutant breaks. */
@@ -71,11 +70,9 @@ export function keepEvidence(id: string, evidence: Evidence): void {
 }
 
 /** The accesses of a mutant's copy. */
-export async function loadUnit(mutant: Pick<Mutant, 'id' | 'edits'>): Promise<UnitOf> {
+export async function loadUnit(mutant: Pick<Mutant, 'id' | 'edits' | 'by'>): Promise<UnitOf> {
   const folder = prepareCopy(mutant);
-  // Lets node import .ts files; from dist/ nobody has asked for that yet.
-  await import(pathToFileURL(join(projectRoot, 'tools/source.mjs')).href);
-  const { AccessUnit } = (await import(pathToFileURL(join(folder, 'paging/access.ts')).href)) as {
+  const { AccessUnit } = (await importFrom(folder, 'paging/access.ts')) as {
     readonly AccessUnit: new (memory: Int32Array) => ReturnType<UnitOf>;
   };
   return (memory) => new AccessUnit(memory);
