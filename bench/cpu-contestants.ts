@@ -18,13 +18,17 @@ export type Arrangement = 'walk' | 'buffered' | 'nested' | 'remembered';
 /** One pass over all accesses; the checksum. */
 export type Pass = () => number;
 
+// Results are kept to 32 bits at once, and what a pass uses are its own constants, so that compiled code sums integers and
+// looks nothing up: as the native side does.
+
 function passOver({ accesses }: Stage, walk: Walk, out: Int32Array): Pass {
-  const { length } = accesses;
   return function pass() {
+    const cells = accesses;
+    const translate = walk;
     let sum = 0;
-    for (let at = 0; at < length; at += 4) {
-      const low = accesses[at] as number;
-      const high = walk(low, accesses[at + 1] as number, accesses[at + 2] as number);
+    for (let at = 0; at < cells.length; at += 4) {
+      const low = cells[at] as number;
+      const high = Math.imul(translate(low, cells[at + 1] as number, cells[at + 2] as number), 1);
       const value = high < 0 ? high : Math.imul((out[0] as number) + high, 1);
       sum = Math.imul(Math.imul(sum, 31) + value, 1);
     }
@@ -33,13 +37,14 @@ function passOver({ accesses }: Stage, walk: Walk, out: Int32Array): Pass {
 }
 
 function passInTwo({ accesses }: Stage, walk: GuestWalk, out: Int32Array): Pass {
-  const { length } = accesses;
   return function pass() {
+    const cells = accesses;
+    const translate = walk;
     let sum = 0;
-    for (let at = 0; at < length; at += 4) {
-      const low = accesses[at] as number;
-      const use = accesses[at + 3] as number;
-      const high = walk(low, accesses[at + 1] as number, accesses[at + 2] as number, use);
+    for (let at = 0; at < cells.length; at += 4) {
+      const low = cells[at] as number;
+      const use = cells[at + 3] as number;
+      const high = Math.imul(translate(low, cells[at + 1] as number, cells[at + 2] as number, use), 1);
       const value = high < 0 ? high : Math.imul((out[0] as number) + high, 1);
       sum = Math.imul(Math.imul(sum, 31) + value, 1);
     }

@@ -7,6 +7,7 @@ import { AccessUnit } from '#impl/paging/access.ts';
 import { CASE_VERSION } from '#abi/case.ts';
 import { translateAccess } from '#model/paging/translate.ts';
 import { race, ratio } from './clock.ts';
+import { bigMemoryOf, bigTranslate, type BigResult } from './cpu-bigint.ts';
 import { passOf } from './cpu-contestants.ts';
 import { stageOf, type Scene, type Stage } from './cpu-tables.ts';
 
@@ -17,6 +18,8 @@ export interface ReferenceFigures {
   readonly walker: number;
   readonly timesWalker: number;
   readonly timesAccess: number;
+  /** How many times the specification makes what a walk over a Map of bigints makes. */
+  readonly timesBigint: number;
 }
 
 /** Accesses that the specification goes through in a round. */
@@ -55,6 +58,29 @@ function add(sum: number, result: AccessResult): number {
   return Math.imul(Math.imul(sum, 31) + value, 1);
 }
 
+/** The same of a walk over bigints. */
+function addBig(sum: number, result: BigResult): number {
+  const value =
+    result.kind === 'done' ? Number((result.address % 2n ** 32n) + result.address / 2n ** 32n) : -1 - result.code;
+  return Math.imul(Math.imul(sum, 31) + value, 1);
+}
+
+/** One round of a walk over bigints: all accesses of a stage, and the checksum. */
+function bigPassOf(stage: Stage): () => number {
+  const entries = bigMemoryOf(stage);
+  const { lo, hi } = stage.processor.cr3;
+  const root = BigInt(hi) * 2n ** 32n + BigInt(lo);
+  const accesses = casesOf(stage).map(
+    ({ access }) =>
+      ({
+        linear: BigInt(access.linear.hi) * 2n ** 32n + BigInt(access.linear.lo),
+        kind: access.kind === 'write' || access.kind === 'fetch' ? access.kind : 'read',
+      }) as const,
+  );
+  return () =>
+    accesses.reduce((sum: number, { linear, kind }) => addBig(sum, bigTranslate(entries, root, linear, kind)), 0);
+}
+
 /** Bits of an error code that the entries decide: P, RSVD, PK. */
 const decided = [1, 8, 0x20];
 
@@ -71,7 +97,9 @@ export function referenceFigures(scene: Scene, rounds: number): ReferenceFigures
   };
   const pass = passOf('walk', stage);
   const unit = new AccessUnit(memory);
+  const bigPass = bigPassOf(stage);
   const repeats = 100;
+  const bigRepeats = 8;
   const sums = new Set<number>([pass()]);
   const contestants = [
     {
@@ -80,6 +108,13 @@ export function referenceFigures(scene: Scene, rounds: number): ReferenceFigures
         const sum = cases.reduce((total: number, one) => add(total, translateAccess(one, read).result), 0);
         sums.add(unsigned(sum));
         return COUNT;
+      },
+    },
+    {
+      name: 'bigint',
+      work: () => {
+        for (let i = 0; i < bigRepeats; i += 1) sums.add(unsigned(bigPass()));
+        return bigRepeats * COUNT;
       },
     },
     {
@@ -107,5 +142,6 @@ export function referenceFigures(scene: Scene, rounds: number): ReferenceFigures
     walker: speed('walker'),
     timesWalker: ratio(timed, 'walker', 'specification'),
     timesAccess: ratio(timed, 'whole accesses', 'specification'),
+    timesBigint: ratio(timed, 'specification', 'bigint'),
   };
 }

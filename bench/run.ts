@@ -83,13 +83,14 @@ function showCpu({ compiler, contests, cacheGain, hitShare, reference }: CpuFigu
   );
   console.log(`P4: a hit takes ${Math.round(100 * hitShare)} % of a walk; at most 40 %.`);
   console.table(
-    reference.map(({ pages, specification, walker, timesWalker, timesAccess }) => ({
+    reference.map(({ pages, specification, walker, timesWalker, timesAccess, timesBigint }) => ({
       goal: 'P6',
       pages,
       'specification per CPU second': Math.round(specification),
       'walker per CPU second': Math.round(walker),
       'walker, times': round(timesWalker),
       'whole accesses, times': round(timesAccess),
+      'specification, times bigint': round(timesBigint),
     })),
   );
 }

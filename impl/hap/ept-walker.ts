@@ -8,7 +8,7 @@
 // "EPT Violations", "Prioritization of EPT Misconfigurations and EPT Violations", "Accessed and Dirty Flags for EPT".
 
 import type { Marks } from '../paging/marks.ts';
-import { cellOf, indexAt, OFF_HEAP, withinOf } from '../paging/native-walker.ts';
+import { cellOf, halvesOf, indexAt, OFF_HEAP, withinOf } from '../paging/native-walker.ts';
 import { NESTED_OUT, USES, type Nested, type NestedWalk } from './nested.ts';
 
 const read = 1;
@@ -24,22 +24,26 @@ const reservedInTable = 0x78;
 const reservedOrPage = 0xf8;
 /** Memory types 2, 3 and 7 are reserved: one bit for each. */
 const reservedTypes = 0x8c;
+/** Memory type. */
+const type = 0x38;
+/** What only the last entry gives, and of all that entries give what is told. */
+const ofLast = dirty | type;
+const told = read | write | execute | userExecute | dirty;
 const { low: outLow, rights: outRights } = NESTED_OUT;
 
 /**
- * Cells of registers: the root; where four levels start, and what the entry above allows; reserved bits of high halves, alone and
- * with those beyond any memory; then by use the rights that it needs, the flags that it wants, and
- * both with the right to read, which the unrolled walk asks for.
+ * Cells of registers: the root; where four levels start, and what levels above have used of the high half of the address; reserved bits
+ * of high halves, alone and with those beyond any memory; then by use the rights that it needs, the flags that it wants, and
+ * both with what the unrolled walk asks for besides, the right to read and write-back memory.
  */
 const rootLow = 0;
 const rootHigh = 1;
 const startLow = 2;
 const startHigh = 3;
-const startFold = 4;
-const startReach = 5;
-const reservedHigh = 6;
-const far = 7;
-const needs = 8;
+const above = 4;
+const reservedHigh = 5;
+const far = 6;
+const needs = 7;
 const wants = needs + USES;
 const asks = wants + USES;
 
@@ -93,9 +97,7 @@ export class ExtendedWalker implements Nested {
     cells[rootHigh] = registers.rootHigh;
     cells[startLow] = registers.rootLow;
     cells[startHigh] = registers.rootHigh;
-    cells[startFold] = -1;
-    // Bits of the address, above bit 47, that levels above the start have used.
-    cells[startReach] = registers.levels === 5 ? 4 : 0;
+    cells[above] = 0;
     cells[reservedHigh] = registers.reservedHigh;
     cells[far] = registers.reservedHigh | frameHigh;
     const user = registers.modeBasedExecute ? userExecute : execute;
@@ -109,7 +111,7 @@ export class ExtendedWalker implements Nested {
       const need = cells[needs + use] as number;
       const wanted = cells[wants + use] as number;
       this.demand[use] = need | (wanted & dirty);
-      cells[asks + use] = need | wanted | read;
+      cells[asks + use] = need | wanted | read | type;
     }
   }
 
@@ -119,9 +121,10 @@ export class ExtendedWalker implements Nested {
     return { needs: of(needs), wants: of(wants) };
   }
 
-  /** Walks by all rules. What lies beyond memory is all ones. */
-  walkAll(low: number, high: number, use: number): number {
+  /** Walks by all rules, an address whose high half may be without the bits in `above`. What lies beyond memory is all ones. */
+  walkAll(low: number, rest: number, use: number): number {
     const { memory, cells, out } = this;
+    const high = rest | (cells[above] as number);
     let lo = cells[rootLow] as number;
     let hi = cells[rootHigh] as number;
     let fold = -1;
@@ -167,68 +170,76 @@ export class ExtendedWalker implements Nested {
 }
 
 /**
- * The unrolled walk of four levels. It answers when tables lie in memory, pages are of 4 KiB and readable, and flags are set. Whether
- * entries are present needs no look at each: one that is not takes rights from the fold, and until then only memory is read.
+ * The unrolled walk of four levels. It answers when tables lie in memory, pages are of 4 KiB, readable and write-back, and flags are set.
+ * Whether entries are present needs no look at each: one that is not takes rights from the fold, and until then only memory is read.
  */
 function walkOfFour(walker: ExtendedWalker): NestedWalk {
-  const { memory, cells, out } = walker;
-  const { length } = memory;
+  const [lows, highs] = halvesOf(walker.memory);
+  return unrolled(walker, walker.cells, lows, highs);
+}
+
+/**
+ * Entries are judged together at the end, arrays are parameters, and locals stand for them: so V8 finds it small enough (460 bytes of
+ * bytecode) to put it in place of a call.
+ */
+function unrolled(walker: ExtendedWalker, cells: Int32Array, lows: Int32Array, highs: Int32Array): NestedWalk {
+  const { out } = walker;
   const asksOf = cells.subarray(asks, asks + USES);
   return function walk(low, high, use) {
     usual: {
-      let lo = cells[startLow] as number;
-      let at = ((lo >>> 12) << 10) | ((high >>> 6) & 0x3fe);
+      const registers = cells;
+      const halves = lows;
+      const upper = highs;
+      const { length } = halves;
+      let at = (((registers[startLow] as number) >>> 12) << 10) | ((high >>> 6) & 0x3fe);
       if (at >= length) break usual;
-      lo = memory[at] as number;
-      let fold = (cells[startFold] as number) & lo;
-      let some = lo;
-      let someHigh = (cells[startHigh] as number) | (memory[at + 1] as number);
+      const fourth = halves[at] as number;
+      let someHigh = (upper[at] as number) | (registers[startHigh] as number);
 
-      at = ((lo >>> 12) << 10) | (((high << 3) | ((low >>> 30) << 1)) & 0x3fe);
+      at = ((fourth >>> 12) << 10) | (((high << 3) | ((low >>> 30) << 1)) & 0x3fe);
       if (at >= length) break usual;
-      lo = memory[at] as number;
-      fold &= lo;
-      some |= lo;
-      someHigh |= memory[at + 1] as number;
+      const third = halves[at] as number;
+      someHigh = (upper[at] as number) | someHigh;
 
-      at = ((lo >>> 12) << 10) | ((low >>> 20) & 0x3fe);
+      at = ((third >>> 12) << 10) | ((low >>> 20) & 0x3fe);
       if (at >= length) break usual;
-      lo = memory[at] as number;
-      fold &= lo;
-      some |= lo;
-      someHigh |= memory[at + 1] as number;
+      const second = halves[at] as number;
+      someHigh = (upper[at] as number) | someHigh;
 
-      at = ((lo >>> 12) << 10) | ((low >>> 11) & 0x3fe);
+      at = ((second >>> 12) << 10) | ((low >>> 11) & 0x3fe);
       if (at >= length) break usual;
-      lo = memory[at] as number;
-      const hi = memory[at + 1] as number;
-      fold &= lo;
-      const lacking = (asksOf[use] as number) & ~(fold | (lo & dirty));
-      const malformed =
-        (some & reservedOrPage) | (someHigh & (cells[far] as number)) | (hi & (cells[reservedHigh] as number));
-      // Above bit 47 the start cells must have been set for this address.
-      const unreached = high >>> (16 + (cells[startReach] as number));
-      if ((lacking | malformed | unreached | ((reservedTypes >>> ((lo >>> 3) & 7)) & 1)) !== 0) break usual;
-      out[outLow] = (lo & ~0xfff) | (low & 0xfff);
-      out[outRights] = (fold & (7 | userExecute)) | (lo & dirty);
-      return hi & frameHigh;
+      const lo = halves[at] as number;
+      const hi = upper[at] as number;
+
+      // Turning bit 3 makes all bits of the type ones if it is 6, write-back.
+      const given = (fourth & third & second & lo) | ((lo ^ 8) & ofLast);
+      const malformed = ((fourth | third | second) & reservedOrPage) | (high >>> 16);
+      const reserved = (someHigh & (registers[far] as number)) | (hi & (registers[reservedHigh] as number));
+      if ((malformed | reserved | ((asksOf[use] as number) & ~given)) === 0) {
+        out[outLow] = lo ^ ((lo ^ low) & 0xfff);
+        out[outRights] = given & told;
+        return hi & frameHigh;
+      }
     }
     return walker.walkAll(low, high, use) | 0;
   };
 }
 
-/** The fifth level, and then `four` from where it leads. */
+/** The fifth level, and then `four` from where it leads, for an address without the bits that the fifth used. */
 function walkOfFive(walker: ExtendedWalker, four: NestedWalk): NestedWalk {
-  const { memory, cells } = walker;
+  const { memory, cells, out } = walker;
   return function walk(low, high, use) {
     const at = (((cells[rootLow] as number) >>> 12) << 10) | ((high >>> 15) & 0x3fe);
+    cells[above] = high & ~0xffff;
     if (((cells[rootHigh] as number) & frameHigh) !== 0 || at >= memory.length) return walker.walkAll(low, high, use);
     const lo = memory[at] as number;
     const hi = memory[at + 1] as number;
-    if (((lo & reservedOrPage) | (hi & (cells[reservedHigh] as number))) !== 0) return walker.walkAll(low, high, use);
+    const lacking = (cells[asks + use] as number) & ~(lo | ofLast);
+    if ((lacking | (lo & reservedOrPage) | (hi & (cells[far] as number))) !== 0) return walker.walkAll(low, high, use);
     cells[startLow] = lo;
     cells[startHigh] = hi;
-    cells[startFold] = lo;
-    return four(low, high, use);
+    const answer = four(low, high & 0xffff, use);
+    if (answer >= 0) out[outRights] = (out[outRights] as number) & (lo | dirty);
+    return answer;
   };
 }

@@ -2,20 +2,20 @@
 // addresses it remembers the machine frame of the guest's page table and what the entries above it give, so a walk in two
 // dimensions shrinks to one entry and one nested translation. Entries come from walks that set the upper accessed flags.
 //
-//   cells of an entry:  bits 21..52 of the address | bits 53..63, identifier << 11 | first cell of the table, W U XD | -
+//   cells of an entry:  high half of the address | bits 21..31, identifier << 11 | first cell of the table, W U XD | -
 //
 // A first reader may skip it. Sources: Intel SDM vol. 3A, "Paging-Structure Caches", "Operations that Invalidate TLBs and
 // Paging-Structure Caches"; vol. 3C, "Information That May Be Cached" (combined mappings).
 
-import { BITS, CELL, FAULT, OFF_HEAP, rightsOf, wantedFlags } from '../paging/native-walker.ts';
+import { BITS, CELL, FAULT, fieldsOf, halvesOf, OFF_HEAP, rightsOf, wantedBy } from '../paging/native-walker.ts';
 import type { GuestWalk, GuestWalker } from './guest-walker.ts';
 import type { NestedWalk } from './nested.ts';
 
-const { present, frameHigh } = BITS;
-const { reservedHigh, permitted, denied } = CELL;
+const { present, accessed, dirty, frameHigh } = BITS;
+const { reservedHigh, granted } = CELL;
 const { absent } = FAULT;
-/** Bits 53..63 of no canonical address: no entry. */
-const NOTHING = 0x200;
+/** No identifier has so many bits: no entry. */
+const NOTHING = -1;
 
 /** Remembers directory entries. */
 export class StructureCache {
@@ -40,8 +40,8 @@ export class StructureCache {
   fill(low: number, high: number, guest: GuestWalker): void {
     if (guest.leaf !== 1 || guest.leafCell < 0) return;
     const at = ((low >>> 21) & this.mask) << 2;
-    this.cells[at] = (low >>> 21) | (high << 11);
-    this.cells[at + 1] = (high >>> 21) | (this.tag[0] as number);
+    this.cells[at] = high;
+    this.cells[at + 1] = (low >>> 21) | (this.tag[0] as number);
     this.cells[at + 2] = (guest.leafCell & ~0x3ff) | rightsOf(guest.fold, guest.barred);
   }
 
@@ -72,12 +72,12 @@ export function walkThrough(
   through: GuestWalk,
   translate: NestedWalk,
 ): GuestWalk {
-  const { cells, tag } = cache;
+  const { tag } = cache;
   const { cells: registers, memory } = guest.registers;
   const slots = cache.mask << 2;
-  const wantedOf = wantedFlags();
-  const permittedOf = registers.subarray(permitted, permitted + 9);
-  const deniedOf = registers.subarray(denied, denied + 9);
+  const [highTags, lowTags, tables] = fieldsOf(cache.cells);
+  const [lows, highs] = halvesOf(memory);
+  const grantedOf = registers.subarray(granted, granted + 9);
 
   function miss(low: number, high: number, access: number, use: number): number {
     const answer = through(low, high, access, use);
@@ -85,29 +85,52 @@ export function walkThrough(
     return answer;
   }
 
+  /** By all rules, one after the other: faults that a remembered entry decides, keys, flags that are missing. */
+  function unusual(low: number, high: number, access: number, use: number): number {
+    const slot = (low >>> 19) & slots;
+    const table = tables[slot] as number;
+    const at = cellIn(table, low);
+    const lo = lows[at] as number;
+    const hi = highs[at] as number;
+    const isHere = highTags[slot] === (high | 0) && lowTags[slot] === ((low >>> 21) | (tag[0] as number));
+    if (!isHere || (hi & (registers[reservedHigh] as number)) !== 0) return miss(low, high, access, use);
+    if ((lo & present) === 0) return absent;
+    const rights = rightsBelow(table, lo, hi);
+    const denial = guest.registers.denial(access, rights, hi);
+    if (denial !== 0) return denial;
+    if ((wantedBy(access) & ~lo) !== 0) return miss(low, high, access, use);
+    const answer = translate((lo & ~0xfff) | (low & 0xfff), hi & frameHigh, askedOf(use, rights));
+    return answer >= 0 ? answer : miss(low, high, access, use);
+  }
+
+  // What `unusual` has functions for is written out here, to leave V8's allowance for inlining to the nested walk.
   return function walk(low, high, access, use) {
     const slot = (low >>> 19) & slots;
     // An entry for another address names a table in memory too; what is read there does no harm.
-    const table = cells[slot + 2] as number;
+    const table = tables[slot] as number;
     const at = (table & ~0x3ff) | ((low >>> 11) & 0x3fe);
-    const lo = memory[at] as number;
-    const hi = memory[at | 1] as number;
-    const apart = (cells[slot] as number) ^ ((low >>> 21) | (high << 11));
-    const apartHigh = (cells[slot + 1] as number) ^ ((high >>> 21) | (tag[0] as number));
-    served: if ((apart | apartHigh | (hi & (registers[reservedHigh] as number))) === 0) {
-      if ((lo & present) === 0) return absent;
-      const rights = (table & (lo >>> 1) & 3) | (table & 4) | ((hi >>> 31) << 2);
-      if ((deniedOf[access] as number) !== 0 || (((permittedOf[access] as number) >>> rights) & 1) === 0) {
-        const denial = guest.registers.denial(access, rights, hi);
-        if (denial !== 0) return denial;
-      }
-      const wanted = wantedOf[access] as number;
-      if (((lo & wanted) ^ wanted) !== 0) break served;
-      // A fetch (4) at an address that is the user's becomes a user's fetch (5).
-      const asked = use + ((use >>> 2) & (rights >>> 1) & 1);
-      const answer = translate((lo & ~0xfff) | (low & 0xfff), hi & frameHigh, asked);
-      if (answer >= 0) return answer;
-    }
-    return miss(low, high, access, use) | 0;
+    const lo = lows[at] as number;
+    const hi = highs[at] as number;
+    const apart = (highTags[slot] as number) ^ high;
+    const apartLow = (lowTags[slot] as number) ^ ((low >>> 21) | (tag[0] as number));
+    const rights = (table & (lo >>> 1) & 3) | (table & 4) | ((hi >>> 31) << 2);
+    // `granted` is indexed by rights with the dirty flag as bit 3.
+    const refused = ~((grantedOf[access] as number) >>> (rights | ((lo & dirty) >>> 3))) & 1;
+    const lacking = (lo & (present | accessed)) ^ (present | accessed);
+    if ((apart | apartLow | (hi & (registers[reservedHigh] as number)) | refused | lacking) !== 0)
+      return unusual(low, high, access, use) | 0;
+    const asked = (use + ((use >>> 2) & (rights >>> 1) & 1)) | 0;
+    const answer = translate((lo & ~0xfff) | (low & 0xfff), hi & frameHigh, asked);
+    return answer >= 0 ? answer : unusual(low, high, access, use) | 0;
   };
 }
+
+/** The cell of the entry for an address in the page table that a remembered entry names. */
+const cellIn = (table: number, low: number): number => (table & ~0x3ff) | ((low >>> 11) & 0x3fe);
+
+/** Rights that a remembered entry and the entry below it give together. */
+const rightsBelow = (table: number, lo: number, hi: number): number =>
+  (table & (lo >>> 1) & 3) | (table & 4) | ((hi >>> 31) << 2);
+
+/** A fetch (4) at an address that is the user's becomes a user's fetch (5). */
+const askedOf = (use: number, rights: number): number => (use + ((use >>> 2) & (rights >>> 1) & 1)) | 0;

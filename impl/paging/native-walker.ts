@@ -30,6 +30,20 @@ export const FAULT = { absent: ~0, reserved: ~0x9, denied: ~0x1, deniedByKey: ~0
 /** Cells that an array needs at least to lie outside the collector's heap, where compiled code can name its place. */
 export const OFF_HEAP = 32;
 
+/**
+ * The four cells of each entry as arrays of their own, over the same memory and indexed alike by an entry's first cell. They are equally
+ * long, so that compiled code compares an index with one length once.
+ */
+export function fieldsOf(cells: Int32Array): readonly [Int32Array, Int32Array, Int32Array, Int32Array] {
+  const field = (n: number): Int32Array => cells.subarray(n, cells.length - 3 + n);
+  return [field(0), field(1), field(2), field(3)];
+}
+
+/** The low and the high halves of entries of 64 bits, indexed alike by an entry's first cell, as in `fieldsOf`. */
+export function halvesOf(memory: Int32Array): readonly [Int32Array, Int32Array] {
+  return [memory.subarray(0, memory.length - 1), memory.subarray(1)];
+}
+
 /** Cells of `out`: the low half of the address; folded rights (R/W, U/S, XD) plus 8 times the level of the last entry; that entry. */
 export const OUT = { low: 0, rights: 1, leafLow: 2, leafHigh: 3 } as const;
 
