@@ -64,7 +64,7 @@ export const canaries: readonly Canary[] = [
   },
   {
     law: 'tlb/cachedEntriesAreOfTheRunningDomain',
-    edits: edit('tlb/asid.ts', "forget: asid === FIRST_ASID ? 'all' : 'nothing'", "forget: 'nothing'"),
+    edits: edit('tlb/asid.ts', "forget: isFirst ? 'all' : 'nothing'", "forget: 'nothing'"),
   },
   {
     law: 'hap/noLeafNamesAFreeFrame',

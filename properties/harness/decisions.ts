@@ -13,6 +13,7 @@ import type { Op } from '#abi/operation.ts';
 import type { VcpuName } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
 import { frameOf, type State } from '#model/state.ts';
+import { addressOf, tablesOf } from '../paging/tables.ts';
 import { domainsNamed } from './marks.ts';
 import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
 
@@ -122,6 +123,8 @@ export class Gen {
   focus: Focus = NO_FOCUS;
   /** Whether this step is an access to what an operation in flight is about, by somebody whom it concerns. */
   probes = false;
+  /** The guest that uses paging of its own in this run, if any does; others may follow it. */
+  readonly pager: DomId | undefined;
   /** Handles by the steps that handed them out, oldest first. */
   readonly handed: Handed[] = [];
   readonly #hot: number[];
@@ -136,6 +139,7 @@ export class Gen {
     this.geometry = of.state.geometry;
     this.pcpus = of.pcpus;
     this.#hot = hotGfns(this.geometry, of.prng);
+    this.pager = of.prng.chance(1, 2) ? (of.prng.pick([1, 1, 2]) as DomId) : undefined;
   }
 
   /** True with a probability of `percent` in a hundred. */
@@ -212,13 +216,26 @@ export class Gen {
     return operandOf(this.geometry, bent);
   }
 
+  /** The same as `address`, never bent. */
+  place(gfn: number): GfnOperand {
+    return operandOf(this.geometry, addressOf(this.state, this.agent, gfn));
+  }
+
+  /** What the caller says to reach `gfn`: with paging on a linear frame that leads there. */
+  address(gfn: number): GfnOperand {
+    return this.gfn(addressOf(this.state, this.agent, gfn));
+  }
+
   /**
    * A gfn out of `from`, those in focus or used lately first; a hot one if there is none. Of a `domain` whose memory is to
-   * be changed, rather what a processor has walked.
+   * be changed, rather what a guest has as a table, or a processor has walked.
    */
   oneOf(from: readonly number[], domain?: DomId): number {
     const focused = this.share(50) ? from.filter((gfn) => this.focus.gfns.has(gfn)) : [];
     if (focused.length > 0) return this.prng.pick(focused);
+    const tables = domain !== undefined && this.share(20) ? tablesOf(this.state, domain) : [];
+    const inUse = tables.filter((gfn) => from.includes(gfn));
+    if (inUse.length > 0) return this.prng.pick(inUse);
     const walked = domain !== undefined && this.share(50) ? this.walkedOf(domain, from) : [];
     if (walked.length > 0) return this.prng.pick(walked);
     const recent = this.share(50) ? this.#hot.filter((gfn) => from.includes(gfn)) : [];
@@ -277,7 +294,7 @@ export class Gen {
     const offset = this.share(90) ? 8 * this.prng.below(last + 1) : this.offset(8);
     const followed = from.filter((gfn) => from.includes(gfn + 1));
     const isLong = offset + 8 * words > size && followed.length > 0;
-    const gfn = this.gfn(this.oneOf(isLong ? followed : from));
+    const gfn = this.address(this.oneOf(isLong ? followed : from));
     return { in: 'guest', gfn, offset: this.bends() ? size - 4 : offset };
   }
 

@@ -14,6 +14,7 @@ import { bytesPerFrame } from '#abi/geometry.ts';
 import { callerOf, type Agent } from '#abi/agents.ts';
 import type { Op } from '#abi/operation.ts';
 import type { ObjectKind, PointClass } from '#abi/points.ts';
+import { linearContext } from '#model/paging/context.ts';
 import { entryOf, placeOfVcpu } from '#model/state.ts';
 import { moments } from './moments.ts';
 import type { Reach } from './reach.ts';
@@ -75,7 +76,7 @@ export class Marks {
 
   /** Whether a cached answer was no longer what the P2M says. `reach` is as it was before the access. */
   #answered({ agent, op, before, log }: Returned, reach: Reach): void {
-    if (agent.kind !== 'vcpu' || !('via' in op)) return;
+    if (agent.kind !== 'vcpu' || !('via' in op) || linearContext(before, agent) !== undefined) return;
     const size = bytesPerFrame(before.geometry);
     const first = op.gfn + Math.floor(op.offset / size);
     let piece = 0;

@@ -21,9 +21,12 @@ const subjects = {
   ], // prettier-ignore
   handle: ['trackDomain', 'trackRef', 'trackFlags'],
   handleGfn: ['trackGfn'],
-  vcpu: ['vcpuOn'],
+  vcpu: ['vcpuOn', 'vcpuControls', 'vcpuPcid'],
+  vcpuRoot: ['vcpuRoot'],
   cache: ['cacheTag', 'cacheLevel', 'cacheLo', 'cacheHi', 'cacheRights', 'cacheLife'],
   cacheGfn: ['cacheGfn'],
+  linear: ['linearLevel', 'linearAsid', 'linearTag', 'linearMfn', 'linearRights', 'linearLife'],
+  linearGfn: ['linearGfn'],
   pcpu: ['pcpuVcpu', 'pcpuAsid'],
 } as const satisfies Readonly<Record<string, readonly FieldName[]>>;
 
@@ -51,6 +54,8 @@ export class Touched {
   readonly vcpus = new Set<number>();
   /** Ring slots of caches that changed, of the whole machine. */
   readonly slots = new Set<number>();
+  /** The same of what came through guests' own tables. */
+  readonly linear = new Set<number>();
   /** pCPUs that run another vCPU now, or under another ASID. */
   readonly pcpus = new Set<number>();
   /** Whether the machine has touched anything that is looked at since its owner cleared this. Locks and clocks are not. */
@@ -59,9 +64,9 @@ export class Touched {
   readonly places = new Map<number, Set<number>>();
 
   clear(): void {
-    const { frames, recent, words, domains, roots, actives, handles, vcpus, slots, pcpus, places } = this;
+    const { frames, recent, words, domains, roots, actives, handles, vcpus, slots, linear, pcpus, places } = this;
     // Most are empty after most operations, and emptying an empty set is not free.
-    for (const set of [frames, recent, words, domains, roots, actives, handles, vcpus, slots, pcpus, places])
+    for (const set of [frames, recent, words, domains, roots, actives, handles, vcpus, slots, linear, pcpus, places])
       if (set.size > 0) set.clear();
   }
 
@@ -90,6 +95,7 @@ export class Touched {
     now.frames.diff(before.frames, (mfn) => this.frames.add(mfn));
     now.words.diff(before.words, (key) => this.words.add(key));
     now.vcpus.diff(before.vcpus, (key) => this.vcpus.add(key));
+    now.contexts.diff(before.contexts, (key) => this.vcpus.add(key));
     const { geometry } = now;
     now.domains.diff(before.domains, (id, a, b) => {
       this.domains.add(id);
@@ -145,6 +151,15 @@ export class Touched {
         return;
       case 'vcpu':
         this.vcpus.add(index);
+        return;
+      case 'vcpuRoot':
+        this.vcpus.add(Math.floor(index / 2));
+        return;
+      case 'linear':
+        this.linear.add(index);
+        return;
+      case 'linearGfn':
+        this.linear.add(Math.floor(index / 2));
         return;
       case 'cache':
         this.slots.add(index);
