@@ -10,6 +10,7 @@ import type { FrameRole } from '#abi/roles.ts';
 import { match } from 'ts-pattern';
 import { free, handOver, isHeapEmpty, scrub } from './frames.ts';
 import { flush } from './p2m.ts';
+import type { Sought } from './paging/software.ts';
 import { frameOf, withDomain, type Domain, type State } from './state.ts';
 
 /** A state and how much of the operation's log it has taken in. `sealed`: nothing more will be logged. */
@@ -38,6 +39,17 @@ export class Stop {
 
   constructor(outcome: Waits | Refused) {
     this.outcome = outcome;
+  }
+}
+
+/** Thrown to leave a micro-step that needs a linear address translated first; the handlers' engine alone catches it. */
+export class Detour {
+  readonly cut: Cut;
+  readonly sought: Sought;
+
+  constructor(cut: Cut, sought: Sought) {
+    this.cut = cut;
+    this.sought = sought;
   }
 }
 

@@ -104,7 +104,10 @@ function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run
 }
 
 /** Linear frames of 64-bit addresses. */
-const PAGES = pow2(52);
+export const PAGES = pow2(52);
+
+/** The bits of a linear frame that tables translate. */
+export const inTables = (m: Machine, page: number): number => page % pow2(m.geometry.levels * m.geometry.bitsPerLevel);
 
 /** Whether the bits of a linear frame from the highest that is translated on are all the same. */
 export function isCanonical(m: Machine, page: number): boolean {
@@ -123,11 +126,10 @@ function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readon
     left -= count;
   }
   if (!pieces.every(({ page }) => isCanonical(m, page))) return reply('generalProtection');
-  const translated = pow2(m.geometry.levels * m.geometry.bitsPerLevel);
   const query = { ...of, wanted: wants[op.kind], by: op.as, access: needs[op.kind], via: op.via };
   const runs: Run[] = [];
   for (const { page, offset, count } of pieces) {
-    const outcome = translateLinear(m, { ...query, page: page % translated });
+    const outcome = translateLinear(m, { ...query, page: inTables(m, page) });
     if (outcome.kind !== 'found') return refusal(op, outcome, { page, offset });
     runs.push({ mfn: outcome.mfn, offset, count });
   }

@@ -6,7 +6,6 @@ import { PCIDS } from '#abi/paging.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { reply, type Reply } from '#abi/reply.ts';
 import type { TlbOp } from '#abi/tlb.ts';
-import { pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import { domStates } from '../layout.ts';
@@ -14,7 +13,7 @@ import type { Machine } from '../machine.ts';
 import { speculate } from '../paging/hardware.ts';
 import { speculateLinear } from '../paging/linear-walker.ts';
 import { hasControl } from '../paging/registers.ts';
-import { isCanonical, runningOf } from '../paging/step.ts';
+import { inTables, isCanonical, runningOf } from '../paging/step.ts';
 import { enter } from './flush.ts';
 import { evict } from './hardware.ts';
 import { invalidateAddress, invalidateContexts, invalidatePcid, invlpg, type Running } from './linear-cache.ts';
@@ -69,9 +68,6 @@ function schedule(m: Machine, op: Extract<TlbOp<'concrete'>, { kind: 'tlb.schedu
   enter(m, pcpu, target);
   return reply('ok');
 }
-
-/** The bits of a linear frame that tables translate. */
-const inTables = (m: Machine, page: number): number => page % pow2(m.geometry.levels * m.geometry.bitsPerLevel);
 
 /** INVPCID: as the processor checks its descriptor, and performs it. */
 function invpcid(m: Machine, of: Running, op: Extract<TlbOp<'concrete'>, { kind: 'tlb.invpcid' }>): Reply {
