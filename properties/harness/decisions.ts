@@ -13,7 +13,7 @@ import type { Op } from '#abi/operation.ts';
 import type { VcpuName } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
 import { frameOf, type State } from '#model/state.ts';
-import { addressOf, tablesOf } from '../paging/tables.ts';
+import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
 import { domainsNamed } from './marks.ts';
 import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
 
@@ -233,7 +233,7 @@ export class Gen {
   oneOf(from: readonly number[], domain?: DomId): number {
     const focused = this.share(50) ? from.filter((gfn) => this.focus.gfns.has(gfn)) : [];
     if (focused.length > 0) return this.prng.pick(focused);
-    const tables = domain !== undefined && this.share(20) ? tablesOf(this.state, domain) : [];
+    const tables = domain !== undefined && this.share(7) ? tablesOf(this.state, domain) : [];
     const inUse = tables.filter((gfn) => from.includes(gfn));
     if (inUse.length > 0) return this.prng.pick(inUse);
     const walked = domain !== undefined && this.share(50) ? this.walkedOf(domain, from) : [];
@@ -288,7 +288,8 @@ export class Gen {
   buffer(caller: DomId, words: number): Buffer<'symbolic'> {
     if (this.bends() && this.share(60)) return { in: this.prng.pick(['hypervisor', 'nonCanonical', 'null'] as const) };
     const ram = ramOf(this.state, caller);
-    const from = this.bends() ? mappedOf(this.state, caller) : ram.slice(ram.length > 1 ? 1 : 0);
+    const usual = this.bends() ? mappedOf(this.state, caller) : ram.slice(ram.length > 1 ? 1 : 0);
+    const from = this.share(80) ? reachedOf(this.state, this.agent, usual) : usual;
     const size = bytesPerFrame(this.geometry);
     const last = Math.max(0, Math.min(3, this.geometry.wordsPerFrame - words));
     const offset = this.share(90) ? 8 * this.prng.below(last + 1) : this.offset(8);

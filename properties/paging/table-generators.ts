@@ -221,6 +221,10 @@ const waiting = (g: Gen): readonly Caller[] =>
     return treeFrom(g.state, one.domain, { context, root }).pages.length > 1;
   });
 
+/** vCPUs whose tables lead nowhere any more: without paging they can build new ones. */
+const lostPagers = (g: Gen): readonly Caller[] =>
+  g.callers().filter((one) => isPaging(g, one) && treeOf(g.state, agentOf(one)).pages.length === 0);
+
 /** Whether the guest that is to use paging has no tree yet that it could run on. */
 export function isBuilding(g: Gen): boolean {
   if (g.pager === undefined) return false;
@@ -241,6 +245,11 @@ export function setControl(g: Gen): Symbolic<'paging.setControl'> {
   if (callers.length > 0 && g.share(80)) {
     g.agent = agentOf(g.prng.pick(callers));
     return { kind, control: 'paging', to: 'on' };
+  }
+  const [lost] = lostPagers(g);
+  if (lost !== undefined && g.share(70)) {
+    g.agent = agentOf(lost);
+    return { kind, control: isOn(contextOf(g.state, lost), 'pcids') ? 'pcids' : 'paging', to: 'off' };
   }
   if (g.share(85)) asPager(g);
   else g.asVcpu((id) => id !== 0);
@@ -263,7 +272,8 @@ export function setRoot(g: Gen): Symbolic<'paging.setRoot'> {
   const domain = g.share(85) ? asPager(g) : g.asVcpu((id) => id !== 0);
   const context = g.agent.kind === 'vcpu' ? contextOf(g.state, g.agent) : undefined;
   const tables = treeOf(g.state, g.agent).tables.map(({ gfn }) => gfn);
-  const roots = [context?.root, context?.root, plannedRoot(g, domain), ...tables].filter((gfn) => gfn !== undefined);
+  const usual = [context?.root, plannedRoot(g, domain)];
+  const roots = (g.share(75) ? usual : [...usual, ...tables]).filter((gfn) => gfn !== undefined);
   const hasPcids = context !== undefined && isOn(context, 'pcids');
   return {
     kind,

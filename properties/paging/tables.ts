@@ -94,6 +94,14 @@ export function addressOf(state: State, agent: Agent, gfn: number): number {
   return linearOf(state.geometry, bits);
 }
 
+/** Those of `gfns` that the agent reaches through its tables, if it has paging on and reaches any; else all. */
+export function reachedOf(state: State, agent: Agent, gfns: readonly number[]): readonly number[] {
+  if (linearContext(state, agent) === undefined) return gfns;
+  const there = new Set<number>(treeOf(state, agent).pages.map(({ gfn }) => gfn));
+  const reached = gfns.filter((gfn) => there.has(gfn));
+  return reached.length > 0 ? reached : gfns;
+}
+
 /** gfns of `domain` that some vCPU of it has as tables now. */
 export function tablesOf(state: State, domain: DomId): readonly Gfn[] {
   if (state.contexts.size === 0) return [];
