@@ -1,7 +1,7 @@
 // Decisions the specification leaves open. The implementation emits each when it is made; the model checks that it was
 // allowed (was that frame free? is that handle unused?) and follows it. Nothing else flows from implementation to model.
 
-import type { DomId, GrantHandle, Mfn, PcpuId } from './address.ts';
+import type { DomId, Gfn, GrantHandle, Mfn, PcpuId } from './address.ts';
 import type { FailureClass } from './failures.ts';
 
 export type Choice =
@@ -21,7 +21,21 @@ export type Choice =
   | { readonly kind: 'scrub'; readonly mfn: Mfn }
   /** An access used this translation from a cache instead of walking the tables. */
   | { readonly kind: 'cached'; readonly mfn: Mfn; readonly rights: number }
-  /** An access walked the tables. */
+  /**
+   * An access used what was loaded through the guest's own tables: a page (`leaf`), or an entry at `level` that leads to a table,
+   * from where the walk went on. `gfn` and `mfn`: where the page or the table lies; `rights`: what the nested tables gave for
+   * it; `guest`: what the guest's tables gave down to there.
+   */
+  | {
+      readonly kind: 'combined';
+      readonly leaf: boolean;
+      readonly level: number;
+      readonly gfn: Gfn;
+      readonly mfn: Mfn;
+      readonly rights: number;
+      readonly guest: number;
+    }
+  /** An access walked the tables: the nested ones for a gfn, the guest's from its root for a linear frame. */
   | { readonly kind: 'walked' }
   /**
    * A resource was refused: because the step orders it, or because it is exhausted; the log does not say which. `done` tells which of several like parts it was: the

@@ -31,7 +31,7 @@ test('every name in braces of every sentence is a field', () => {
 });
 
 test('operations as stored', () => {
-  const write = { kind: 'paging.write', gfn: at(1, 0, 2), offset: 8, size: 8, via: 0 } as const;
+  const write = { kind: 'paging.write', gfn: at(1, 0, 2), offset: 8, size: 8, via: 0, as: 'supervisor' } as const;
   const grant = { as: 'grantEntry', flags: 5, domain: d(2), gfn: at(0, 0, 1) } as const;
   expect(describeOp({ ...write, value: { as: 'fresh' } })).toBe('writes a fresh tag (8 bytes) at gfn 1.0.2+8');
   expect(describeOp({ ...write, value: grant, size: 1 })).toBe(
@@ -84,9 +84,17 @@ test('operations as executed', () => {
       start: 0,
     }),
   ).toBe('unmaps (handle 3, gfn 0x1, dev none), statuses to hypervisor memory, from the start');
-  expect(describeOp({ kind: 'paging.write', gfn: gfn(1), offset: 0, size: 8, value: freshTag(12, 3), via: 0 })).toBe(
-    'writes the tag of step 12 (8 bytes) at gfn 0x1+0',
-  );
+  expect(
+    describeOp({
+      kind: 'paging.write',
+      gfn: gfn(1),
+      offset: 0,
+      size: 8,
+      value: freshTag(12, 3),
+      via: 0,
+      as: 'supervisor',
+    }),
+  ).toBe('writes the tag of step 12 (8 bytes) at gfn 0x1+0');
 });
 
 test('steps', () => {

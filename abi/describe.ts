@@ -27,6 +27,8 @@ function describeElement(fields: Fields, element: Loose): string {
 }
 
 function describeValue(field: Field, value: unknown): string {
+  // What a field means that is left out goes without saying.
+  if (field.type === 'oneOf' && field.absent !== undefined) return value === field.absent ? '' : ` as ${String(value)}`;
   if (field.type !== 'list') return describeOperand(operand<Phase>(field, value, { name: '', position: 0 }));
   const elements = elementsOf(value);
   if (elements.length === 0) return 'nothing';
@@ -68,6 +70,7 @@ function describeDomainSetup(setup: DomainSetup): string {
     `d${setup.id} is ${kind}: ${sizes}`,
     ram.length === 0 ? 'no memory' : `memory at gfn ${ram.join(', ')}`,
     ...(setup.grantsAt === undefined ? [] : [`grant frame 0 at gfn ${describePath(setup.grantsAt)}`]),
+    ...(setup.rootAt === undefined ? [] : [`vCPU 0 with paging on, its root at gfn ${describePath(setup.rootAt)}`]),
     ...places,
   ];
   return singular(parts.join('; '));

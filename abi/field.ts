@@ -14,7 +14,8 @@ export type Field =
   | { readonly type: 'int'; readonly min: number; readonly max: number }
   /** 64 bits as they stand in a register, the same in every phase. */
   | { readonly type: 'quad' }
-  | { readonly type: 'oneOf'; readonly values: readonly string[] }
+  /** `absent`: what a trace that leaves the field out means. */
+  | { readonly type: 'oneOf'; readonly values: readonly string[]; readonly absent?: string }
   | { readonly type: 'list'; readonly of: Fields; readonly max: number };
 
 /** The arguments of one operation by name. */

@@ -28,7 +28,9 @@ export type Literal =
   | { readonly as: 'fresh' }
   | { readonly as: 'word'; readonly lo: number; readonly hi: number }
   | { readonly as: 'gfn'; readonly gfn: GfnOperand }
-  | { readonly as: 'grantEntry'; readonly flags: number; readonly domain: DomId; readonly gfn: GfnOperand };
+  | { readonly as: 'grantEntry'; readonly flags: number; readonly domain: DomId; readonly gfn: GfnOperand }
+  /** An entry of a guest's own tables; `flags` as in abi/paging.ts, `tableFlags`. */
+  | { readonly as: 'tableEntry'; readonly flags: number; readonly gfn: GfnOperand };
 
 /** Where a hypercall finds or puts an array of 64-bit words: guest memory, or an address it must refuse. */
 export type Buffer<P extends Phase> =

@@ -13,10 +13,14 @@ export type Errno = (typeof errnos)[number];
 
 /**
  * ok: done. preempted: stopped at a boundary, `done` elements complete, to be taken up with `start` = done.
- * violation: a CPU access that the nested tables refuse (it reads all ones and writes nothing).
+ * violation: a CPU access that the nested tables refuse (it reads all ones and writes nothing); with paging on `out` is the
+ * gfn and 1 if it was one of the guest's tables, else 0.
+ * pageFault: the guest's own tables refuse an access; `out` is the error code, `words` the linear address (CR2).
+ * generalProtection: a linear address that is not canonical, or a register that cannot be so.
  * gone: the calling domain no longer runs (dead, dying or paused): nothing was done.
  */
-export type Status = 'ok' | 'preempted' | 'violation' | 'gone' | Errno | GrantStatus;
+export type Status =
+  'ok' | 'preempted' | 'violation' | 'pageFault' | 'generalProtection' | 'gone' | Errno | GrantStatus;
 
 /** The answer to one element of a batch. */
 export interface ElementReply {

@@ -16,7 +16,13 @@ export interface RecordShape {
 export type Shape =
   | { readonly is: 'int'; readonly min: number; readonly max: number }
   | { readonly is: 'flag' }
-  | { readonly is: 'oneOf'; readonly noun: string; readonly values: readonly string[] }
+  /** `absent`: stands for a key that is left out. */
+  | {
+      readonly is: 'oneOf';
+      readonly noun: string;
+      readonly values: readonly string[];
+      readonly absent?: string | undefined;
+    }
   | { readonly is: 'list'; readonly of: Shape; readonly max: number }
   | RecordShape
   /** Records told apart by the value of the key `tag`. */
@@ -92,7 +98,7 @@ function readRecord(shape: RecordShape, value: Loose, path: string): Decoded<unk
   if (extra !== undefined) return refuse(key(path, extra), `unknown key; known are ${listed(known)}`);
   const entries: [string, unknown][] = [];
   for (const [name, part] of Object.entries(shape.keys)) {
-    const there = Object.hasOwn(value, name) ? value[name] : undefined;
+    const there = Object.hasOwn(value, name) ? value[name] : part.is === 'oneOf' ? part.absent : undefined;
     if (there === undefined && shape.optional.includes(name)) continue;
     if (there === undefined) return refuse(key(path, name), 'missing');
     const read = readShape(part, there, key(path, name));
@@ -149,7 +155,12 @@ export type KeysOf<T> = { readonly [K in keyof T]-?: Shape };
 
 export const int = (min: number, max: number): Shape => ({ is: 'int', min, max });
 export const flag: Shape = { is: 'flag' };
-export const oneOf = (noun: string, values: readonly string[]): Shape => ({ is: 'oneOf', noun, values });
+export const oneOf = (noun: string, values: readonly string[], absent?: string): Shape => ({
+  is: 'oneOf',
+  noun,
+  values,
+  absent,
+});
 export const list = (of: Shape, max: number): Shape => ({ is: 'list', of, max });
 
 /** A record with the keys of `T`, some of which may be absent. */

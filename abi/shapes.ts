@@ -70,6 +70,7 @@ const literals: CasesOf<Literal, 'as'> = {
   word: { lo: u32, hi: u32 },
   gfn: { gfn },
   grantEntry: { flags: u16, domain: u16, gfn },
+  tableEntry: { flags: u16, gfn },
 };
 
 const buffers: CasesOf<Buffer<'symbolic'>, 'in'> = {
@@ -108,7 +109,7 @@ function shapeOf(field: Field, name: string): Shape {
     case 'quad':
       return word;
     case 'oneOf':
-      return oneOf(name, field.values);
+      return oneOf(name, field.values, field.absent);
     case 'list':
       return list(record(shapesOf(field.of)), field.max);
     case 'gfn':
@@ -202,9 +203,10 @@ const domain = record<DomainSetup>(
     grantFrames: created['grantFrames'] ?? u16,
     ram: list(record({ path, order: populated['order'] ?? u16 }), LIST_MAX),
     grantsAt: path,
+    rootAt: path,
     on: list(pcpu, 64),
   },
-  ['grantsAt'],
+  ['grantsAt', 'rootAt'],
 );
 
 const geometry = oneOf('geometry', Object.keys(geometries));

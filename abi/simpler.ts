@@ -2,7 +2,7 @@
 // literals replaced by fresh tags. Every candidate is smaller by `measure`, so any search that only moves to candidates ends.
 // What is simplest: 0 or the declared minimum, the empty path, DOMID_SELF, a fresh tag, a null buffer, no extents, the first name.
 
-import { high21, low32 } from '#lib/bits.ts';
+import { field, hasAll, high21, low32, pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import { type DomId, DOMID_SELF } from './address.ts';
 import {
@@ -92,6 +92,8 @@ function literalSize(literal: Literal): number {
       return 1 + gfnSize(literal.gfn);
     case 'grantEntry':
       return 1 + numberSize(literal.flags) + domainSize(literal.domain) + gfnSize(literal.gfn);
+    case 'tableEntry':
+      return 1 + flagsSize(literal.flags) + gfnSize(literal.gfn);
     default:
       return unreachable(literal);
   }
@@ -107,8 +109,21 @@ function* simplerLiterals(literal: Literal): Iterable<Literal> {
   }
   for (const gfn of simplerGfns(literal.gfn)) yield { ...literal, gfn };
   if (literal.as === 'gfn') return;
+  if (literal.as === 'tableEntry') {
+    for (const flags of simplerFlags(literal.flags)) yield { ...literal, flags };
+    return;
+  }
   for (const flags of simplerNumbers(literal.flags)) yield { ...literal, flags };
   for (const domain of simplerDomains(literal.domain)) yield { ...literal, domain };
+}
+
+/** How many flags are set. */
+const flagsSize = (flags: number): number =>
+  Array.from({ length: 16 }, (_, at) => field(flags, at, 1)).reduce((all, one) => all + one, 0);
+
+/** Sets of flags with one flag less. */
+function* simplerFlags(flags: number): Iterable<number> {
+  for (let at = 15; at >= 0; at -= 1) if (hasAll(flags, pow2(at))) yield flags - pow2(at);
 }
 
 const bufferSize = (buffer: Buffer<'symbolic'>): number => {

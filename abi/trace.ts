@@ -33,6 +33,8 @@ export interface DomainSetup {
   readonly ram: readonly { readonly path: readonly number[]; readonly order: number }[];
   /** Where the first grant frame is mapped at the start; absent: nowhere. */
   readonly grantsAt?: readonly number[];
+  /** Where vCPU 0 has its root table at the start, which maps all RAM at gfns to linear frames of the same number; absent: paging is off. */
+  readonly rootAt?: readonly number[];
   /** Where each vCPU runs at the start: a pCPU index or -1. */
   readonly on: readonly number[];
 }

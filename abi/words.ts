@@ -8,6 +8,7 @@ import type { Failure, FailureClass } from './failures.ts';
 import type { Operand } from './fields.ts';
 import { grantFlags } from './grants.ts';
 import type { Buffer, Extents, FrameOperand, GfnOperand, HandedOut, Literal, Phase } from './operand.ts';
+import { tableFlags } from './paging.ts';
 import type { ObjectKind, Pause, PointClass } from './points.ts';
 import { tagLabel } from './tags.ts';
 
@@ -84,6 +85,25 @@ function describeGrant(flags: number, domain: string, gfn: string): string {
   return `${kinds[flags % 4] ?? ''}${notes.length === 0 ? '' : ` (${notes.join(', ')})`}`;
 }
 
+const TABLE_FLAGS = [
+  ['present', 'present'],
+  ['write', 'writable'],
+  ['user', 'user'],
+  ['accessed', 'accessed'],
+  ['dirty', 'dirty'],
+  ['superpage', 'superpage'],
+  ['global', 'global'],
+  ['noExecute', 'no execution'],
+] as const;
+
+/** An entry of a guest's tables by its flags. Bits without a name are shown as a number. */
+function describeTableEntry(flags: number, gfn: string): string {
+  const said = TABLE_FLAGS.filter(([name]) => hasAll(flags, tableFlags[name]));
+  const rest = said.reduce((left, [name]) => without(left, tableFlags[name]), flags);
+  const notes = [...said.map(([, words]) => words), ...(rest === 0 ? [] : [`flags ${hex(rest)}`])];
+  return `a table entry for ${gfn}${notes.length === 0 ? '' : ` (${notes.join(', ')})`}`;
+}
+
 function describeLiteral(literal: Literal | Word): string {
   if (!('as' in literal)) return describeWord(literal);
   switch (literal.as) {
@@ -95,6 +115,8 @@ function describeLiteral(literal: Literal | Word): string {
       return `the number of ${describeGfn(literal.gfn)}`;
     case 'grantEntry':
       return describeGrant(literal.flags, describeDomain(literal.domain), describeGfn(literal.gfn));
+    case 'tableEntry':
+      return describeTableEntry(literal.flags, describeGfn(literal.gfn));
     default:
       return unreachable(literal);
   }

@@ -138,18 +138,22 @@ const processors = (g: Geometry) => {
     /** pCPU + 1 on which a vCPU runs, by domain * vcpusPerDomain + vcpu; and the vCPU + 1 that a pCPU runs. */
     vcpuOn: { length: vcpusOf(g), bits: 8 },
     pcpuVcpu: { length: pcpus, bits: 16 },
+    /** Registers by vCPU: the controls of paging (a bit for each of abi's `controls`), the root's gfn (low, high), the PCID. */
+    vcpuControls: { length: vcpusOf(g), bits: 16 },
+    vcpuRoot: { length: 2 * vcpusOf(g) },
+    vcpuPcid: { length: vcpusOf(g), bits: 12 },
     /** The TLB clock, and when each pCPU last forgot everything. */
     tlbClock: { length: 1, bits: g.width.tlbClock },
     pcpuTime: { length: pcpus, bits: g.width.tlbClock },
-    /** NPT: by vCPU, the ASID that it was given last, in which generation (0: none is valid), and on which pCPU + 1. */
+    /** By vCPU, the ASID (EPT: VPID) that it was given last, in which generation (0: none is valid), and on which pCPU + 1. */
     vcpuAsid: { length: vcpusOf(g), bits: g.width.asid },
     vcpuGeneration: { length: vcpusOf(g), bits: g.width.asidGeneration },
     vcpuCore: { length: vcpusOf(g), bits: 8 },
-    /** NPT: by pCPU, its generation, the next ASID to be given, and whether it has done with ASIDs. */
+    /** By pCPU, its generation, the next ASID to be given, and whether it has done with ASIDs. */
     asidGeneration: { length: pcpus, bits: g.width.asidGeneration },
     asidNext: { length: pcpus },
     asidDisabled: { length: pcpus, bits: 1 },
-    /** NPT, a register of the processor: the ASID under which it runs its guest. */
+    /** A register of the processor: the ASID or VPID under which it runs its guest. */
     pcpuAsid: { length: pcpus, bits: g.width.asid },
     /** Ghost: how often the processor was made to forget everything for a new round of ASIDs. */
     pcpuRounds: { length: pcpus },
@@ -167,6 +171,22 @@ const processors = (g: Geometry) => {
     cacheLife: { length: entries },
     /** Ghost: vCPU + 1 for which the entry was loaded. */
     cacheVcpu: { length: entries, bits: 16 },
+    /** Rings of what was loaded through guests' own tables, by pcpu * cacheEntries + i: level (0: empty), VPID or ASID, root of the
+     * nested tables (NPT: 0), PCID, first linear frame (low, high), gfn (low, high) and frame that it leads to, rights there of
+     * the nested tables, and bits: guest's write, user, execute; page; global; dirty. */
+    linearLevel: { length: entries, bits: 4 },
+    linearAsid: { length: entries, bits: g.width.asid },
+    linearTag: { length: entries },
+    linearPcid: { length: entries, bits: 12 },
+    linearPage: { length: 2 * entries },
+    linearGfn: { length: 2 * entries },
+    linearMfn: { length: entries },
+    linearRights: { length: entries, bits: 3 },
+    linearBits: { length: entries, bits: 6 },
+    linearNext: { length: pcpus },
+    /** Ghosts: incarnation of the frame when the entry was loaded, and the vCPU + 1 for which it was. */
+    linearLife: { length: entries },
+    linearVcpu: { length: entries, bits: 16 },
   };
 };
 

@@ -2,7 +2,7 @@
 // The caller of an operation must run: its domain alive, unpaused and uncrashed, its vCPU on a processor.
 
 import { callerOf, type Agent, type VcpuAgent } from '#abi/agents.ts';
-import { mechanismOf } from '#abi/operation.ts';
+import { mechanismOf, type OpKind } from '#abi/operation.ts';
 import type { GrantsOp } from '#abi/grants.ts';
 import type { MemoryOp } from '#abi/memory.ts';
 import type { PagingOp } from '#abi/paging.ts';
@@ -57,9 +57,13 @@ export function* startStep(m: Machine, call: Call): Step<Reply> {
   m.f.domBusy.add(agent.domain, 1);
   const answer = yield* route(m, call);
   m.f.domBusy.add(agent.domain, -1);
-  if (mechanismOf(op.kind) !== 'paging' || answer.status === 'violation') resume(m, agent);
+  if (leavesGuest(op.kind) || answer.status === 'violation') resume(m, agent);
   return answer;
 }
+
+/** Whether the operation is no instruction that a processor performs by itself. */
+const leavesGuest = (kind: OpKind): boolean =>
+  kind === 'paging.setControl' || (mechanismOf(kind) !== 'paging' && kind !== 'tlb.invlpg' && kind !== 'tlb.invpcid');
 
 /** The caller, which has left its guest, goes back into it if it still runs. */
 function resume(m: Machine, { domain, vcpu }: VcpuAgent): void {

@@ -11,6 +11,7 @@ import type { FrameRole } from '#abi/roles.ts';
 import { isOrdered } from './failures.ts';
 import { free, handOver, isHeapEmpty, scrub } from './frames.ts';
 import { flush } from './p2m.ts';
+import type { Sought } from './paging/software.ts';
 import { frameOf, withDomain, withFrame, type Domain, type State } from './state.ts';
 
 /** A state and how much of the operation's log it has taken in. `sealed`: nothing more will be logged. */
@@ -41,6 +42,17 @@ export class Stop {
 
   constructor(outcome: Waits | Refused) {
     this.outcome = outcome;
+  }
+}
+
+/** Thrown to leave a micro-step that needs a linear address translated first; the handlers' engine alone catches it. */
+export class Detour {
+  readonly cut: Cut;
+  readonly sought: Sought;
+
+  constructor(cut: Cut, sought: Sought) {
+    this.cut = cut;
+    this.sought = sought;
   }
 }
 

@@ -4,6 +4,7 @@
 import type { Mfn } from '#abi/address.ts';
 import { geometries, type Geometry } from '#abi/geometry.ts';
 import type { Header } from '#abi/trace.ts';
+import { vendorOf } from '#abi/vendor.ts';
 import { Trie } from '#lib/trie.ts';
 import { FREE, type Frame, type State } from './state.ts';
 
@@ -22,9 +23,11 @@ export const geometryOf = (header: Header): Geometry => {
 export const emptyMachine = (header: Header): State => ({
   geometry: geometryOf(header),
   policies: { flush: header.flush, scrub: header.scrub, scrubAt: header.scrubAt },
+  vendor: vendorOf(header),
   pcpus: header.pcpus,
   frames: Trie.empty<Frame>().set(XEN_MFN, xenFrame),
   words: Trie.empty(),
   domains: Trie.empty(),
   vcpus: Trie.empty(),
+  contexts: Trie.empty(),
 });

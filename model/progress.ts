@@ -18,6 +18,7 @@ import type { Op } from '#abi/operation.ts';
 import { reply, type ElementReply, type Expected, type Reply, type Status } from '#abi/reply.ts';
 import type { Cut, Refused, Waits } from './cut.ts';
 import type { Debt } from './p2m.ts';
+import { NO_TRAIL, type Trail } from './paging/software.ts';
 import { domainNamed, frameOf, type Domain, type State } from './state.ts';
 
 /** Where a micro-step begins. Each operation uses those it needs. */
@@ -72,6 +73,8 @@ export interface Work {
   readonly side: 'source' | 'dest';
   readonly leaving: readonly Claim[];
   readonly then: At;
+  /** What the micro-step in hand has had translated. */
+  readonly trail: Trail;
 }
 
 export const BEGIN: Work = {
@@ -93,6 +96,7 @@ export const BEGIN: Work = {
   side: 'source',
   leaving: [],
   then: 'next',
+  trail: NO_TRAIL,
 };
 
 /** One micro-step of the operation that it was made for. */

@@ -8,6 +8,7 @@ import type { Geometry } from '#abi/geometry.ts';
 import type { P2mType } from '#abi/hap.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { NOWHERE } from '#abi/agents.ts';
+import type { Vendor } from '#abi/vendor.ts';
 import type { Trie } from '#lib/trie.ts';
 
 /** A place in a guest's physical address space. */
@@ -127,6 +128,35 @@ export interface Domain {
   readonly pool: Pool;
 }
 
+/**
+ * What a vCPU's processor loaded through the guest's own tables and may go on using: a page, or an entry that leads to a table.
+ * `guest`: write, user, execute (bits 0 to 2) as the guest's tables gave them down to there; `rights`: of the nested tables for
+ * the frame that it leads to. `root`: under which it was loaded, for those who ask what it has outlived.
+ */
+export interface Loaded {
+  readonly leaf: boolean;
+  readonly level: number;
+  /** The linear frame of a page, or the first one below an entry. */
+  readonly page: number;
+  readonly gfn: Gfn;
+  readonly mfn: Mfn;
+  readonly rights: number;
+  readonly guest: number;
+  readonly dirty: boolean;
+  readonly global: boolean;
+  readonly pcid: number;
+  readonly root: Gfn;
+}
+
+/** Registers of a vCPU that say what its linear addresses mean, and what it may remember of that. */
+export interface Context {
+  /** One bit for each of abi's `controls`, in their order. */
+  readonly controls: number;
+  readonly root: Gfn;
+  readonly pcid: number;
+  readonly loaded: readonly Loaded[];
+}
+
 /** A word of memory and who wrote it; undefined: the hypervisor. */
 export interface Authored extends Word {
   readonly author: DomId | undefined;
@@ -141,6 +171,7 @@ export interface Policies {
 export interface State {
   readonly geometry: Geometry;
   readonly policies: Policies;
+  readonly vendor: Vendor;
   readonly pcpus: number;
   /** Absent: free, clean and never used. */
   readonly frames: Trie<Frame>;
@@ -149,6 +180,8 @@ export interface State {
   readonly domains: Trie<Domain>;
   /** Where each vCPU runs (a pCPU or NOWHERE), by domain * vcpusPerDomain + vcpu. */
   readonly vcpus: Trie<PcpuId>;
+  /** Paging contexts of vCPUs, by the same keys; absent: as a vCPU begins. */
+  readonly contexts: Trie<Context>;
 }
 
 /** A frame that was never used. */

@@ -12,10 +12,11 @@ import type { PagingOp } from '#abi/paging.ts';
 import { reply, type Expected, type Status } from '#abi/reply.ts';
 import type { TlbOp } from '#abi/tlb.ts';
 import { unreachable } from '#lib/invariant.ts';
-import { absorb, absorbNext, leftover, Stop, type Cut, type Refused } from './cut.ts';
+import { absorb, absorbNext, Detour, leftover, Stop, type Cut, type Refused } from './cut.ts';
 import { grantsStep } from './grants/step.ts';
 import { memoryStep } from './memory/step.ts';
 import { debtsAfter, doubt, settle } from './p2m.ts';
+import { NO_TRAIL, walkOn } from './paging/software.ts';
 import { pagingStep } from './paging/step.ts';
 import {
   BEGIN,
@@ -88,12 +89,19 @@ function silence(state: State, agent: Agent, op: Op<'concrete'>): Status | undef
 const callerIn = (agent: Agent): DomId =>
   agent.kind === 'toolstack' ? DOMID_CONTROL : (callerOf(agent) ?? DOMID_INVALID);
 
-/** One turn of the handler. Throws `Stop`. */
+/** One turn of the handler, or one act of the walk that it needs first. Throws `Stop`. */
 function turn(cut: Cut, progress: Progress): Turn {
   const { agent, op, work, debts, perform } = progress;
   const silent = work === BEGIN ? silence(cut.state, agent, op) : undefined;
   if (silent !== undefined) return { cut, expected: { kind: 'exact', reply: reply(silent) } };
-  return perform(cut, { agent, caller: callerIn(agent), work, debts });
+  try {
+    const next = perform(cut, { agent, caller: callerIn(agent), work, debts });
+    return 'work' in next && next.work.trail !== NO_TRAIL ? { ...next, work: { ...next.work, trail: NO_TRAIL } } : next;
+  } catch (detour) {
+    if (!(detour instanceof Detour) || agent.kind !== 'vcpu') throw detour;
+    const { state, trail } = walkOn(detour.cut.state, agent, work.trail, detour.sought);
+    return { cut: { ...detour.cut, state }, work: { ...work, trail } };
+  }
 }
 
 /** The calls in flight of the domain whose vCPU `agent` is become one more or one less. */

@@ -1,12 +1,10 @@
-// Contents of memory: bytes within a frame, and arrays in a guest's memory as hypercalls fetch and store them.
-// A first reader may skip the byte arithmetic. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy): hypercall buffers may lie in
-// the caller's own RAM and in foreign entries, never in granted ones; copies to read-only RAM are dropped silently.
+// Contents of memory: words of frames, and bytes within them. (What hypercalls fetch and store is in buffers.ts.)
+// A first reader may skip the byte arithmetic.
 
 import { ZERO_WORD, type DomId, type Mfn, type Word } from '#abi/address.ts';
 import { bytesPerFrame } from '#abi/geometry.ts';
-import type { Buffer } from '#abi/operand.ts';
 import { field, withField } from '#lib/bits.ts';
-import { entryOf, frameOf, type Authored, type State } from './state.ts';
+import type { Authored, State } from './state.ts';
 
 /** A byte in a guest's physical address space. */
 export interface Byte {
@@ -86,48 +84,4 @@ export function pieces(state: State, from: Byte, count: number): readonly Piece[
   const first = Math.min(count, size - offset);
   const head: Piece = { gfn, offset, count: first };
   return first === count ? [head] : [head, ...pieces(state, { gfn: gfn + 1, offset: 0 }, count - first)];
-}
-
-/** The frame behind a gfn that a hypercall of `domain` may use as its buffer. */
-function bufferFrame(state: State, domain: DomId, gfn: number): { mfn: Mfn; readOnly: boolean } | undefined {
-  const entry = entryOf(state, domain, gfn);
-  if (entry === undefined) return undefined;
-  const isOwn = entry.type.startsWith('ram') && frameOf(state, entry.mfn).owner === domain;
-  return isOwn || entry.type === 'foreign' ? { mfn: entry.mfn, readOnly: entry.type === 'ramRo' } : undefined;
-}
-
-/** Element `index` of an array of words of `domain`; undefined: a fault. */
-export function fetchWord(
-  state: State,
-  domain: DomId,
-  from: { buffer: Buffer<'concrete'>; index: number },
-): Word | undefined {
-  const { buffer } = from;
-  if (buffer.in !== 'guest') return undefined;
-  const parts = pieces(state, { gfn: buffer.gfn, offset: buffer.offset + from.index * 8 }, 8);
-  const bytes = parts.map((piece) => {
-    const frame = bufferFrame(state, domain, piece.gfn);
-    return frame && readBytes(state, { mfn: frame.mfn, offset: piece.offset }, piece.count);
-  });
-  return bytes.includes(undefined) ? undefined : wordOf(bytes.flatMap((part) => part ?? []));
-}
-
-/** Stores an element of an array of words of `domain`. A fault leaves the pieces before it written. */
-export function storeWord(
-  state: State,
-  domain: DomId,
-  to: { buffer: Buffer<'concrete'>; index: number; word: Word },
-): { readonly state: State; readonly ok: boolean } {
-  const { buffer } = to;
-  if (buffer.in !== 'guest') return { state, ok: false };
-  let rest = bytesOf(to.word, 8);
-  let now = state;
-  for (const piece of pieces(state, { gfn: buffer.gfn, offset: buffer.offset + to.index * 8 }, 8)) {
-    const frame = bufferFrame(now, domain, piece.gfn);
-    if (frame === undefined) return { state: now, ok: false };
-    const at = { mfn: frame.mfn, offset: piece.offset, author: undefined };
-    if (!frame.readOnly) now = writeBytes(now, at, rest.slice(0, piece.count));
-    rest = rest.slice(piece.count);
-  }
-  return { state: now, ok: true };
 }

@@ -43,8 +43,8 @@ export const canaries: readonly Canary[] = [
     law: 'harness/everyActIsAuthorised',
     edits: edit(
       'memory/guest.ts',
-      'const found = lookup(m, domain, buffer.gfn',
-      'const found = lookup(m, 0, buffer.gfn',
+      'const found = gfn === undefined ? undefined : lookup(m, domain, gfn);',
+      'const found = gfn === undefined ? undefined : lookup(m, 0, gfn);',
     ),
   },
   {
@@ -56,6 +56,21 @@ export const canaries: readonly Canary[] = [
     ),
   },
   {
+    law: 'tlb/linearEntriesAreOfTheRunningVcpu',
+    edits: [
+      ...edit('tlb/asid.ts', '  f.asidNext.add(pcpu, 1);\n', ''),
+      ...edit('tlb/ept.ts', '  if (isFirst) invvpidAll(m, pcpu);\n', ''),
+    ],
+  },
+  {
+    law: 'tlb/linearFramesAreOfThisLife',
+    edits: edit('memory/heap.ts', '  yield* flushForFrames(m, mfn, end - mfn);\n', ''),
+  },
+  {
+    law: 'tlb/nothingInvalidatedIsRemembered',
+    edits: edit('paging/registers.ts', '  if (endsTranslations(control, isTurnedOn)) forgetVcpu(m, key);\n', ''),
+  },
+  {
     law: 'tlb/cachedTablesAreStillTables',
     edits: edit('hap/table.ts', '  if (job.orphans.length > 0) yield* flushOwed(m, dom);\n', ''),
   },
@@ -65,7 +80,7 @@ export const canaries: readonly Canary[] = [
   },
   {
     law: 'tlb/cachedEntriesAreOfTheRunningDomain',
-    edits: edit('tlb/asid.ts', "forget: asid === FIRST_ASID ? 'all' : 'nothing'", "forget: 'nothing'"),
+    edits: edit('tlb/asid.ts', "forget: isFirst ? 'all' : 'nothing'", "forget: 'nothing'"),
   },
   {
     law: 'hap/noLeafNamesAFreeFrame',
@@ -152,6 +167,10 @@ export const canaries: readonly Canary[] = [
   {
     law: 'paging/writesLeaveTheDirtyFlag',
     edits: edit('paging/step.ts', "'paging.write': RIGHT.write,", "'paging.write': RIGHT.read,"),
+  },
+  {
+    law: 'paging/guestTablesAreWalkedArchitecturally',
+    edits: edit('paging/step.ts', "'paging.fetch': 'fetch',", "'paging.fetch': 'read',"),
   },
   {
     law: 'harness/onlyManagersManage',

@@ -1,4 +1,5 @@
-// Arrays of 64-bit words in a guest's memory, as hypercalls fetch and store them: any byte address, also across frames.
+// Arrays of 64-bit words in a guest's memory, as hypercalls fetch and store them: any byte address, also across frames. Of a vCPU
+// with paging on the address is linear, and its pages are looked for in the guest's tables first.
 // Buffers may lie in the caller's own RAM and hypervisor pages and in foreign entries, never in granted ones; what is stored
 // to read-only RAM is dropped silently. The hypervisor looks every frame up anew and uses it in the same act.
 // A first reader may skip the byte arithmetic. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy), xen/guest_access.h.
@@ -11,6 +12,9 @@ import { field, withField } from '#lib/bits.ts';
 import { lookup } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { walkGuest, type Sought } from '../paging/guest-walk.ts';
+import { hasControl } from '../paging/registers.ts';
+import { inTables, isCanonical, PAGES, runningOf } from '../paging/step.ts';
 import { isRamType } from './p2m.ts';
 
 /** Element `index` of an array of words of `domain`. */
@@ -38,12 +42,43 @@ interface Place {
   readonly readOnly: boolean;
 }
 
+/** The gfns of the page that an element begins in and of that after it; undefined: a fault. */
+type Pages = readonly [number | undefined, number | undefined];
+
+/** The frame that an element begins in, and whether it reaches into the next. */
+function spanOf(m: Machine, { buffer, index }: Element): { readonly first: number; readonly isCrossing: boolean } {
+  const size = bytesPerFrame(m.geometry);
+  const at = buffer.in === 'guest' ? buffer.offset + index * BYTES : 0;
+  const first = (buffer.in === 'guest' ? buffer.gfn : 0) + Math.floor(at / size);
+  return { first, isCrossing: (at % size) + BYTES > size };
+}
+
+/** Where the pages of an element lie in the guest: what a vCPU with paging on names has to be translated. */
+function* pagesOf(m: Machine, who: Principal, of: Element & { readonly write: boolean }): Step<Pages> {
+  const { first, isCrossing } = spanOf(m, of);
+  const agent = m.port.current?.call.agent;
+  const key = agent?.kind === 'vcpu' ? runningOf(m, agent).key : -1;
+  if (key < 0 || !hasControl(m, key, 'paging')) return [first, first + 1];
+  const sought = { key, dom: of.domain, write: of.write };
+  const start = yield* translated(m, who, { ...sought, page: first });
+  return [start, isCrossing ? yield* translated(m, who, { ...sought, page: first + 1 }) : undefined];
+}
+
+/** The gfn behind a linear frame. */
+function* translated(m: Machine, who: Principal, sought: Sought): Step<number | undefined> {
+  const page = sought.page % PAGES;
+  if (!isCanonical(m, page)) return undefined;
+  const gfn = yield* walkGuest(m, who, { ...sought, page: inTables(m, page) });
+  return gfn < 0 ? undefined : gfn;
+}
+
 /** Byte `i` of an element in a frame that a hypercall of the domain may use as its buffer; undefined: a fault. */
-function placeOf(m: Machine, { domain, buffer, index }: Element, i: number): Place | undefined {
+function placeOf(m: Machine, { domain, buffer, index }: Element, pages: Pages, i: number): Place | undefined {
   if (buffer.in !== 'guest') return undefined;
   const size = bytesPerFrame(m.geometry);
-  const at = buffer.offset + index * BYTES + i;
-  const found = lookup(m, domain, buffer.gfn + Math.floor(at / size));
+  const at = ((buffer.offset + index * BYTES) % size) + i;
+  const gfn = pages[at < size ? 0 : 1];
+  const found = gfn === undefined ? undefined : lookup(m, domain, gfn);
   if (found === undefined) return undefined;
   const { mfn, type } = found;
   const isOwn = isRamType(type) && m.f.frameOwner.get(mfn) === domain + 1;
@@ -66,14 +101,18 @@ function store(m: Machine, who: Principal, to: Place & { readonly lo: number; re
   m.port.poke(who, to);
 }
 
-/** Fetches a word of a guest into the port's `lo` and `hi`; false: a fault. One act: nobody changes half of it meanwhile. */
+/**
+ * Fetches a word of a guest into the port's `lo` and `hi`; false: a fault. The fetch is one act, whatever it took to find the word:
+ * nobody changes half of it meanwhile.
+ */
 export function* fetchWord(m: Machine, who: Principal, from: Element): Step<boolean> {
   if (from.buffer.in !== 'guest') return false;
+  const pages = yield* pagesOf(m, who, { ...from, write: false });
   yield* m.port.point('copyFrom', 'guest');
   let lo = 0;
   let hi = 0;
   for (let i = 0; i < BYTES; i += 1) {
-    const place = placeOf(m, from, i);
+    const place = placeOf(m, from, pages, i);
     if (place === undefined) return false;
     m.port.peek(who, place);
     if (isAligned(from)) return true;
@@ -93,10 +132,11 @@ export function* storeWord(m: Machine, who: Principal, to: Stored): Step<boolean
     return false;
   }
   if (to.buffer.in !== 'guest') return false;
+  const pages = yield* pagesOf(m, who, { ...to, write: true });
   yield* m.port.point('copyTo', 'guest');
   const { lo, hi } = to;
   for (let i = 0; i < BYTES; i += 1) {
-    const place = placeOf(m, to, i);
+    const place = placeOf(m, to, pages, i);
     if (place === undefined) return false;
     if (isAligned(to)) {
       store(m, who, { ...place, lo, hi });

@@ -12,6 +12,7 @@ import type { Call } from '../execution.ts';
 import { lockP2m, unlockP2m } from '../hap/table.ts';
 import { domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
+import { resetRegisters } from '../paging/registers.ts';
 import type { Step } from '../port.ts';
 import { allocate, allocateAll } from './heap.ts';
 import { addSpare, givePoolFrame } from './pool.ts';
@@ -95,6 +96,7 @@ function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'
   for (let key = target * vcpusPerDomain; key < (target + 1) * vcpusPerDomain; key += 1) {
     f.vcpuGeneration.set(key, 0);
     f.vcpuCore.set(key, 0);
+    resetRegisters(m, key);
   }
 }
 

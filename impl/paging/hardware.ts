@@ -6,7 +6,7 @@
 // A violation forgets nothing here. (The manual has it forget what it used; that would only hide what is stale.)
 // Sources: Intel SDM vol. 3C, "Caching Translation Information", "Using Cached Information"; vol. 3A, "Locked Atomic Operations".
 
-import type { Word } from '#abi/address.ts';
+import type { Mfn, Word } from '#abi/address.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { isLeafEntry } from '../hap/hardware.ts';
 import type { Machine } from '../machine.ts';
@@ -26,6 +26,14 @@ export function translate(m: Machine, query: Query): Translated {
   if (query.root === 0) return undefined;
   if (recall(m, query)) return 'cached';
   return walkAfresh(m, query) ? 'walked' : undefined;
+}
+
+/** Translates, and tells the log how; whether there is an answer. */
+export function lookUp(m: Machine, query: Query): boolean {
+  const how = translate(m, query);
+  const { mfn, rights } = m.walker;
+  m.port.choose(how === 'cached' ? { kind: 'cached', mfn: mfn as Mfn, rights } : { kind: 'walked' });
+  return how !== undefined;
 }
 
 /** Walks as for `query` without using what is found. */

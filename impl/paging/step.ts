@@ -1,36 +1,61 @@
 // Accesses by processors. An access is cut at frame borders; every piece is translated before anything is read or written,
-// and how each was translated is logged. A refused piece is a violation, and nothing after it is looked at.
+// and how each was translated is logged. A refused piece is a violation or a page fault, and nothing after it is looked at.
 // Sources: Intel SDM vol. 3C, "EPT Violations"; AMD64 APM vol. 2, "Nested Paging"; Xen arch/x86/hvm/hvm.c
 // (hvm_hap_nested_page_fault): what no device claims reads as ones.
 
-import type { Mfn, Word } from '#abi/address.ts';
+import type { Word } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import { bytesPerFrame } from '#abi/geometry.ts';
-import type { PagingOp } from '#abi/paging.ts';
+import type { AccessOp, PagingOp } from '#abi/paging.ts';
 import { reply, type Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
+import { low32, pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
-import { lowBytes, readRuns, translate, writeRuns, type Run } from './hardware.ts';
+import type { Running } from '../tlb/linear-cache.ts';
+import { lookUp, lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
+import { translateLinear, type LinearOutcome, type Wanted } from './linear-walker.ts';
+import { hasControl, setControl, setRoot } from './registers.ts';
 
 const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
 
 /** The rights that each access needs. */
-const needs: Readonly<Record<PagingOp<'concrete'>['kind'], number>> = {
+const needs: Readonly<Record<AccessOp<'concrete'>['kind'], number>> = {
   'paging.read': RIGHT.read,
   'paging.write': RIGHT.write,
   'paging.compareExchange': RIGHT.read + RIGHT.write,
   'paging.fetch': RIGHT.execute,
 };
 
-/** One access by a vCPU, which runs on some pCPU. */
+/** What each access is by the guest's own tables. */
+const wants: Readonly<Record<AccessOp<'concrete'>['kind'], Wanted>> = {
+  'paging.read': 'read',
+  'paging.write': 'write',
+  'paging.compareExchange': 'write',
+  'paging.fetch': 'fetch',
+};
+
+/** What a vCPU does, which runs on some pCPU. */
 export function pagingStep(m: Machine, call: Call, op: PagingOp<'concrete'>): Reply {
   const { agent } = call;
   if (agent.kind !== 'vcpu') return reply('EPERM');
-  const runs = locate(m, agent, op);
-  if (runs === undefined)
-    return reply('violation', { words: op.kind === 'paging.read' ? [lowBytes(ALL_ONES, op.size)] : [] });
+  const key = agent.domain * m.geometry.capacity.vcpusPerDomain + agent.vcpu;
+  if (op.kind === 'paging.setControl') return setControl(m, key, op);
+  const of = runningOf(m, agent);
+  return op.kind === 'paging.setRoot' ? setRoot(m, of, op) : access(m, of, op);
+}
+
+/** Where a vCPU that runs does so. */
+export function runningOf(m: Machine, { domain, vcpu }: VcpuAgent): Running {
+  const key = domain * m.geometry.capacity.vcpusPerDomain + vcpu;
+  return { pcpu: m.f.vcpuOn.get(key) - 1, key, root: m.f.domRoot.get(domain) };
+}
+
+function access(m: Machine, of: Running, op: AccessOp<'concrete'>): Reply {
+  const runs = hasControl(m, of.key, 'paging') ? locateLinear(m, of, op) : locate(m, of, op);
+  if (runs === undefined) return violation(op);
+  if ('status' in runs) return runs;
   switch (op.kind) {
     case 'paging.read':
     case 'paging.fetch':
@@ -45,6 +70,10 @@ export function pagingStep(m: Machine, call: Call, op: PagingOp<'concrete'>): Re
   }
 }
 
+/** What is read where the nested tables refuse it. */
+const violation = (op: AccessOp<'concrete'>, out: readonly number[] = []): Reply =>
+  reply('violation', { out, words: op.kind === 'paging.read' ? [lowBytes(ALL_ONES, op.size)] : [] });
+
 /** Writes if the bytes are what was expected; answers what they were. */
 function exchange(
   m: Machine,
@@ -57,23 +86,63 @@ function exchange(
   return old;
 }
 
-/** Where the bytes of an access lie in the machine; undefined: a violation. */
-function locate(m: Machine, agent: VcpuAgent, op: PagingOp<'concrete'>): readonly Run[] | undefined {
+/** Where the bytes of an access without paging lie in the machine; undefined: a violation. */
+function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | undefined {
   const size = bytesPerFrame(m.geometry);
-  const pcpu = m.f.vcpuOn.get(agent.domain * m.geometry.capacity.vcpusPerDomain + agent.vcpu) - 1;
-  const query = { pcpu, root: m.f.domRoot.get(agent.domain), access: needs[op.kind], via: op.via };
+  const query = { ...of, access: needs[op.kind], via: op.via };
   const runs: Run[] = [];
   let left = op.size;
   for (let at = op.offset; left > 0;) {
     const offset = at % size;
     const count = Math.min(left, size - offset);
-    const how = translate(m, { ...query, gfn: op.gfn + Math.floor(at / size) });
-    const { mfn, rights } = m.walker;
-    m.port.choose(how === 'cached' ? { kind: 'cached', mfn: mfn as Mfn, rights } : { kind: 'walked' });
-    if (how === undefined) return undefined;
-    runs.push({ mfn, offset, count });
+    if (!lookUp(m, { ...query, gfn: op.gfn + Math.floor(at / size) })) return undefined;
+    runs.push({ mfn: m.walker.mfn, offset, count });
     at += count;
     left -= count;
   }
   return runs;
+}
+
+/** Linear frames of 64-bit addresses. */
+export const PAGES = pow2(52);
+
+/** The bits of a linear frame that tables translate. */
+export const inTables = (m: Machine, page: number): number => page % pow2(m.geometry.levels * m.geometry.bitsPerLevel);
+
+/** Whether the bits of a linear frame from the highest that is translated on are all the same. */
+export function isCanonical(m: Machine, page: number): boolean {
+  const half = pow2(m.geometry.levels * m.geometry.bitsPerLevel - 1);
+  return page < half || page >= PAGES - half;
+}
+
+/** Where the bytes of an access with paging lie, or why they do not. */
+function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Reply {
+  const size = bytesPerFrame(m.geometry);
+  const pieces: { page: number; offset: number; count: number }[] = [];
+  for (let at = op.offset, left = op.size; left > 0;) {
+    const count = Math.min(left, size - (at % size));
+    pieces.push({ page: (op.gfn + Math.floor(at / size)) % PAGES, offset: at % size, count });
+    at += count;
+    left -= count;
+  }
+  if (!pieces.every(({ page }) => isCanonical(m, page))) return reply('generalProtection');
+  const query = { ...of, wanted: wants[op.kind], by: op.as, access: needs[op.kind], via: op.via };
+  const runs: Run[] = [];
+  for (const { page, offset, count } of pieces) {
+    const outcome = translateLinear(m, { ...query, page: inTables(m, page) });
+    if (outcome.kind !== 'found') return refusal(op, outcome, { page, offset });
+    runs.push({ mfn: outcome.mfn, offset, count });
+  }
+  return runs;
+}
+
+/** What the vCPU hears of a piece that was not translated. */
+function refusal(
+  op: AccessOp<'concrete'>,
+  outcome: Exclude<LinearOutcome, { kind: 'found' }>,
+  { page, offset }: { readonly page: number; readonly offset: number },
+): Reply {
+  if (outcome.kind === 'violation') return violation(op, [outcome.gfn, outcome.isTable ? 1 : 0]);
+  const address = { lo: low32((page % pow2(20)) * pow2(12) + offset), hi: Math.floor(page / pow2(20)) };
+  return reply('pageFault', { out: [outcome.code], words: [address] });
 }

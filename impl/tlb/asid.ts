@@ -17,17 +17,24 @@ import type { FlushRules } from './rules.ts';
 const NO_GENERATION = 0;
 const FIRST_ASID = 1;
 
-const isDisabled = (m: Machine, pcpu: number): boolean => m.f.asidDisabled.get(pcpu) !== 0;
+/** Whether a core has done with ASIDs. */
+export const isDisabled = (m: Machine, pcpu: number): boolean => m.f.asidDisabled.get(pcpu) !== 0;
 
-function init(m: Machine): void {
+/** Every core begins with its first ASID. */
+export function initIds(m: Machine): void {
   for (let pcpu = 0; pcpu < m.pcpus; pcpu += 1) {
     m.f.asidGeneration.set(pcpu, NO_GENERATION + 1);
     m.f.asidNext.set(pcpu, FIRST_ASID);
   }
 }
 
+/** The vCPU at `key` goes on under another ASID when it enters next: what it loaded so far serves it no more. */
+export function forgetVcpu(m: Machine, key: number): void {
+  m.f.vcpuGeneration.set(key, NO_GENERATION);
+}
+
 /** No ASID that was given on this core so far is valid any more. */
-function flushCore(m: Machine, pcpu: number): void {
+export function flushCore(m: Machine, pcpu: number): void {
   if (isDisabled(m, pcpu)) return;
   if (m.f.asidGeneration.add(pcpu, 1) === NO_GENERATION) m.f.asidDisabled.set(pcpu, 1);
 }
@@ -46,26 +53,26 @@ function renew(m: Machine, pcpu: number, key: number): boolean {
   return true;
 }
 
-/** VM entry of whatever vCPU is on `pcpu`: under its ASID if that is valid, else under a new one. */
-function enter(m: Machine, pcpu: number): void {
+/** Under which ASID the vCPU on `pcpu` is to run, its own if that is valid, else a new one; 0: this core has done with them. */
+export function idToRun(m: Machine, pcpu: number): { readonly asid: number; readonly isFirst: boolean } {
   const { f } = m;
   const key = f.pcpuVcpu.get(pcpu) - 1;
-  const isValid = !isDisabled(m, pcpu) && f.vcpuGeneration.get(key) === f.asidGeneration.get(pcpu);
-  if (isValid) {
-    run(m, pcpu, { asid: f.vcpuAsid.get(key), forget: 'nothing' });
-    return;
-  }
-  if (isDisabled(m, pcpu) || !renew(m, pcpu, key)) {
-    run(m, pcpu, { asid: FIRST_ASID, forget: 'asid' });
-    return;
-  }
-  const asid = f.vcpuAsid.get(key);
+  if (isDisabled(m, pcpu)) return { asid: 0, isFirst: false };
+  if (f.vcpuGeneration.get(key) === f.asidGeneration.get(pcpu)) return { asid: f.vcpuAsid.get(key), isFirst: false };
+  if (!renew(m, pcpu, key)) return { asid: 0, isFirst: false };
+  return { asid: f.vcpuAsid.get(key), isFirst: f.vcpuAsid.get(key) === FIRST_ASID };
+}
+
+/** VM entry of whatever vCPU is on `pcpu`. */
+function enter(m: Machine, pcpu: number): void {
+  const { asid, isFirst } = idToRun(m, pcpu);
+  if (asid === 0) run(m, pcpu, { asid: FIRST_ASID, forget: 'asid' });
   // With the first ASID a new round of them begins, and all that are remembered from the last one are stale.
-  run(m, pcpu, { asid, forget: asid === FIRST_ASID ? 'all' : 'nothing' });
+  else run(m, pcpu, { asid, forget: isFirst ? 'all' : 'nothing' });
 }
 
 /** The core changes page tables, which ends a generation. A vCPU that comes from another core has no ASID of this one. */
-function switched(m: Machine, pcpu: number, key: number): void {
+export function switched(m: Machine, pcpu: number, key: number): void {
   flushCore(m, pcpu);
   if (m.f.vcpuCore.get(key) === pcpu + 1) return;
   m.f.vcpuCore.set(key, pcpu + 1);
@@ -73,7 +80,7 @@ function switched(m: Machine, pcpu: number, key: number): void {
 }
 
 export const asidFlushing: FlushRules = {
-  init,
+  init: initIds,
   mark: () => undefined,
   interrupted: flushCore,
   switched,

@@ -9,6 +9,7 @@
 import { invariant } from '#lib/invariant.ts';
 import { isLeafEntry } from '../hap/hardware.ts';
 import type { Machine } from '../machine.ts';
+import { evictLinear, forgetAllLinear, forgetAsid, forgetRoot } from './linear-cache.ts';
 
 /** What is looked for: on which pCPU, in the tables under which root, for which guest frame. */
 export interface Place {
@@ -34,9 +35,22 @@ export function run(
   if (guest.forget === 'asid') invalidate(m, pcpu, guest.asid);
   if (guest.forget === 'all') {
     forget(m, pcpu, () => true);
+    forgetAllLinear(m, pcpu);
     m.f.pcpuRounds.add(pcpu, 1);
   }
   m.f.pcpuAsid.set(pcpu, guest.asid);
+}
+
+/** VM entry under `vpid`; 0: without one, and then the processor forgets what it has combined without one. */
+export function vmEntry(m: Machine, pcpu: number, vpid: number): void {
+  if (vpid === 0) forgetAsid(m, pcpu, 0);
+  m.f.pcpuAsid.set(pcpu, vpid);
+}
+
+/** INVVPID of all contexts: what was combined with guests' tables goes, what is of the nested tables alone stays. */
+export function invvpidAll(m: Machine, pcpu: number): void {
+  forgetAllLinear(m, pcpu);
+  m.f.pcpuRounds.add(pcpu, 1);
 }
 
 /** The slot of a pCPU's entry that is `age` loads old (1: the newest). */
@@ -121,14 +135,17 @@ function lifeOf(m: Machine, level: number, entry: { readonly low: number; readon
 
 /** The pCPU forgets all that it remembers under a tag. With EPT this is INVEPT of the root. */
 export function invalidate(m: Machine, pcpu: number, tag: number): void {
+  if (m.format === 'ept') forgetRoot(m, pcpu, tag);
+  else forgetAsid(m, pcpu, tag);
   forget(m, pcpu, (slot) => m.f.cacheTag.get(slot) === tag);
 }
 
-/** Fate: the pCPU forgets the entry at `index` of its ring. */
+/** Fate: the pCPU forgets the entry at `index` of each of its rings. */
 export function evict(m: Machine, pcpu: number, index: number): void {
   const size = m.geometry.capacity.cacheEntries;
   const victim = pcpu * size + (index % size);
   if (m.f.cacheTag.get(victim) !== 0) forget(m, pcpu, (slot) => slot === victim);
+  evictLinear(m, pcpu, index);
 }
 
 /** Forgets some entries; those that stay move together, in their order. */

@@ -1,6 +1,8 @@
-// Acts of fate on processors: vCPUs move, a processor walks ahead, a processor forgets. They happen at once.
+// Acts of fate on processors: vCPUs move, a processor walks ahead, a processor forgets; and the instructions by which guests make
+// theirs forget. They happen at once, and leave no guest.
 // Sources: Xen common/sched/core.c (context_switch), arch/x86/hvm/vmx/vmx.c (vmx_vmenter_helper).
 
+import { PCIDS } from '#abi/paging.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { reply, type Reply } from '#abi/reply.ts';
 import type { TlbOp } from '#abi/tlb.ts';
@@ -9,8 +11,12 @@ import type { Call } from '../execution.ts';
 import { domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import { speculate } from '../paging/hardware.ts';
+import { speculateLinear } from '../paging/linear-walker.ts';
+import { hasControl } from '../paging/registers.ts';
+import { inTables, isCanonical, runningOf } from '../paging/step.ts';
 import { enter } from './flush.ts';
 import { evict } from './hardware.ts';
+import { invalidateAddress, invalidateContexts, invalidatePcid, invlpg, type Running } from './linear-cache.ts';
 import { domainOn } from './rules.ts';
 
 const NONE = domStates.indexOf('none');
@@ -19,10 +25,17 @@ const RUNNING = domStates.indexOf('running');
 /** Whether `pcpu` is a processor of this machine. */
 const isPcpu = (m: Machine, pcpu: number): boolean => pcpu >= 0 && pcpu < m.pcpus;
 
-/** One act of fate. */
+/** One act of fate, or an instruction by which a guest has its processor forget. */
 export function tlbStep(m: Machine, call: Call, op: TlbOp<'concrete'>): Reply {
-  if (call.agent.kind !== 'fate') return reply('EPERM');
+  const { agent } = call;
+  const isInstruction = op.kind === 'tlb.invlpg' || op.kind === 'tlb.invpcid';
+  if (agent.kind !== (isInstruction ? 'vcpu' : 'fate')) return reply('EPERM');
   switch (op.kind) {
+    case 'tlb.invlpg':
+      if (agent.kind === 'vcpu') invlpg(m, runningOf(m, agent), inTables(m, op.gfn));
+      return reply('ok');
+    case 'tlb.invpcid':
+      return agent.kind === 'vcpu' ? invpcid(m, runningOf(m, agent), op) : reply('EPERM');
     case 'tlb.schedule':
       return schedule(m, op);
     case 'tlb.fill':
@@ -56,9 +69,25 @@ function schedule(m: Machine, op: Extract<TlbOp<'concrete'>, { kind: 'tlb.schedu
   return reply('ok');
 }
 
-/** The processor walks `gfn` for the domain it runs, as if it were about to be read. */
+/** INVPCID: as the processor checks its descriptor, and performs it. */
+function invpcid(m: Machine, of: Running, op: Extract<TlbOp<'concrete'>, { kind: 'tlb.invpcid' }>): Reply {
+  const { type, pcid, gfn } = op;
+  const isOfOne = type === 'address' || type === 'context';
+  const isForeign = isOfOne && pcid !== 0 && !hasControl(m, of.key, 'pcids');
+  if (type === 'reserved' || pcid >= PCIDS || isForeign) return reply('generalProtection');
+  if (type === 'address' && !isCanonical(m, gfn)) return reply('generalProtection');
+  if (type === 'address') invalidateAddress(m, of.pcpu, { pcid, page: inTables(m, gfn) });
+  else if (type === 'context') invalidatePcid(m, of.pcpu, pcid);
+  else invalidateContexts(m, of.pcpu, type === 'everythingButGlobals');
+  return reply('ok');
+}
+
+/** The processor walks `gfn` (with paging, a linear frame) for the vCPU it runs, as if it were about to be read. */
 function fill(m: Machine, pcpu: number, gfn: number): void {
   const dom = domainOn(m, pcpu);
   if (dom < 0) return;
-  speculate(m, { pcpu, root: m.f.domRoot.get(dom), gfn, access: RIGHT.read, via: 0 });
+  const key = m.f.pcpuVcpu.get(pcpu) - 1;
+  const of = { pcpu, key, root: m.f.domRoot.get(dom), access: RIGHT.read, via: 0 };
+  if (!hasControl(m, key, 'paging')) speculate(m, { ...of, gfn });
+  else if (isCanonical(m, gfn)) speculateLinear(m, { ...of, page: inTables(m, gfn), by: 'supervisor' });
 }

@@ -9,7 +9,7 @@ import type { ElementReply } from '#abi/reply.ts';
 import { low32 } from '#lib/bits.ts';
 import { failure, type Cut } from '../cut.ts';
 import { at, end, go, type Task, type Turn } from '../progress.ts';
-import { storeWord } from '../words.ts';
+import { storeWord } from '../buffers.ts';
 
 /** A batch of elements of any kind. */
 export interface Batch {
@@ -38,12 +38,12 @@ export function statusWord(status: GrantStatus): Word {
 
 /** Writes the last outcome to the results; `ok` is false if that faulted. */
 export function copyBack(cut: Cut, task: Task<Batch>): { readonly cut: Cut; readonly ok: boolean } {
-  const { op, work, caller } = task;
+  const { op, work } = task;
   if (op.results.in === 'null') return { cut, ok: true };
   const failed = failure(cut, { class: 'copyBack', done: work.index, nth: work.index - op.start + 1 });
   if (failed !== undefined) return { cut: failed, ok: false };
   const status = work.elements.at(-1)?.status as GrantStatus;
-  const stored = storeWord(cut.state, caller, { buffer: op.results, index: work.index, word: statusWord(status) });
+  const stored = storeWord(cut, task, { buffer: op.results, index: work.index, word: statusWord(status) });
   return { cut: at(cut, stored.state), ok: stored.ok };
 }
 

@@ -9,7 +9,7 @@ import { allocateAll, failure, type Cut } from '../cut.ts';
 import { ownGfn } from '../p2m.ts';
 import { at, end, go, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
 import { withGrants, type Domain } from '../state.ts';
-import { storeWord } from '../words.ts';
+import { storeWord } from '../buffers.ts';
 
 /** Grows the table of `target` to `count` frames, all or nothing; `ok` is false above its limit or without memory. */
 export function growGrants(cut: Cut, target: Domain, count: number): { readonly cut: Cut; readonly ok: boolean } {
@@ -64,12 +64,12 @@ function look(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Turn {
 
 /** Tells the guest: all ones if the frame was mapped nowhere. */
 function tell(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Turn {
-  const { op, work, caller } = task;
+  const { op, work } = task;
   const { gfn } = work;
   const further = { at: 'next', index: work.index + 1 } as const;
   const failed = failure(cut, { class: 'copyBack', done: work.index, nth: work.index + 1 });
   if (failed !== undefined) return go(failed, task, { ...further, status: 'badVirtAddr' });
   const word = gfn === INVALID_GFN ? ALL_ONES : { lo: low32(gfn), hi: high21(gfn) };
-  const stored = storeWord(cut.state, caller, { buffer: op.list, index: work.index, word });
+  const stored = storeWord(cut, task, { buffer: op.list, index: work.index, word });
   return go(at(cut, stored.state), task, { ...further, status: stored.ok ? work.status : 'badVirtAddr' });
 }

@@ -79,7 +79,9 @@ function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
   };
   const keys = Array.from({ length: op.vcpus }, (_, vcpu) => vcpuKey(cut.state, op.target, vcpu));
   const vcpus = keys.reduce((trie, key) => trie.set(key, NOWHERE), cut.state.vcpus);
-  return end(at(cut, { ...cut.state, vcpus, domains: cut.state.domains.set(op.target, domain) }), 'ok');
+  const first = vcpuKey(cut.state, op.target, 0);
+  const contexts = cut.state.contexts.withoutRange(first, first + cut.state.geometry.capacity.vcpusPerDomain);
+  return end(at(cut, { ...cut.state, vcpus, contexts, domains: cut.state.domains.set(op.target, domain) }), 'ok');
 }
 
 export function pauseDomain(cut: Cut, task: Task<OpOf<'memory.pauseDomain'>>): Turn {

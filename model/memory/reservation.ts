@@ -12,9 +12,9 @@ import { pow2 } from '#lib/bits.ts';
 import { absorb, allocate, failure, preemption, type Cut } from '../cut.ts';
 import { crash, dropAllocated } from '../frames.ts';
 import { setP2m, settle } from '../p2m.ts';
-import { at, end, go, isSame, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
+import { at, end, go, isSame, targetOf, type OpOf, type Situation, type Task, type Turn } from '../progress.ts';
 import { domainNamed, entryOf, frameOf, isRamType, isSpecialType, type Domain, type State } from '../state.ts';
-import { fetchWord } from '../words.ts';
+import { fetchWord } from '../buffers.ts';
 
 type Reservation = OpOf<'memory.populate' | 'memory.increase' | 'memory.decrease'>;
 
@@ -27,10 +27,10 @@ const orderMax = (state: State, caller: DomId): number =>
   caller === 0 ? state.geometry.capacity.orderMaxControl : state.geometry.capacity.orderMaxGuest;
 
 /** The gfn that element `index` names; undefined: its fetch faults. */
-function fetchGfn(state: State, caller: DomId, from: { extents: Extents<'concrete'>; index: number }): Gfn | undefined {
+function fetchGfn(cut: Cut, user: Situation, from: { extents: Extents<'concrete'>; index: number }): Gfn | undefined {
   const { extents, index } = from;
   if (extents.by === 'value') return extents.gfns[index];
-  const word = fetchWord(state, caller, { buffer: extents.buffer, index });
+  const word = fetchWord(cut, user, { buffer: extents.buffer, index });
   return word && ((word.lo + word.hi * pow2(32)) as Gfn);
 }
 
@@ -57,12 +57,12 @@ function begin(cut: Cut, task: Task<Reservation>): Turn {
 
 /** The border between two elements: the end, preemption, or the fetch of the next. */
 function next(cut: Cut, task: Task<Reservation>): Turn {
-  const { op, work, caller } = task;
+  const { op, work } = task;
   if (work.index === elementsOf(op)) return end(cut, 'ok', { done: work.index });
   const preempted = work.index > op.start ? preemption(cut, work.index) : undefined;
   if (preempted !== undefined) return end(preempted, 'preempted', { done: work.index });
   if (op.kind === 'memory.increase') return go(cut, task, { at: 'allocate' });
-  const gfn = fetchGfn(cut.state, caller, { extents: op.extents, index: work.index });
+  const gfn = fetchGfn(cut, task, { extents: op.extents, index: work.index });
   if (gfn === undefined) return end(cut, 'EFAULT', { done: work.index });
   return go(cut, task, { at: op.kind === 'memory.populate' ? 'allocate' : 'unhook', gfn, part: 0 });
 }
@@ -151,7 +151,7 @@ export function exchange(cut: Cut, task: Task<OpOf<'memory.exchange'>>): Turn {
   if ((count * pow2(op.givenOrder)) % pow2(op.takenOrder) !== 0) return end(cut, 'EINVAL');
   if (count === 0) return end(cut, 'ok');
   if (typeof target === 'string') return end(cut, target);
-  const gfn = fetchGfn(cut.state, caller, { extents: op.given, index: 0 });
+  const gfn = fetchGfn(cut, task, { extents: op.given, index: 0 });
   if (gfn === undefined) return end(cut, 'EFAULT');
   return end(cut, entryOf(cut.state, target.id, gfn) === undefined ? 'EINVAL' : 'EOPNOTSUPP');
 }

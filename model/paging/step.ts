@@ -1,24 +1,27 @@
-// What a processor asks of memory: 1 to 8 bytes at a guest-physical address, perhaps across a frame border.
-// Each piece is translated by a walk of the present tables or by a cached translation, whichever the hardware says it
-// used; a cached one must be what the P2M says now or what this processor may still remember. Nothing is read or written
-// before every piece is translated. An access without the right reads all ones, writes nothing and is a violation.
+// What a processor asks of memory: 1 to 8 bytes at a guest-physical or, with paging on, a linear address, perhaps across a frame
+// border. Each piece is translated (nested.ts, linear.ts) before anything is read or written. An access that the nested tables
+// refuse reads all ones, writes nothing and is a violation; one that the guest's tables refuse is a page fault.
 // Sources: Intel SDM vol. 3C, "EPT Violations", "Caching Translation Information"; AMD64 APM vol. 2, "Nested Paging"; Xen
 // arch/x86/hvm/hvm.c (hvm_hap_nested_page_fault).
 
 import type { Gfn, Mfn, Word } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
-import type { PagingOp } from '#abi/paging.ts';
+import type { AccessOp, PagingOp } from '#abi/paging.ts';
+import type { Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { hasAll } from '#lib/bits.ts';
+import { low32 } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
-import { ask, refuse, type Cut } from '../cut.ts';
-import { rightsOfEntry } from '../p2m.ts';
+import type { Cut } from '../cut.ts';
 import { at, end, type Task, type Turn } from '../progress.ts';
-import { entryOf, frameOf, placeOfVcpu, type State } from '../state.ts';
-import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Piece } from '../words.ts';
+import type { State } from '../state.ts';
+import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Byte } from '../words.ts';
+import { attemptOf, isCanonicalPage, linearContext, PAGES } from './context.ts';
+import { translateLinear, type Linear } from './linear.ts';
+import { locate } from './nested.ts';
+import { setControl, setRoot } from './registers.ts';
 
 /** The rights that each access needs. */
-const needs: Readonly<Record<PagingOp<'concrete'>['kind'], number>> = {
+const needs: Readonly<Record<AccessOp<'concrete'>['kind'], number>> = {
   'paging.read': RIGHT.read,
   'paging.write': RIGHT.write,
   'paging.compareExchange': RIGHT.read + RIGHT.write,
@@ -32,57 +35,59 @@ interface Run {
   readonly count: number;
 }
 
-/** A cached translation as the hardware says it used it. */
-interface Answer {
-  readonly mfn: Mfn;
-  readonly rights: number;
+/** Why an access comes to nothing: with paging on, the reply says it all. */
+type Refusal = Pick<Reply, 'status'> & Partial<Reply>;
+
+/** The bytes of an access, or what the caller hears instead. */
+interface Located {
+  readonly cut: Cut;
+  readonly runs: readonly Run[];
+  readonly refusal: Refusal | undefined;
 }
 
-/** Whether the processor of `agent` may use `answer` for `gfn`: the P2M says so, or said so and was not invalidated there. */
-function isUsable(state: State, agent: VcpuAgent, use: { gfn: Gfn; answer: Answer }): boolean {
-  const { gfn, answer } = use;
-  const entry = entryOf(state, agent.domain, gfn);
-  if (entry?.mfn === answer.mfn && hasAll(rightsOfEntry(entry), answer.rights)) return true;
-  const pcpu = placeOfVcpu(state, agent.domain, agent.vcpu);
-  const { incarnation } = frameOf(state, answer.mfn);
-  return (state.domains.get(agent.domain)?.stale ?? []).some(
-    (one) =>
-      one.gfn === gfn &&
-      one.mfn === answer.mfn &&
-      one.incarnation === incarnation &&
-      one.pcpus.includes(pcpu) &&
-      hasAll(one.rights, answer.rights),
-  );
-}
+/** A linear address as CR2 tells it. */
+const linearAddress = ({ gfn, offset }: Byte): Word => ({
+  lo: low32((gfn % 0x10_0000) * 0x1000 + offset),
+  hi: Math.floor(gfn / 0x10_0000),
+});
 
-/** Where a piece lies in the machine, by the logged way; `run` is undefined if the tables refuse it. */
-function translate(cut: Cut, agent: VcpuAgent, piece: Piece & { need: number }): { cut: Cut; run: Run | undefined } {
-  const { cut: after, choice } = ask(cut, ['walked', 'cached']);
-  const { offset, count, need } = piece;
-  const gfn = piece.gfn as Gfn;
-  if (choice.kind === 'cached') {
-    if (!hasAll(choice.rights, need))
-      return refuse(`gfn ${gfn} is used beyond the rights of the cached entry`, 'STALE');
-    if (!isUsable(after.state, agent, { gfn, answer: choice }))
-      return refuse(`gfn ${gfn} leads to frame ${choice.mfn} by a cached entry that nobody may use any more`, 'STALE');
-    return { cut: after, run: { mfn: choice.mfn, offset, count } };
-  }
-  const entry = entryOf(after.state, agent.domain, gfn);
-  const isAllowed = entry !== undefined && hasAll(rightsOfEntry(entry), need);
-  return { cut: after, run: isAllowed ? { mfn: entry.mfn, offset, count } : undefined };
-}
+const VIOLATION: Refusal = { status: 'violation' };
 
-/** All pieces of an access; `runs` is undefined if one is refused. The pieces after it are not looked at. */
-function locate(cut: Cut, agent: VcpuAgent, op: PagingOp<'concrete'>): { cut: Cut; runs: readonly Run[] | undefined } {
+/** All pieces of an access without paging. The pieces after a refused one are not looked at. */
+function locatePhysical(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Located {
   let now = cut;
   const runs: Run[] = [];
-  for (const piece of pieces(cut.state, op, op.size)) {
-    const { cut: after, run } = translate(now, agent, { ...piece, need: needs[op.kind] });
+  for (const { gfn, offset, count } of pieces(cut.state, op, op.size)) {
+    const { cut: after, answer } = locate(now, agent, { gfn: gfn as Gfn, need: needs[op.kind] });
     now = after;
-    if (run === undefined) return { cut: now, runs: undefined };
-    runs.push(run);
+    if (answer === undefined) return { cut: now, runs, refusal: VIOLATION };
+    runs.push({ mfn: answer.mfn, offset, count });
   }
-  return { cut: now, runs };
+  return { cut: now, runs, refusal: undefined };
+}
+
+/** What a linear translation that came to no frame tells the caller. */
+const refusalOf = (linear: Exclude<Linear, { kind: 'found' }>, byte: Byte): Refusal =>
+  linear.kind === 'pageFault'
+    ? { status: 'pageFault', out: [linear.code], words: [linearAddress(byte)] }
+    : { status: 'violation', out: [linear.gfn, linear.isTable ? 1 : 0] };
+
+/** All pieces of an access with paging. Addresses wrap at the end of the 64 bits; none may lie in the hole before. */
+function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Located {
+  const { geometry } = cut.state;
+  const runs: Run[] = [];
+  const parts = pieces(cut.state, op, op.size).map((part) => ({ ...part, gfn: part.gfn % PAGES }));
+  if (!parts.every(({ gfn }) => isCanonicalPage(geometry, gfn)))
+    return { cut, runs, refusal: { status: 'generalProtection' } };
+  let now = cut;
+  for (const { gfn: page, offset, count } of parts) {
+    const aim = { page, attempt: attemptOf(op), need: needs[op.kind] };
+    const { cut: after, linear } = translateLinear(now, agent, aim);
+    now = after;
+    if (linear.kind !== 'found') return { cut: now, runs, refusal: refusalOf(linear, { gfn: page, offset }) };
+    runs.push({ mfn: linear.mfn, offset, count });
+  }
+  return { cut: now, runs, refusal: undefined };
 }
 
 const load = (state: State, runs: readonly Run[]): Word =>
@@ -115,14 +120,14 @@ function exchange(
 
 const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
 
-/** An access: one micro-step. Only processors have accesses. */
-export function pagingStep(cut: Cut, task: Task<PagingOp<'concrete'>>): Turn {
-  const { agent, op } = task;
-  if (agent.kind !== 'vcpu') return end(cut, 'EPERM');
-  const { cut: after, runs } = locate(cut, agent, op);
-  if (runs === undefined) {
-    const words = op.kind === 'paging.read' ? [wordOf(bytesOf(ALL_ONES, op.size))] : [];
-    return end(after, 'violation', { words });
+/** An access: one micro-step. */
+function access(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Turn {
+  const find = linearContext(cut.state, agent) === undefined ? locatePhysical : locateLinear;
+  const { cut: after, runs, refusal } = find(cut, agent, op);
+  if (refusal !== undefined) {
+    const { status, ...parts } = refusal;
+    const reads = op.kind === 'paging.read' && status === 'violation';
+    return end(after, status, reads ? { ...parts, words: [wordOf(bytesOf(ALL_ONES, op.size))] } : parts);
   }
   return match(op)
     .with({ kind: 'paging.read' }, { kind: 'paging.fetch' }, () =>
@@ -131,6 +136,13 @@ export function pagingStep(cut: Cut, task: Task<PagingOp<'concrete'>>): Turn {
     .with({ kind: 'paging.write' }, ({ value, size }) =>
       end(at(after, store(after.state, runs, { value, size, agent })), 'ok'),
     )
-    .with({ kind: 'paging.compareExchange' }, (access) => exchange(after, agent, { op: access, runs }))
+    .with({ kind: 'paging.compareExchange' }, (one) => exchange(after, agent, { op: one, runs }))
     .exhaustive();
+}
+
+/** What a processor does for its guest. Only processors have accesses and registers. */
+export function pagingStep(cut: Cut, { agent, op }: Task<PagingOp<'concrete'>>): Turn {
+  if (agent.kind !== 'vcpu') return end(cut, 'EPERM');
+  if (op.kind === 'paging.setControl') return setControl(cut, agent, op);
+  return op.kind === 'paging.setRoot' ? setRoot(cut, agent, op) : access(cut, agent, op);
 }

@@ -5,6 +5,8 @@ import { NOWHERE, type Agent } from '#abi/agents.ts';
 import type { TlbOp } from '#abi/tlb.ts';
 import { match } from 'ts-pattern';
 import { domainClass } from '../classes.ts';
+import { contextOf } from '../paging/context.ts';
+import { answering } from './loaded.ts';
 import { placeOfVcpu, type State } from '../state.ts';
 
 /** Who runs on a pCPU: 0 nobody, else 1 + its domain's class. */
@@ -19,7 +21,7 @@ function occupant(state: State, pcpu: number): number {
   return id === undefined ? 0 : 1 + domainClass(state, id);
 }
 
-export const features = (state: State, _agent: Agent, op: TlbOp<'concrete'>): readonly number[] =>
+export const features = (state: State, agent: Agent, op: TlbOp<'concrete'>): readonly number[] =>
   match(op)
     .with({ kind: 'tlb.schedule' }, ({ target, vcpu, pcpu }) => {
       const stale = Math.min(state.domains.get(target)?.stale.length ?? 0, 2);
@@ -28,4 +30,9 @@ export const features = (state: State, _agent: Agent, op: TlbOp<'concrete'>): re
       return [domainClass(state, target), stale * 3 + move, occupant(state, pcpu)];
     })
     .with({ kind: 'tlb.fill' }, { kind: 'tlb.evict' }, ({ pcpu }) => [occupant(state, pcpu)])
+    .with({ kind: 'tlb.invlpg' }, { kind: 'tlb.invpcid' }, ({ gfn }) => {
+      if (agent.kind !== 'vcpu') return [];
+      const context = contextOf(state, agent);
+      return [context.controls, Math.min(answering(state.geometry, context, gfn).length, 4)];
+    })
     .exhaustive();

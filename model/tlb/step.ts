@@ -5,23 +5,90 @@
 // EPT invalidation on entry), arch/x86/mm/p2m-ept.c (ept_sync_domain), arch/x86/flushtlb.c (switch_cr3_cr4: a switch ends
 // the generation of ASIDs).
 
-import { NOWHERE } from '#abi/agents.ts';
-import type { DomId, PcpuId } from '#abi/address.ts';
+import { NOWHERE, type VcpuAgent } from '#abi/agents.ts';
+import type { DomId, PcpuId, VcpuId } from '#abi/address.ts';
+import { PCIDS } from '#abi/paging.ts';
+import { RIGHT } from '#abi/rights.ts';
 import type { TlbOp } from '#abi/tlb.ts';
 import { match } from 'ts-pattern';
 import type { Cut } from '../cut.ts';
 import { flush, keepStale } from '../p2m.ts';
 import { at, end, type OpOf, type Task, type Turn } from '../progress.ts';
-import { pcpusRunning, vcpuKey, type State } from '../state.ts';
+import { contextOf, isCanonicalPage, isOn, linearContext, vcpuAgent, withContext } from '../paging/context.ts';
+import { walkAfresh } from '../paging/linear.ts';
+import { pcpusRunning, vcpuKey, type Context, type State } from '../state.ts';
+import {
+  invalidateAddress,
+  invalidateAllButGlobals,
+  invalidateEverything,
+  invalidatePage,
+  invalidatePcid,
+} from './loaded.ts';
 
-/** An act of fate on processors: one micro-step. */
-export const tlbStep = (cut: Cut, task: Task<TlbOp<'concrete'>>): Turn =>
-  task.agent.kind === 'fate'
-    ? match(task.op)
-        .with({ kind: 'tlb.fill' }, { kind: 'tlb.evict' }, () => end(cut, 'ok'))
-        .with({ kind: 'tlb.schedule' }, (op) => schedule(cut, op))
-        .exhaustive()
-    : end(cut, 'EPERM');
+/** Fate acts on processors, guests on what comes from their own tables: one micro-step. */
+export const tlbStep = (cut: Cut, { agent, op }: Task<TlbOp<'concrete'>>): Turn =>
+  match(op)
+    .with({ kind: 'tlb.invlpg' }, { kind: 'tlb.invpcid' }, (one) =>
+      agent.kind === 'vcpu' ? invalidate(cut, agent, one) : end(cut, 'EPERM'),
+    )
+    .with({ kind: 'tlb.fill' }, { kind: 'tlb.evict' }, { kind: 'tlb.schedule' }, (one) =>
+      agent.kind === 'fate' ? byFate(cut, one) : end(cut, 'EPERM'),
+    )
+    .exhaustive();
+
+const byFate = (cut: Cut, op: OpOf<'tlb.fill' | 'tlb.evict' | 'tlb.schedule'>): Turn =>
+  match(op)
+    .with({ kind: 'tlb.fill' }, (one) => fill(cut, one))
+    .with({ kind: 'tlb.evict' }, () => end(cut, 'ok'))
+    .with({ kind: 'tlb.schedule' }, (one) => schedule(cut, one))
+    .exhaustive();
+
+/** The vCPU that runs on a pCPU. */
+function vcpuOn(state: State, pcpu: number): VcpuAgent | undefined {
+  let found: VcpuAgent | undefined;
+  const { vcpusPerDomain } = state.geometry.capacity;
+  state.vcpus.forEach((on, key) => {
+    if (on === pcpu && on !== NOWHERE)
+      found = vcpuAgent(Math.floor(key / vcpusPerDomain) as DomId, (key % vcpusPerDomain) as VcpuId);
+  });
+  return found;
+}
+
+/** A walk on speculation. Without paging it changes nothing that is true; with paging it sets flags, and is remembered. */
+function fill(cut: Cut, op: OpOf<'tlb.fill'>): Turn {
+  if (cut.state.contexts.size === 0) return end(cut, 'ok');
+  const agent = vcpuOn(cut.state, op.pcpu);
+  if (agent === undefined || linearContext(cut.state, agent) === undefined) return end(cut, 'ok');
+  if (!isCanonicalPage(cut.state.geometry, op.gfn)) return end(cut, 'ok');
+  const { cut: after } = walkAfresh(cut, agent, { page: op.gfn, attempt: undefined, need: RIGHT.read });
+  return end(after, 'ok');
+}
+
+/** Whether the descriptor of an INVPCID is refused: reserved bits, PCIDs that are off, an address that there is not. */
+function isRefused(state: State, context: Context, { type, pcid, gfn }: OpOf<'tlb.invpcid'>): boolean {
+  if (type === 'reserved' || pcid >= PCIDS) return true;
+  if (type !== 'address' && type !== 'context') return false;
+  if (!isOn(context, 'pcids') && pcid !== 0) return true;
+  return type === 'address' && !isCanonicalPage(state.geometry, gfn);
+}
+
+/** INVLPG and INVPCID. Without paging there is nothing to forget. */
+function invalidate(cut: Cut, agent: VcpuAgent, op: OpOf<'tlb.invlpg' | 'tlb.invpcid'>): Turn {
+  const { state } = cut;
+  const context = contextOf(state, agent);
+  if (op.kind === 'tlb.invpcid' && isRefused(state, context, op)) return end(cut, 'generalProtection');
+  const { loaded } =
+    op.kind === 'tlb.invlpg' ? invalidatePage(state.geometry, context, op.gfn) : byPcid(state, context, op);
+  return end(loaded === context.loaded ? cut : at(cut, withContext(state, agent, { loaded })), 'ok');
+}
+
+const byPcid = ({ geometry }: State, context: Context, { type, pcid, gfn }: OpOf<'tlb.invpcid'>): Context =>
+  match(type)
+    .with('address', () => invalidateAddress(geometry, context, { pcid, page: gfn }))
+    .with('context', () => invalidatePcid(context, pcid))
+    .with('everything', 'reserved', () => invalidateEverything(context))
+    .with('everythingButGlobals', () => invalidateAllButGlobals(context))
+    .exhaustive();
 
 function schedule(cut: Cut, op: OpOf<'tlb.schedule'>): Turn {
   const { state } = cut;

@@ -8,6 +8,7 @@ import type { Field, Fields } from '#abi/field.ts';
 import { grantFlags } from '#abi/grants.ts';
 import type { Buffer, Extents, FrameOperand, GfnOperand, HandedOut, Label, Literal } from '#abi/operand.ts';
 import { type Op, type OpKind, opKinds } from '#abi/operation.ts';
+import { tableFlags } from '#abi/paging.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Prng } from '#lib/prng.ts';
@@ -27,6 +28,14 @@ const HOT_FLAGS = [
   grantFlags.acceptTransfer,
   grantFlags.transitive,
   grantFlags.invalid,
+];
+
+const HOT_ENTRIES = [
+  tableFlags.present,
+  tableFlags.present + tableFlags.write,
+  tableFlags.present + tableFlags.write + tableFlags.user,
+  tableFlags.present + tableFlags.write + tableFlags.superpage,
+  tableFlags.present + tableFlags.noExecute,
 ];
 
 /** Whether the next value is hot: seven times in eight. */
@@ -65,7 +74,7 @@ const start = (source: Source): HandedOut => {
 
 function literal(source: Source): Literal {
   const { prng } = source;
-  switch (prng.below(4)) {
+  switch (prng.below(5)) {
     case 0:
       return { as: 'word', lo: number(source, 0xffff_ffff), hi: number(source, 0xffff_ffff) };
     case 1:
@@ -75,6 +84,12 @@ function literal(source: Source): Literal {
         as: 'grantEntry',
         flags: hot(source) ? prng.pick(HOT_FLAGS) : number(source, 0xffff),
         domain: domain(source),
+        gfn: gfn(source),
+      };
+    case 3:
+      return {
+        as: 'tableEntry',
+        flags: hot(source) ? prng.pick(HOT_ENTRIES) : number(source, 0xffff),
         gfn: gfn(source),
       };
   }

@@ -1,8 +1,12 @@
 // How the domains of a header come into being: by ordinary calls of the toolstack and of fate, run in lockstep like any
-// other. There is no second way for a domain to exist.
+// other. There is no second way for a domain to exist, nor for a vCPU to have paging on.
 
 import { gfn, type PcpuId, type VcpuId } from '#abi/address.ts';
-import type { Geometry } from '#abi/geometry.ts';
+import type { Agent } from '#abi/agents.ts';
+import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
+import type { Op } from '#abi/operation.ts';
+import { tableFlags } from '#abi/paging.ts';
+import { low32 } from '#lib/bits.ts';
 import type { DomainSetup, Header } from '#abi/trace.ts';
 import type { Call } from '#impl/execution.ts';
 import type { State } from '#model/state.ts';
@@ -52,7 +56,71 @@ function callsFor(geometry: Geometry, domain: DomainSetup): Call[] {
       });
   });
   calls.push({ agent: TOOLSTACK, op: { kind: 'memory.unpauseDomain', target } });
-  return calls;
+  return [...calls, ...pagingCalls(geometry, domain)];
+}
+
+/** A store of a whole entry. */
+interface EntryAt {
+  readonly table: number;
+  readonly index: number;
+  readonly frame: number;
+  readonly isPage: boolean;
+}
+
+/** The tree of tables from `root` that maps every RAM gfn to itself in the largest pages there are; no frame: what does not fit is left out. */
+function treeOver(geometry: Geometry, ram: readonly number[], root: number): EntryAt[] {
+  const spare = ram.filter((gfn) => gfn !== root && gfn !== ram[0]);
+  const tables = new Map<string, number>([[`${geometry.levels} 0`, root]]);
+  const entries = new Map<string, EntryAt>();
+  for (const gfn of ram)
+    for (let { levels: level } = geometry; ; level -= 1) {
+      const span = framesPerLeaf(geometry, level);
+      const above = tables.get(`${level} ${Math.floor(gfn / (span * tableEntries(geometry)))}`);
+      if (above === undefined) break;
+      const isPage = level <= geometry.superpageLevels;
+      const first = Math.floor(gfn / span);
+      const below = isPage ? gfn - (gfn % span) : (tables.get(`${level - 1} ${first}`) ?? spare.pop());
+      if (below === undefined) break;
+      const index = first % tableEntries(geometry);
+      entries.set(`${above} ${index}`, { table: above, index, frame: below, isPage });
+      if (isPage) break;
+      tables.set(`${level - 1} ${first}`, below);
+    }
+  return [...entries.values()];
+}
+
+const ALL = tableFlags.present + tableFlags.write + tableFlags.user;
+
+/** Pages by their index: those of all, the supervisor's alone, those of all again, and data that nobody writes or executes. */
+const pageRights = [ALL, tableFlags.present + tableFlags.write, ALL, ALL - tableFlags.write + tableFlags.noExecute];
+
+const noExecuteHigh = (flags: number): number => (flags >= tableFlags.noExecute ? 0x8000_0000 : 0);
+
+/** What a system turns on before paging, as systems do. */
+const usualControls = ['writeProtect', 'executeDisable', 'globalPages', 'paging'] as const;
+
+/** vCPU 0 builds tables by ordinary stores, loads their root, and turns paging on. */
+function pagingCalls(geometry: Geometry, domain: DomainSetup): Call[] {
+  if (domain.rootAt === undefined) return [];
+  const agent: Agent = { kind: 'vcpu', domain: domain.id, vcpu: 0 as VcpuId };
+  const ram = domain.ram.flatMap(({ path, order }) =>
+    Array.from({ length: 2 ** order }, (_, i) => gfnOfPath(geometry, path) + i),
+  );
+  const root = gfnOfPath(geometry, domain.rootAt);
+  const stores = treeOver(geometry, ram, root).map(({ table, index, frame, isPage }): Call => {
+    const flags = isPage ? tableFlags.superpage + tableFlags.global + (pageRights[index % 4] ?? 0) : ALL;
+    const value = {
+      lo: low32(frame * 0x1000) + (flags % 0x1000),
+      hi: Math.floor(frame / 0x10_0000) + noExecuteHigh(flags),
+    };
+    const op = { kind: 'paging.write', gfn: gfn(table), offset: 8 * index, size: 8, value, via: 0, as: 'supervisor' };
+    return { agent, op: op as Extract<Op<'concrete'>, { kind: 'paging.write' }> };
+  });
+  return [
+    ...stores,
+    { agent, op: { kind: 'paging.setRoot', gfn: root, pcid: 0, flush: 'flushing' } },
+    ...usualControls.map((control): Call => ({ agent, op: { kind: 'paging.setControl', control, to: 'on' } })),
+  ];
 }
 
 /** The calls that bring the header's domains into being, in order. */

@@ -23,6 +23,7 @@ function twisted(choice: Choice, reply: Reply, prng: Prng): Choice | undefined {
     case 'poolGiven':
     case 'scrub':
     case 'cached':
+    case 'combined':
       return { ...choice, mfn: (choice.mfn + 1 + prng.below(7)) as Mfn };
     case 'handle':
       // One that was given back before the operation ended is nowhere to be seen, and any other would have done.

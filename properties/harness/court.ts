@@ -136,7 +136,7 @@ export class Court {
     const { reach } = this;
     this.#takeLog();
     for (const domain of touched.roots) reach.rootChanged(domain);
-    reach.cachesChanged(touched.slots, touched.pcpus.size > 0 || touched.roots.size > 0);
+    reach.cachesChanged(touched.slots, touched.pcpus.size > 0 || touched.roots.size > 0, touched.linear);
     for (const { state } of candidates.list) touched.takeModel(state, this.#synced);
   }
 

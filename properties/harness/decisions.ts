@@ -13,6 +13,8 @@ import type { Op } from '#abi/operation.ts';
 import type { VcpuName } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
 import { frameOf, type State } from '#model/state.ts';
+import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
+import { linearContext } from '#model/paging/context.ts';
 import { domainsNamed } from './marks.ts';
 import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
 
@@ -97,6 +99,8 @@ export function operandOf(geometry: Geometry, gfn: number): GfnOperand {
 }
 
 const HOT = 8;
+/** So many changes of guests' own tables are remembered. */
+const ALTERED = 4;
 /** So many walks are remembered. */
 const WALKED = 8;
 
@@ -122,11 +126,15 @@ export class Gen {
   focus: Focus = NO_FOCUS;
   /** Whether this step is an access to what an operation in flight is about, by somebody whom it concerns. */
   probes = false;
+  /** The guest that uses paging of its own in this run, if any does; others may follow it. */
+  readonly pager: DomId | undefined;
   /** Handles by the steps that handed them out, oldest first. */
   readonly handed: Handed[] = [];
   readonly #hot: number[];
   /** Where processors were made to walk lately, and by what: oldest first. */
   readonly #walked: { readonly domain: DomId; readonly gfn: number; readonly p2m: unknown }[] = [];
+  /** Linear frames whose translation a guest has changed lately, and the vCPU that goes by those tables: oldest first. */
+  readonly #altered: { readonly vcpu: VcpuName; readonly page: number }[] = [];
   /** Operands still to be bent in this step. */
   #bends = 0;
 
@@ -136,6 +144,7 @@ export class Gen {
     this.geometry = of.state.geometry;
     this.pcpus = of.pcpus;
     this.#hot = hotGfns(this.geometry, of.prng);
+    this.pager = of.prng.chance(1, 2) ? (of.prng.pick([1, 1, 2]) as DomId) : undefined;
   }
 
   /** True with a probability of `percent` in a hundred. */
@@ -168,7 +177,9 @@ export class Gen {
   asVcpu(fits: (domain: DomId) => boolean = () => true): DomId {
     const callers = this.callers();
     const fitting = callers.filter(({ domain }) => fits(domain));
-    const from: readonly VcpuName[] = fitting.length > 0 ? fitting : callers;
+    const last = this.share(40) ? this.#altered.at(-1)?.vcpu : undefined;
+    const eager = fitting.filter(({ domain, vcpu }) => domain === last?.domain && vcpu === last.vcpu);
+    const from: readonly VcpuName[] = eager.length > 0 ? eager : fitting.length > 0 ? fitting : callers;
     const one = from.length > 0 ? this.prng.pick(from) : { domain: 1 as DomId, vcpu: 0 as VcpuId };
     this.agent = { kind: 'vcpu', ...one };
     return one.domain;
@@ -212,13 +223,26 @@ export class Gen {
     return operandOf(this.geometry, bent);
   }
 
+  /** The same as `address`, never bent. */
+  place(gfn: number): GfnOperand {
+    return operandOf(this.geometry, addressOf(this.state, this.agent, gfn));
+  }
+
+  /** What the caller says to reach `gfn`: with paging on a linear frame that leads there. */
+  address(gfn: number): GfnOperand {
+    return this.gfn(addressOf(this.state, this.agent, gfn));
+  }
+
   /**
    * A gfn out of `from`, those in focus or used lately first; a hot one if there is none. Of a `domain` whose memory is to
-   * be changed, rather what a processor has walked.
+   * be changed, rather what a guest has as a table, or a processor has walked.
    */
   oneOf(from: readonly number[], domain?: DomId): number {
     const focused = this.share(50) ? from.filter((gfn) => this.focus.gfns.has(gfn)) : [];
     if (focused.length > 0) return this.prng.pick(focused);
+    const tables = domain !== undefined && this.share(7) ? tablesOf(this.state, domain) : [];
+    const inUse = tables.filter((gfn) => from.includes(gfn));
+    if (inUse.length > 0) return this.prng.pick(inUse);
     const walked = domain !== undefined && this.share(50) ? this.walkedOf(domain, from) : [];
     if (walked.length > 0) return this.prng.pick(walked);
     const recent = this.share(50) ? this.#hot.filter((gfn) => from.includes(gfn)) : [];
@@ -271,13 +295,16 @@ export class Gen {
   buffer(caller: DomId, words: number): Buffer<'symbolic'> {
     if (this.bends() && this.share(60)) return { in: this.prng.pick(['hypervisor', 'nonCanonical', 'null'] as const) };
     const ram = ramOf(this.state, caller);
-    const from = this.bends() ? mappedOf(this.state, caller) : ram.slice(ram.length > 1 ? 1 : 0);
+    const usual = this.bends() ? mappedOf(this.state, caller) : ram.slice(ram.length > 1 ? 1 : 0);
+    const from = this.share(80) ? reachedOf(this.state, this.agent, usual) : usual;
     const size = bytesPerFrame(this.geometry);
     const last = Math.max(0, Math.min(3, this.geometry.wordsPerFrame - words));
     const offset = this.share(90) ? 8 * this.prng.below(last + 1) : this.offset(8);
     const followed = from.filter((gfn) => from.includes(gfn + 1));
     const isLong = offset + 8 * words > size && followed.length > 0;
-    const gfn = this.gfn(this.oneOf(isLong ? followed : from));
+    const altered = this.share(50) ? this.alteredPages() : [];
+    const gfn =
+      altered.length > 0 ? this.gfn(this.prng.pick(altered)) : this.address(this.oneOf(isLong ? followed : from));
     return { in: 'guest', gfn, offset: this.bends() ? size - 4 : offset };
   }
 
@@ -352,6 +379,20 @@ export class Gen {
     const size = tableEntries(this.geometry);
     const tables = new Set(walks.map(({ gfn }) => Math.floor(gfn / size)));
     return from.filter((gfn) => tables.has(Math.floor(gfn / size)));
+  }
+
+  /** The tables of a vCPU have changed under the linear frame `page`: what it translates is to be looked at. */
+  alters(vcpu: VcpuName, page: number): void {
+    this.#altered.push({ vcpu, page });
+    if (this.#altered.length > ALTERED) this.#altered.shift();
+  }
+
+  /** Linear frames that have changed lately for the caller; none if it has paging off. */
+  alteredPages(): readonly number[] {
+    const { agent } = this;
+    if (agent.kind !== 'vcpu' || linearContext(this.state, agent) === undefined) return [];
+    const own = this.#altered.filter(({ vcpu }) => vcpu.domain === agent.domain && vcpu.vcpu === agent.vcpu);
+    return own.map(({ page }) => page);
   }
 
   #remember(gfn: number): void {

@@ -4,6 +4,7 @@
 
 import { callerOf, type Agent } from '#abi/agents.ts';
 import type { DomId, VcpuId } from '#abi/address.ts';
+import { fieldsOf } from '#abi/fields.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Reply } from '#abi/reply.ts';
@@ -11,6 +12,7 @@ import { isAct, type ActStep, type Header, type Step, type Trace } from '#abi/tr
 import { Prng } from '#lib/prng.ts';
 import type { State } from '#model/state.ts';
 import { absurdOp } from './absurd.ts';
+import { isBuilding } from '../paging/table-generators.ts';
 import { focusOn, Gen, type Mood } from './decisions.ts';
 import { headerOf } from './headers.ts';
 import { domainsNamed } from './marks.ts';
@@ -61,6 +63,9 @@ export const headerFor = (source: Source): Header =>
 /** The operation taken up again where it was preempted. */
 const continued = ({ label, op }: ActStep): AnyOp => ('start' in op ? { ...op, start: { step: label, index: 0 } } : op);
 
+/** Whether operations of this kind are plain accesses. */
+const isAccess = (kind: OpKind): boolean => 'via' in fieldsOf(kind);
+
 /** A kind of operation that a run uses, and how often. */
 interface Weighted {
   readonly kind: OpKind;
@@ -88,7 +93,7 @@ class Driver {
     this.#profile = profileOf(this.#prng.fork(), source.isUniform);
     this.#kinds = [...this.#profile.weights]
       .filter(([, weight]) => weight > 0)
-      .map(([kind, weight]) => ({ kind, weight, isPlain: mechanismOf(kind) === 'paging' }));
+      .map(([kind, weight]) => ({ kind, weight, isPlain: isAccess(kind) }));
     this.#schedule = new Schedule(this.#prng.fork());
     this.#gen = new Gen({ prng: this.#prng.fork(), state: run.state, pcpus: run.header.pcpus });
   }
@@ -135,7 +140,7 @@ class Driver {
     if (kind !== 'returned' || reply === undefined) return;
     const started = isAct(step) ? step : this.#steps[step.resume];
     if (started === undefined || !isAct(started)) return;
-    if (mechanismOf(started.op.kind) === 'paging') this.#plain += 1;
+    if (isAccess(started.op.kind)) this.#plain += 1;
     if (started.op.kind === 'grants.map') this.#noteHandles(started);
     if (reply.status === 'preempted') this.#pending.push({ agent: started.agent, op: continued(started) });
   }
@@ -188,7 +193,12 @@ class Driver {
     const isStale = this.#gen.state.domains.some(({ stale }) => stale.length > 0);
     const { probes } = this.#gen;
     const plainFactor = probes ? 1 : !this.#hasRoom(isStale ? 36 : 30) ? 0 : isStale ? 5 : 1;
-    const weights = this.#kinds.map(({ weight, isPlain }) => (isPlain ? weight * plainFactor : probes ? 0 : weight));
+    // A guest that is to use paging builds its tables before anything else.
+    const builds = !probes && isBuilding(this.#gen) && this.#hasRoom(38);
+    const weights = this.#kinds.map(({ kind, weight, isPlain }) => {
+      if (builds && kind === 'paging.write') return weight * 6;
+      return isPlain ? weight * plainFactor : probes ? 0 : weight;
+    });
     for (;;) {
       const at = this.#drawn(weights);
       if (at === undefined) return 'memory.reservation';

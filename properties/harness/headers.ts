@@ -75,6 +75,7 @@ function setup(geometry: Geometry, prng: Prng, wish: Wish): DomainSetup {
     grantFrames: prng.chance(5, 6) ? 1 : prng.below(geometry.capacity.grantFrames + 1),
     ram: [...ram, ...large],
     ...(prng.chance(9, 10) ? { grantsAt: pathOf(geometry, end) } : {}),
+    ...(wish.id !== 0 && prng.chance(1, 4) ? { rootAt: (ram[1] ?? ram[0])?.path ?? [0] } : {}),
     on: Array.from({ length: vcpus }, (_, vcpu) =>
       prng.chance(...placed(wish.id, vcpu)) ? (wish.id + vcpu) % wish.pcpus : -1,
     ),

@@ -33,7 +33,7 @@ const tempers: Readonly<Record<Temper['name'], Temper>> = {
 };
 
 /** For some kinds, whether a legal operation is possible at all now. */
-export const needs: Needs<AnyOp> = { ...memory.needs, ...paging.needs, ...grants.needs };
+export const needs: Needs<AnyOp> = { ...memory.needs, ...paging.needs, ...tlb.needs, ...grants.needs };
 
 /** Whole kinds are switched off in two runs of three, and weights drawn anew; "everything on" stays in the rotation. */
 function swarm(prng: Prng, weights: Weights<AnyOp>): Map<OpKind, number> {

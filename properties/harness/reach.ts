@@ -4,9 +4,11 @@
 // A first reader may skip the upkeep and read `Leaf` and `Cached`, then judge.ts.
 
 import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
+import { and } from '#lib/bits.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { EntryMeaning } from '#model/hap/meaning.ts';
 import { decodeEntry } from '#model/hap/walk.ts';
+import { combinedWays } from './linear-reach.ts';
 
 /** A leaf of the tables in memory: `span` frames from `mfn` appear to `domain` from `gfn` on. */
 export interface Leaf {
@@ -23,8 +25,11 @@ export interface Leaf {
 export interface Cached extends Leaf {
   readonly pcpu: number;
   readonly slot: number;
-  /** Whether a leaf was cached, or an upper entry from which the walk goes on in present memory. */
-  readonly kind: 'leaf' | 'structure';
+  /**
+   * Whether a leaf was cached, or an upper entry from which the walk goes on in present memory; or something loaded through the
+   * guest's own tables: a page, or a table of the guest in which it can set flags. `gfn` is where that lay.
+   */
+  readonly kind: 'leaf' | 'structure' | 'combined';
 }
 
 interface Node {
@@ -123,10 +128,14 @@ export class Reach {
     this.#tablesMoved = true;
   }
 
-  /** Brings what caches hold up to date: the given ring slots, or all if tables have moved or `all` says so. */
-  cachesChanged(slots: Iterable<number>, all: boolean): void {
+  /**
+   * Brings what caches hold up to date: the given ring slots, or all if tables have moved or `all` says so. `linear`: slots of
+   * the rings with what came through guests' own tables.
+   */
+  cachesChanged(slots: Iterable<number>, all: boolean, linear: Iterable<number> = []): void {
     const moved = all || this.#tablesMoved;
     this.#tablesMoved = false;
+    this.#linearChanged(linear, all);
     if (!moved) {
       for (const slot of slots) this.#refreshSlot(slot);
       return;
@@ -134,6 +143,16 @@ export class Reach {
     this.#staleTables.clear();
     const count = this.#geometry.capacity.pcpus * this.#geometry.capacity.cacheEntries;
     for (let slot = 0; slot < count; slot += 1) this.#refreshSlot(slot);
+  }
+
+  /** Slots of these rings are counted on after those of the others. */
+  #linearChanged(slots: Iterable<number>, all: boolean): void {
+    const count = this.#geometry.capacity.pcpus * this.#geometry.capacity.cacheEntries;
+    if (!all) for (const slot of slots) this.#replace(count + slot, combinedWays(this.#m, slot));
+    else
+      for (let slot = 0; slot < count; slot += 1)
+        if (this.#m.f.linearLevel.get(slot) !== 0 || this.#cached.has(count + slot))
+          this.#replace(count + slot, combinedWays(this.#m, slot));
   }
 
   /** The domain whose vCPU runs on `pcpu`; -1: none. */
@@ -185,6 +204,7 @@ export class Reach {
   #attach(of: Omit<Node, 'children'>): Node {
     const node: Node = { ...of, children: Array.from({ length: this.#entries }, () => undefined) };
     put(this.#nodes, of.mfn, node);
+    this.changed.add(of.mfn);
     this.#tablesMoved = true;
     const { memory } = this.#m.f;
     const first = 2 * of.mfn * this.#geometry.wordsPerFrame;
@@ -250,13 +270,16 @@ export class Reach {
   }
 
   #refreshSlot(slot: number): void {
+    this.#replace(slot, this.#usable(slot));
+  }
+
+  #replace(slot: number, now: readonly Cached[]): void {
     const old = this.#cached.get(slot);
     for (const one of old ?? [])
       for (let i = 0; i < one.span; i += 1) {
         this.#caches.get(one.mfn + i)?.delete(one);
         this.changed.add(one.mfn + i);
       }
-    const now = this.#usable(slot);
     if (now.length === 0) {
       if (old !== undefined) this.#cached.delete(slot);
       return;
@@ -330,14 +353,4 @@ const NONE: ReadonlySet<Leaf> = new Set();
 const NO_CACHE: ReadonlySet<Cached> = new Set();
 
 /** Rights that two levels give together. */
-const foldRights = (above: number, here: number): number => FOLDED[above * 8 + here] as number;
-
-/** Bitwise and of two three-bit sets, as a table. */
-const FOLDED: readonly number[] = Array.from({ length: 64 }, (_, i) => {
-  const a = Math.floor(i / 8);
-  const b = i % 8;
-  return [1, 2, 4].reduce(
-    (sum, bit) => sum + (Math.floor(a / bit) % 2 === 1 && Math.floor(b / bit) % 2 === 1 ? bit : 0),
-    0,
-  );
-});
+const foldRights = and;

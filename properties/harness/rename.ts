@@ -25,7 +25,7 @@ const same = <T>(value: T): T => value;
 
 function literal(value: Literal, to: Renaming): Literal {
   const { gfn = same, domain = same } = to;
-  if (value.as === 'gfn') return { ...value, gfn: gfn(value.gfn) };
+  if (value.as === 'gfn' || value.as === 'tableEntry') return { ...value, gfn: gfn(value.gfn) };
   return value.as === 'grantEntry' ? { ...value, gfn: gfn(value.gfn), domain: domain(value.domain) } : value;
 }
 
@@ -97,7 +97,7 @@ const pathIn = (path: readonly number[], to: Renaming): readonly number[] => {
 };
 
 function renameSetup(setup: DomainSetup, to: Renaming): DomainSetup {
-  const { grantsAt, ...rest } = setup;
+  const { grantsAt, rootAt, ...rest } = setup;
   const id = (to.domain ?? same)(setup.id);
   return {
     ...rest,
@@ -105,6 +105,7 @@ function renameSetup(setup: DomainSetup, to: Renaming): DomainSetup {
     kind: id === DOMID_CONTROL ? 'control' : 'hvm',
     ram: setup.ram.map(({ path, order }) => ({ path: pathIn(path, to), order: (to.int ?? same)(order, 'order') })),
     ...(grantsAt === undefined ? {} : { grantsAt: pathIn(grantsAt, to) }),
+    ...(rootAt === undefined ? {} : { rootAt: pathIn(rootAt, to) }),
   };
 }
 

@@ -43,7 +43,7 @@ const replies: Readonly<Record<number, Reply>> = {
 const context: Context = { geometry: tiny, label: 5, ...answersFrom((label) => replies[label]) };
 
 const written = (value: Literal) =>
-  resolveOp({ kind: 'paging.write', gfn: { path: [] }, offset: 0, size: 8, value, via: 0 }, context);
+  resolveOp({ kind: 'paging.write', gfn: { path: [] }, offset: 0, size: 8, value, via: 0, as: 'supervisor' }, context);
 
 describe('paths', () => {
   test('root first, wrapping, leading zeros implied, surplus leading digits dropped', () => {
@@ -107,6 +107,7 @@ describe('literals', () => {
         expected: { as: 'fresh' },
         value: { as: 'fresh' },
         via: 0,
+        as: 'supervisor',
       },
       context,
     );

@@ -89,6 +89,12 @@ const grantEntry = (flags: number, domain: number, frame: number): Word => ({
   hi: low32(frame),
 });
 
+/** An entry of a guest's tables (layout: abi/paging.ts). Of a frame beyond 40 bits it keeps the low ones. */
+const tableEntry = (flags: number, frame: number): Word => ({
+  lo: (flags % 0x1000) + (frame % 0x10_0000) * 0x1000,
+  hi: (Math.floor(frame / 0x10_0000) % 0x10_0000) + Math.floor(flags / 0x1000) * 0x1000_0000,
+});
+
 function resolveLiteral(literal: Literal, context: Context, position: number): Word {
   switch (literal.as) {
     case 'fresh':
@@ -101,6 +107,8 @@ function resolveLiteral(literal: Literal, context: Context, position: number): W
     }
     case 'grantEntry':
       return grantEntry(literal.flags, literal.domain, resolveGfn(context.geometry, literal.gfn));
+    case 'tableEntry':
+      return tableEntry(literal.flags, resolveGfn(context.geometry, literal.gfn));
     default:
       return unreachable(literal);
   }

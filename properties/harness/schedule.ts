@@ -39,13 +39,18 @@ const life: readonly Point[] = [
 ];
 const fetches: Point = ['copyFrom', 'guest'];
 const answers: Point = ['copyTo', 'guest'];
+/** A vCPU with paging on: its tables are read, and flags are set in them. */
+const walks: readonly Point[] = [
+  ['load', 'guest'],
+  ['compareExchange', 'guest'],
+];
 
 /** What each kind of operation can pass on its way. Accesses and what fate does to caches are indivisible. */
 export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
-  'memory.populate': [fetches, ...heapTake, ...p2m],
+  'memory.populate': [fetches, ...walks, ...heapTake, ...p2m],
   'memory.increase': heapTake,
-  'memory.decrease': [fetches, ...p2m, ...heapGive],
-  'memory.exchange': [fetches],
+  'memory.decrease': [fetches, ...walks, ...p2m, ...heapGive],
+  'memory.exchange': [fetches, ...walks],
   'memory.addToPhysmap': [...p2m, ...heapGive, ...table],
   'memory.removeFromPhysmap': [...p2m, ...heapGive],
   'memory.reservation': [],
@@ -71,14 +76,18 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'paging.write': [],
   'paging.compareExchange': [],
   'paging.fetch': [],
+  'paging.setControl': [],
+  'paging.setRoot': [],
   'tlb.schedule': [],
   'tlb.fill': [],
   'tlb.evict': [],
-  'grants.map': [...track, ...claiming, ...p2m, answers, ...heapTake, ['free', 'heap']],
-  'grants.unmap': [...track, ...p2m, ...granting, ...heapGive, answers],
-  'grants.copy': [...claiming, ...heapGive, answers],
+  'tlb.invlpg': [],
+  'tlb.invpcid': [],
+  'grants.map': [...track, ...claiming, ...p2m, answers, ...walks, ...heapTake, ['free', 'heap']],
+  'grants.unmap': [...track, ...p2m, ...granting, ...heapGive, answers, ...walks],
+  'grants.copy': [...claiming, ...heapGive, answers, ...walks],
   'grants.query': [],
-  'grants.setupTable': [...table, answers],
+  'grants.setupTable': [...table, answers, ...walks],
 };
 
 /** What each kind can be refused on its way. */

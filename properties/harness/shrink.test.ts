@@ -46,7 +46,7 @@ const act = (label: number, op: Op<'symbolic'>, domain = 1): ActStep => ({
 
 const kindsOfNoise: readonly Op<'symbolic'>[] = [
   { kind: 'memory.reservation', target: DOMID_SELF },
-  { kind: 'paging.read', gfn: { path: [3, 7] }, offset: 16, size: 8, via: 1 },
+  { kind: 'paging.read', gfn: { path: [3, 7] }, offset: 16, size: 8, via: 1, as: 'supervisor' },
   { kind: 'memory.setPool', target: 2 as DomId, frames: 4 },
   { kind: 'grants.query', target: 1 as DomId },
 ];

@@ -24,7 +24,10 @@ const pathSize = (path: readonly number[] | undefined): number =>
 function setupSize(setup: DomainSetup): number {
   const ram = setup.ram.map(({ path, order }) => 2 + order + pathSize(path));
   const placed = setup.on.filter((pcpu) => pcpu >= 0).length;
-  return 100 + setup.id + 10 * setup.vcpus + setup.grantFrames + sum(ram) + 2 * pathSize(setup.grantsAt) + placed;
+  const paged = setup.rootAt === undefined ? 0 : 20 + pathSize(setup.rootAt);
+  return (
+    100 + setup.id + 10 * setup.vcpus + setup.grantFrames + sum(ram) + 2 * pathSize(setup.grantsAt) + paged + placed
+  );
 }
 
 function headerSize(header: Header): number {
@@ -107,8 +110,10 @@ function* simplerRam(ram: DomainSetup['ram']): Iterable<DomainSetup['ram']> {
 
 function* simplerSetups(setup: DomainSetup): Iterable<DomainSetup> {
   for (const ram of simplerRam(setup.ram)) yield { ...setup, ram };
-  const { grantsAt, ...rest } = setup;
-  if (grantsAt !== undefined) yield rest;
+  const { grantsAt, ...ungranted } = setup;
+  if (grantsAt !== undefined) yield ungranted;
+  const { rootAt, ...unpaged } = setup;
+  if (rootAt !== undefined) yield unpaged;
   if (setup.grantFrames > 0) yield { ...setup, grantFrames: setup.grantFrames - 1 };
   if (setup.vcpus > 1) yield { ...setup, vcpus: setup.vcpus - 1, on: setup.on.slice(0, setup.vcpus - 1) };
   for (const [vcpu, pcpu] of setup.on.entries()) if (pcpu >= 0) yield { ...setup, on: setup.on.with(vcpu, -1) };

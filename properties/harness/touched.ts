@@ -10,7 +10,7 @@ import type { State } from '#model/state.ts';
 /** What the words of a field are about, for whoever compares or judges. */
 type Subject =
   | 'frame' | 'm2p' | 'domain' | 'grantFrame' | 'maptrackFrame' | 'root' | 'active' | 'handle' | 'handleGfn'
-  | 'vcpu' | 'cache' | 'cacheGfn' | 'pcpu'; // prettier-ignore
+  | 'vcpu' | 'vcpuRoot' | 'cache' | 'cacheGfn' | 'linear' | 'linearGfn' | 'pcpu'; // prettier-ignore
 
 /**
  * Every field of the implementation: what it is about, or that nobody looks at it. memory: its words are noted one by one.
@@ -81,6 +81,9 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   trackNext: 'private',
   vcpuOn: 'vcpu',
   pcpuVcpu: 'pcpu',
+  vcpuControls: 'vcpu',
+  vcpuRoot: 'vcpuRoot',
+  vcpuPcid: 'vcpu',
   tlbClock: 'private',
   pcpuTime: 'private',
   vcpuAsid: 'private',
@@ -100,6 +103,18 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   cacheNext: 'private',
   cacheLife: 'cache',
   cacheVcpu: 'cache',
+  linearLevel: 'linear',
+  linearAsid: 'linear',
+  linearTag: 'linear',
+  linearPcid: 'linear',
+  linearPage: 'linearGfn',
+  linearGfn: 'linearGfn',
+  linearMfn: 'linear',
+  linearRights: 'linear',
+  linearBits: 'linear',
+  linearNext: 'private',
+  linearLife: 'linear',
+  linearVcpu: 'linear',
   heapHead: 'private',
   heapFree: 'private',
   heapLock: 'private',
@@ -130,6 +145,8 @@ export class Touched {
   readonly vcpus = new Set<number>();
   /** Ring slots of caches that changed, of the whole machine. */
   readonly slots = new Set<number>();
+  /** The same of what came through guests' own tables. */
+  readonly linear = new Set<number>();
   /** pCPUs that run another vCPU now, or under another ASID. */
   readonly pcpus = new Set<number>();
   /** Whether the machine has touched anything that is looked at since its owner cleared this. Locks and clocks are not. */
@@ -138,9 +155,9 @@ export class Touched {
   readonly places = new Map<number, Set<number>>();
 
   clear(): void {
-    const { frames, recent, words, domains, roots, actives, handles, vcpus, slots, pcpus, places } = this;
+    const { frames, recent, words, domains, roots, actives, handles, vcpus, slots, linear, pcpus, places } = this;
     // Most are empty after most operations, and emptying an empty set is not free.
-    for (const set of [frames, recent, words, domains, roots, actives, handles, vcpus, slots, pcpus, places])
+    for (const set of [frames, recent, words, domains, roots, actives, handles, vcpus, slots, linear, pcpus, places])
       if (set.size > 0) set.clear();
   }
 
@@ -169,6 +186,7 @@ export class Touched {
     now.frames.diff(before.frames, (mfn) => this.frames.add(mfn));
     now.words.diff(before.words, (key) => this.words.add(key));
     now.vcpus.diff(before.vcpus, (key) => this.vcpus.add(key));
+    now.contexts.diff(before.contexts, (key) => this.vcpus.add(key));
     const { geometry } = now;
     now.domains.diff(before.domains, (id, a, b) => {
       this.domains.add(id);
@@ -230,6 +248,15 @@ export class Touched {
         return;
       case 'vcpu':
         this.vcpus.add(index);
+        return;
+      case 'vcpuRoot':
+        this.vcpus.add(Math.floor(index / 2));
+        return;
+      case 'linear':
+        this.linear.add(index);
+        return;
+      case 'linearGfn':
+        this.linear.add(Math.floor(index / 2));
         return;
       case 'cache':
         this.slots.add(index);

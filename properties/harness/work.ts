@@ -3,6 +3,7 @@
 // element, a grant frame, a page of the pool; they are a quarter above the most that two thousand generated runs have shown.
 // A first reader may skip the table. Source: Xen common/memory.c, common/grant_table.c (hypercall_preempt_check).
 
+import { operandsOf } from '#abi/fields.ts';
 import type { Geometry } from '#abi/geometry.ts';
 import { invariants } from '#abi/invariants.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
@@ -48,9 +49,13 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'paging.write': NONE,
   'paging.compareExchange': NONE,
   'paging.fetch': NONE,
+  'paging.setControl': NONE,
+  'paging.setRoot': NONE,
   'tlb.schedule': NONE,
   'tlb.fill': NONE,
   'tlb.evict': NONE,
+  'tlb.invlpg': NONE,
+  'tlb.invpcid': NONE,
   'grants.map': { base: 36 },
   'grants.unmap': { base: 22, element: 15 },
   'grants.copy': { base: 42 },
@@ -64,11 +69,29 @@ const framesOf = (op: Op<'concrete'>): number =>
 
 const elementsOf = (op: Op<'concrete'>): number => ('elements' in op ? Math.max(0, op.elements.length - op.start) : 1);
 
-/** Acts that `op` may perform between two preemption checks. */
-export function mostActs(geometry: Geometry, op: Op<'concrete'>): number {
+/** Whether a guest's memory is fetched from or stored to. */
+const hasBuffer = (op: Op<'concrete'>): boolean =>
+  operandsOf(op).some(
+    (one) =>
+      (one.type === 'buffer' && one.value.in === 'guest') || (one.type === 'extents' && one.value.by === 'buffer'),
+  );
+
+/** Acts of walks through guests' own tables: an entry read and marked on each level, for two pages of each word. */
+function walkActs(geometry: Geometry, op: Op<'concrete'>): number {
+  if (!hasBuffer(op)) return 0;
+  const words =
+    op.kind === 'grants.setupTable' ? geometry.capacity.grantFrames : partsPerCheck[op.kind] === 1 ? 1 : elementsOf(op);
+  return 4 * geometry.levels * words;
+}
+
+/** Acts that `op` may perform between two preemption checks; `worst`: how many it has performed. */
+export function mostActs(geometry: Geometry, op: Op<'concrete'>, worst: number): number {
   const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
   const { grantFrames, poolFrames } = geometry.capacity;
-  return base + frame * framesOf(op) + element * elementsOf(op) + grantFrame * grantFrames + poolFrame * poolFrames;
+  const walks = worst > base ? walkActs(geometry, op) : 0;
+  return (
+    walks + base + frame * framesOf(op) + element * elementsOf(op) + grantFrame * grantFrames + poolFrame * poolFrames
+  );
 }
 
 /** Parts of a preemptible operation that are known to be done, from its reply or its log. */
@@ -96,7 +119,7 @@ export const workIsBounded: AlwaysLaw = {
       field: `work.${what}.${op.kind}`,
       sentence: `${op.kind} ${sentence}`,
     });
-    const most = mostActs(machine.geometry, op);
+    const most = mostActs(machine.geometry, op, worst);
     if (worst > most) return problem('acts', `performs ${worst} acts without a preemption check; ${most} are allowed`);
     const { checks, call } = machine.finished ?? { checks: 0, call: undefined };
     if (call?.op !== op) return undefined;

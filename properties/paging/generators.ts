@@ -1,12 +1,14 @@
 // Accesses by processors. Guests write what hypercalls go by through plain stores: grant entries into the grant frames that
-// they have mapped, and lists of gfns into the memory that extents are fetched from. The rest carries fresh tags.
+// they have mapped, and lists of gfns into the memory that extents are fetched from; and, when they use paging, the tables that
+// processors go by (table-generators.ts). The rest carries fresh tags. With paging on all of it is said in linear frames.
 // A first reader may skip all but `Settings`.
 
 import type { DomId, GrantRef } from '#abi/address.ts';
 import { grantFlags } from '#abi/grants.ts';
 import { grantsPerFrame } from '#abi/geometry.ts';
 import type { GfnOperand, Literal } from '#abi/operand.ts';
-import type { PagingOp } from '#abi/paging.ts';
+import type { PagingOp, Privilege } from '#abi/paging.ts';
+import { linearContext } from '#model/paging/context.ts';
 import { entryOf } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
 import {
@@ -21,6 +23,16 @@ import {
   type Offer,
 } from '../harness/census.ts';
 import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
+import {
+  asPager,
+  isBuilding,
+  linearPages,
+  mayLoad,
+  mayTurn,
+  setControl,
+  setRoot,
+  writeTable,
+} from './table-generators.ts';
 
 /** How accesses are drawn. Shares are per cent. */
 export interface Settings {
@@ -29,6 +41,10 @@ export interface Settings {
   readonly entries: number;
   /** Stores that lay a gfn ready for a hypercall to fetch. */
   readonly lists: number;
+  /** Stores that make, alter or clear an entry of the guest's own tables. */
+  readonly tables: number;
+  /** With paging on, accesses as a user. */
+  readonly users: number;
   /** Accesses of odd sizes, straddling words and frames. */
   readonly crooked: number;
   /** Accesses to what processors may still remember, and those answered by an older translation, if a cache holds one. */
@@ -40,13 +56,31 @@ const weights: Settings['weights'] = {
   'paging.write': 30,
   'paging.compareExchange': 5,
   'paging.fetch': 3,
+  'paging.setControl': 12,
+  'paging.setRoot': 14,
 };
 
 /** Guests that go about their business. */
-export const plausible = (): Settings => ({ weights, entries: 55, lists: 20, crooked: 20, old: 50 });
+export const plausible = (): Settings => ({
+  weights,
+  entries: 55,
+  lists: 20,
+  tables: 35,
+  users: 25,
+  crooked: 20,
+  old: 50,
+});
 
 /** Guests that look for borders and for what caches still remember. */
-export const hostile = (): Settings => ({ weights, entries: 55, lists: 20, crooked: 45, old: 70 });
+export const hostile = (): Settings => ({
+  weights,
+  entries: 55,
+  lists: 20,
+  tables: 35,
+  users: 40,
+  crooked: 45,
+  old: 70,
+});
 
 const permits = [
   grantFlags.permitAccess,
@@ -75,8 +109,10 @@ const staleOf = (g: Gen, domain: DomId): readonly number[] =>
   (g.state.domains.get(domain)?.stale ?? []).map(({ gfn }) => gfn);
 
 /** Lets a vCPU access memory: of a domain that is being changed, or one whose processor may remember too much. */
-const asAccessor = (g: Gen): DomId =>
-  g.asVcpu(g.probes ? (id) => g.focus.domains.has(id) : (id) => staleOf(g, id).length > 0);
+const asAccessor = (g: Gen): DomId => {
+  if (!g.probes && g.pager !== undefined && g.share(40)) return asPager(g);
+  return g.asVcpu(g.probes ? (id) => g.focus.domains.has(id) : (id) => staleOf(g, id).length > 0);
+};
 
 /** A gfn out of what the caller has mapped, or where a processor may still remember what it had. */
 function somewhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly number[] }): number {
@@ -86,13 +122,25 @@ function somewhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly num
   return g.walks(at.caller, g.oneOf(doubtful.length > 0 && g.share(s.old) ? doubtful : at.among));
 }
 
-/** Bytes at such a gfn. */
+/** Such a gfn, or with paging on some linear frame that is or was translated, as the caller says it. */
+function target(g: Gen, s: Settings, at: { caller: DomId; among: readonly number[] }): GfnOperand {
+  const pages = g.share(60) ? linearPages(g) : [];
+  return pages.length > 0 ? g.gfn(g.prng.pick(pages)) : g.address(somewhere(g, s, at));
+}
+
+/** Who accesses. It matters with paging on alone. */
+const privilege = (g: Gen, s: Settings): Privilege => {
+  if (linearContext(g.state, g.agent) === undefined) return 'supervisor';
+  return g.share(s.users) ? 'user' : g.share(10) ? 'supervisorAc' : 'supervisor';
+};
+
+/** Bytes at such a place. */
 function anywhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly number[] }): Access {
   const isOrdinary = !g.share(s.crooked);
   const size = isOrdinary ? 8 : 1 + g.prng.below(8);
   const offset = isOrdinary ? 8 * g.prng.below(Math.min(8, g.geometry.wordsPerFrame)) : g.offset(size);
   const straddles = g.bends() && size > 1;
-  return { gfn: g.gfn(somewhere(g, s, at)), offset: straddles ? 8 * g.geometry.wordsPerFrame - 1 : offset, size };
+  return { gfn: target(g, s, at), offset: straddles ? 8 * g.geometry.wordsPerFrame - 1 : offset, size };
 }
 
 /** Whether `domain` sees a grant frame of its own. */
@@ -127,7 +175,7 @@ function writeEntry(g: Gen, caller: DomId): (Access & { value: Literal }) | unde
   const entry = g.prefer(inFocus.length > 0 && g.share(50) ? inFocus : entries, (one) => isUsed(one) !== wantsNew);
   const at = entry && placeOf(g, caller, entry.ref);
   if (entry === undefined || at === undefined) return undefined;
-  const gfn = operandOf(g.geometry, at.gfn);
+  const gfn = g.place(at.gfn);
   const isNew = !isUsed(entry) || g.share(20) || (!isOpen(g.state, entry) && g.share(60));
   if (isNew) return { gfn, offset: at.offset, size: 8, value: newEntry(g, caller) };
   if (g.share(30)) return { gfn, offset: at.offset, size: 8, value: flagsWord(0) };
@@ -143,19 +191,25 @@ function writeList(g: Gen, caller: DomId): (Access & { value: Literal }) | undef
   const listed = g.share(50) ? g.unmapped(whose) : g.oneOf(ramOf(g.state, whose).slice(1));
   const offset = 8 * (g.share(60) ? 0 : g.prng.below(Math.min(3, g.geometry.wordsPerFrame)));
   const value: Literal = { as: 'gfn', gfn: g.gfn(listed) };
-  return { gfn: operandOf(g.geometry, desk), offset, size: 8, value };
+  return { gfn: g.place(desk), offset, size: 8, value };
 }
 
 const writableOf = (g: Gen, caller: DomId): readonly number[] =>
   gfnsOf(g.state, caller, ({ type }) => type === 'ramRw' || type === 'grantRw' || type === 'foreign');
 
 function write(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { kind: 'paging.write' }> {
+  if (!g.probes && g.pager !== undefined && g.share(isBuilding(g) ? 80 : s.tables)) {
+    const entry = writeTable(g);
+    if (entry !== undefined) return { kind: 'paging.write', ...entry, size: 8, via: 0, as: 'supervisor' };
+  }
   const drawn = g.probes ? 100 : g.prng.below(100);
   const makesEntry = drawn < s.entries;
   const caller = makesEntry ? g.asVcpu((id) => hasGrants(g, id)) : asAccessor(g);
   const special = makesEntry ? writeEntry(g, caller) : drawn < s.entries + s.lists ? writeList(g, caller) : undefined;
   const plain = { ...anywhere(g, s, { caller, among: writableOf(g, caller) }), value: { as: 'fresh' } } as const;
-  return { kind: 'paging.write', ...(special ?? plain), via: special === undefined ? via(g, s) : 0 };
+  const isPlain = special === undefined;
+  const as = isPlain ? privilege(g, s) : 'supervisor';
+  return { kind: 'paging.write', ...(special ?? plain), via: isPlain ? via(g, s) : 0, as };
 }
 
 /** What the word of a grant entry is now, as a literal that keeps its meaning in other geometries. */
@@ -174,29 +228,35 @@ function compareExchange(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { k
   if (!g.probes && entry !== undefined && at !== undefined && g.share(40)) {
     const value = g.share(50) ? flagsWord(0) : newEntry(g, caller);
     const size = g.share(30) ? 2 : 8;
-    return { kind, gfn: g.gfn(at.gfn), offset: at.offset, size, expected: literalOf(g, entry), value, via: 0 };
+    const expected = literalOf(g, entry);
+    return { kind, gfn: g.address(at.gfn), offset: at.offset, size, expected, value, via: 0, as: 'supervisor' };
   }
   const gfn = somewhere(g, s, { caller, among: writableOf(g, caller) });
   const index = g.prng.below(Math.min(4, g.geometry.wordsPerFrame));
   const mfn = entryOf(g.state, caller, gfn)?.mfn;
   const word = mfn === undefined ? { lo: 0, hi: 0 } : wordAt(g.state, mfn, index);
   const expected: Literal = { as: 'word', lo: word.lo, hi: g.bends() ? word.lo : word.hi };
-  return { kind, gfn: g.gfn(gfn), offset: 8 * index, size: 8, expected, value: { as: 'fresh' }, via: via(g, s) };
+  const how = { via: via(g, s), as: privilege(g, s) };
+  return { kind, gfn: g.address(gfn), offset: 8 * index, size: 8, expected, value: { as: 'fresh' }, ...how };
 }
 
 /** The generators of accesses. */
 export const generators = (s: Settings): Generators<PagingOp<'symbolic'>> => ({
   'paging.read': (g) => {
     const caller = asAccessor(g);
-    return { kind: 'paging.read', ...anywhere(g, s, { caller, among: mappedOf(g.state, caller) }), via: via(g, s) };
+    const at = anywhere(g, s, { caller, among: mappedOf(g.state, caller) });
+    return { kind: 'paging.read', ...at, via: via(g, s), as: privilege(g, s) };
   },
   'paging.write': (g) => write(g, s),
   'paging.compareExchange': (g) => compareExchange(g, s),
   'paging.fetch': (g) => {
     const caller = asAccessor(g);
     const executable = gfnsOf(g.state, caller, ({ type }) => type.startsWith('ram'));
-    return { kind: 'paging.fetch', ...anywhere(g, s, { caller, among: executable }), via: via(g, s) };
+    const at = anywhere(g, s, { caller, among: executable });
+    return { kind: 'paging.fetch', ...at, via: via(g, s), as: privilege(g, s) };
   },
+  'paging.setControl': setControl,
+  'paging.setRoot': setRoot,
 });
 
 const someVcpu = (g: Gen): boolean => g.canCall();
@@ -207,4 +267,6 @@ export const needs: Needs<PagingOp<'symbolic'>> = {
   'paging.write': someVcpu,
   'paging.compareExchange': someVcpu,
   'paging.fetch': someVcpu,
+  'paging.setControl': (g) => g.pager !== undefined && mayTurn(g),
+  'paging.setRoot': (g) => g.pager !== undefined && mayLoad(g),
 };

@@ -5,16 +5,17 @@
 
 import type { Gfn, Mfn, Word } from '#abi/address.ts';
 import { bytesPerFrame } from '#abi/geometry.ts';
-import type { PagingOp } from '#abi/paging.ts';
+import type { AccessOp } from '#abi/paging.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { and } from '#lib/bits.ts';
 import type { Machine } from '#impl/machine.ts';
 import { walkNested, type Walk } from '#model/hap/walk.ts';
+import { linearContext } from '#model/paging/context.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { Returned, View } from '../harness/view.ts';
 
 /** Rights that each access needs: said once more, apart from model/paging/step.ts, for a slip that both sides share must not be here too. */
-export const needs: Readonly<Record<PagingOp<'concrete'>['kind'], number>> = {
+export const needs: Readonly<Record<AccessOp<'concrete'>['kind'], number>> = {
   'paging.read': RIGHT.read,
   'paging.write': RIGHT.write,
   'paging.compareExchange': RIGHT.read + RIGHT.write,
@@ -30,7 +31,7 @@ export const readerOf =
   };
 
 /** gfns that an access touches, in order, and for each whether the tables were walked for it. */
-function pieces(m: Machine, op: PagingOp<'concrete'>, log: Returned['log']): readonly { gfn: Gfn; walked: boolean }[] {
+function pieces(m: Machine, op: AccessOp<'concrete'>, log: Returned['log']): readonly { gfn: Gfn; walked: boolean }[] {
   const size = bytesPerFrame(m.geometry);
   const first = op.gfn + Math.floor(op.offset / size);
   const answers = log.filter(({ choice }) => choice.kind === 'walked' || choice.kind === 'cached');
@@ -41,6 +42,8 @@ function pieces(m: Machine, op: PagingOp<'concrete'>, log: Returned['log']): rea
 function walks(m: Machine, returned: Returned): readonly { gfn: Gfn; walk: Walk }[] {
   const { op, agent, log, reply } = returned;
   if (!('via' in op) || agent.kind !== 'vcpu' || (reply.status !== 'ok' && reply.status !== 'violation')) return [];
+  // With paging on it is the guest's tables that say which gfns are looked up.
+  if (linearContext(returned.before, agent) !== undefined) return [];
   const root = m.f.domRoot.get(agent.domain) as Mfn;
   return pieces(m, op, log)
     .filter(({ walked }) => walked)
@@ -90,4 +93,17 @@ export const writesLeaveTheDirtyFlag: AlwaysLaw = {
   },
 };
 
-export const pagingLaws: readonly AlwaysLaw[] = [accessesWalkArchitecturally, writesLeaveTheDirtyFlag];
+/** With paging on, what comes of an access or of a hypercall's address is decided by the guest's own tables. */
+export const guestTablesAreWalkedArchitecturally: AlwaysLaw = {
+  kind: 'always',
+  id: 'paging/guestTablesAreWalkedArchitecturally',
+  invariant: 'WALK',
+  statement: 'Processors and the hypervisor make of a linear address what the architecture makes of the guest\'s tables.', // prettier-ignore
+  judge: ({ problems }: View): Problem | undefined => problems.find(({ invariant }) => invariant === 'WALK'),
+};
+
+export const pagingLaws: readonly AlwaysLaw[] = [
+  accessesWalkArchitecturally,
+  writesLeaveTheDirtyFlag,
+  guestTablesAreWalkedArchitecturally,
+];

@@ -1,4 +1,4 @@
-// How the implementation's scheduling represents the model's. Caches have no abstraction: they are hardware, and the
+// How the implementation's scheduling and the registers of vCPUs represent the model's. Caches have no abstraction: they are hardware, and the
 // model states only which of their answers may still be used.
 
 import type { DomId } from '#abi/address.ts';
@@ -26,6 +26,24 @@ const vcpus: Relation<Sides> = {
       breaks: 'refines',
       model: ({ state, domain, vcpu }) => placeOfVcpu(state, domain, vcpu),
       machine: ({ m, key }) => m.f.vcpuOn.get(key) - 1,
+    },
+    {
+      name: 'controls',
+      breaks: 'refines',
+      model: ({ state, key }) => state.contexts.get(key)?.controls ?? 0,
+      machine: ({ m, key }) => m.f.vcpuControls.get(key),
+    },
+    {
+      name: 'root',
+      breaks: 'refines',
+      model: ({ state, key }) => state.contexts.get(key)?.root ?? 0,
+      machine: ({ m, key }) => m.f.vcpuRoot.getWide(key),
+    },
+    {
+      name: 'pcid',
+      breaks: 'refines',
+      model: ({ state, key }) => state.contexts.get(key)?.pcid ?? 0,
+      machine: ({ m, key }) => m.f.vcpuPcid.get(key),
     },
   ],
 };

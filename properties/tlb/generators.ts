@@ -1,12 +1,15 @@
 // What happens to cached translations: vCPUs are moved (those that run nowhere first), processors walk on speculation what
-// their domain has or had mapped, and forget entries. A first reader may skip all but `Settings`.
+// their domain has or had mapped, and forget entries; guests with paging on invalidate. A first reader may skip all but `Settings`.
 
 import { NOWHERE } from '#abi/agents.ts';
 import type { DomId, PcpuId, VcpuId } from '#abi/address.ts';
+import { PCIDS } from '#abi/paging.ts';
 import type { TlbOp } from '#abi/tlb.ts';
+import { linearContext } from '#model/paging/context.ts';
 import { placeOfVcpu } from '#model/state.ts';
 import { isActive, mappedOf, runsOn, vcpusOf } from '../harness/census.ts';
-import type { Gen, Generators, Weights } from '../harness/decisions.ts';
+import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
+import { asPager, linearPages } from '../paging/table-generators.ts';
 
 /** How fate treats caches. */
 export interface Settings {
@@ -17,13 +20,13 @@ export interface Settings {
 
 /** Processors that mostly keep running what they run. */
 export const plausible = (): Settings => ({
-  weights: { 'tlb.schedule': 8, 'tlb.fill': 14, 'tlb.evict': 1 },
+  weights: { 'tlb.schedule': 8, 'tlb.fill': 14, 'tlb.evict': 1, 'tlb.invlpg': 5, 'tlb.invpcid': 3 },
   off: 5,
 });
 
 /** Processors that change hands and walk ahead. */
 export const hostile = (): Settings => ({
-  weights: { 'tlb.schedule': 10, 'tlb.fill': 16, 'tlb.evict': 2 },
+  weights: { 'tlb.schedule': 10, 'tlb.fill': 16, 'tlb.evict': 2, 'tlb.invlpg': 4, 'tlb.invpcid': 4 },
   off: 15,
 });
 
@@ -57,7 +60,10 @@ export const generators = (s: Settings): Generators<TlbOp<'symbolic'>> => ({
     g.agent = { kind: 'fate' };
     const busy = g.list(g.pcpus, (i) => i as PcpuId).filter((one) => runsOn(g.state, one) !== undefined);
     const on = busy.length > 0 && !g.bends() ? g.prng.pick(busy) : pcpu(g);
-    const domain = runsOn(g.state, on);
+    const vcpu = vcpusOf(g.state).find((one) => placeOfVcpu(g.state, one.domain, one.vcpu) === on);
+    const domain = vcpu?.domain;
+    const pages = vcpu === undefined ? [] : linearPages(g, { kind: 'vcpu', ...vcpu });
+    if (pages.length > 0) return { kind: 'tlb.fill', pcpu: on, gfn: g.gfn(g.prng.pick(pages)) };
     if (domain === undefined) return { kind: 'tlb.fill', pcpu: on, gfn: g.gfn(g.oneOf([])) };
     return { kind: 'tlb.fill', pcpu: on, gfn: g.gfn(g.walks(domain, g.oneOf(mappedOf(g.state, domain)))) };
   },
@@ -65,4 +71,33 @@ export const generators = (s: Settings): Generators<TlbOp<'symbolic'>> => ({
     g.agent = { kind: 'fate' };
     return { kind: 'tlb.evict', pcpu: pcpu(g), index: g.share(70) ? g.prng.below(12) : g.prng.below(256) };
   },
+  'tlb.invlpg': (g) => {
+    asPager(g);
+    const pages = linearPages(g);
+    return { kind: 'tlb.invlpg', gfn: g.gfn(pages.length > 0 ? g.prng.pick(pages) : g.oneOf([])) };
+  },
+  'tlb.invpcid': (g) => {
+    asPager(g);
+    const pages = linearPages(g);
+    const type = g.prng.pick([
+      'address',
+      'address',
+      'context',
+      'context',
+      'everything',
+      'everythingButGlobals',
+    ] as const);
+    return {
+      kind: 'tlb.invpcid',
+      type: g.bends() ? 'reserved' : type,
+      pcid: g.bends() ? PCIDS : g.prng.below(3),
+      gfn: g.gfn(pages.length > 0 ? g.prng.pick(pages) : g.oneOf([])),
+    };
+  },
 });
+
+/** A guest's own tables matter only to vCPUs that have paging on. */
+const somePager = (g: Gen): boolean => g.callers().some((one) => linearContext(g.state, { kind: 'vcpu', ...one }));
+
+/** When a legal operation of a kind is possible. */
+export const needs: Needs<TlbOp<'symbolic'>> = { 'tlb.invlpg': somePager, 'tlb.invpcid': somePager };

@@ -42,7 +42,7 @@ const read = (label: number, digit: number) =>
   ({
     label,
     agent: guest,
-    op: { kind: 'paging.read', gfn: { path: [1, digit] }, offset: 0, size: 8, via: 0 },
+    op: { kind: 'paging.read', gfn: { path: [1, digit] }, offset: 0, size: 8, via: 0, as: 'supervisor' },
   }) as const;
 
 const schedule = (label: number, pcpu: number) =>

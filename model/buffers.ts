@@ -1,0 +1,80 @@
+// Arrays of words in a guest's memory, as hypercalls fetch and store them. What a vCPU without paging names is guest-physical;
+// with paging on it is linear, and the hypervisor walks the guest's tables first (paging/software.ts): a micro-step that needs
+// such a word leaves by a `Detour`, as often as the walk has acts, and is performed again when the way is known.
+// A first reader may skip `partsOf`. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy): hypercall buffers may lie in the caller's own
+// RAM and in foreign entries, never in granted ones; copies to read-only RAM are dropped silently.
+
+import type { DomId, Mfn, Word } from '#abi/address.ts';
+import type { Agent } from '#abi/agents.ts';
+import type { Buffer } from '#abi/operand.ts';
+import { Detour, type Cut } from './cut.ts';
+import { linearContext, PAGES } from './paging/context.ts';
+import { isNowhere, type Trail } from './paging/software.ts';
+import { entryOf, frameOf, type State } from './state.ts';
+import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Piece } from './words.ts';
+
+/** Whose buffer it is, and what has been translated so far. */
+interface User {
+  readonly agent: Agent;
+  readonly caller: DomId;
+  readonly work: { readonly trail: Trail };
+}
+
+interface Element {
+  readonly buffer: Buffer<'concrete'>;
+  readonly index: number;
+}
+
+/** A piece of an element where it lies; undefined: nowhere. */
+type Part = Piece | undefined;
+
+/** The pieces of an element, guest-physical. Leaves the micro-step while a linear one is not translated. */
+function partsOf(cut: Cut, user: User, of: Element & { write: boolean }): readonly Part[] {
+  const { buffer, index, write } = of;
+  if (buffer.in !== 'guest') return [undefined];
+  const { state } = cut;
+  const parts = pieces(state, { gfn: buffer.gfn, offset: buffer.offset + index * 8 }, 8);
+  if (linearContext(state, user.agent) === undefined) return parts;
+  return parts.map((part): Part => {
+    const page = part.gfn % PAGES;
+    if (isNowhere(state, { page, write })) return undefined;
+    const known = user.work.trail.known.find((one) => one.page === page && one.write === write);
+    if (known === undefined) throw new Detour(cut, { page, write });
+    return known.gfn === undefined ? undefined : { ...part, gfn: known.gfn };
+  });
+}
+
+/** The frame behind a gfn that a hypercall of `domain` may use as its buffer. */
+function bufferFrame(state: State, domain: DomId, part: Part): { mfn: Mfn; readOnly: boolean } | undefined {
+  const entry = part && entryOf(state, domain, part.gfn);
+  if (entry === undefined) return undefined;
+  const isOwn = entry.type.startsWith('ram') && frameOf(state, entry.mfn).owner === domain;
+  return isOwn || entry.type === 'foreign' ? { mfn: entry.mfn, readOnly: entry.type === 'ramRo' } : undefined;
+}
+
+/** Element `index` of an array of words of the caller; undefined: a fault. */
+export function fetchWord(cut: Cut, user: User, from: Element): Word | undefined {
+  const bytes = partsOf(cut, user, { ...from, write: false }).map((part) => {
+    const frame = bufferFrame(cut.state, user.caller, part);
+    return part && frame && readBytes(cut.state, { mfn: frame.mfn, offset: part.offset }, part.count);
+  });
+  return bytes.includes(undefined) ? undefined : wordOf(bytes.flatMap((part) => part ?? []));
+}
+
+/** Stores an element of an array of words of the caller. A fault leaves the pieces before it written. */
+export function storeWord(
+  cut: Cut,
+  user: User,
+  to: Element & { readonly word: Word },
+): { readonly state: State; readonly ok: boolean } {
+  let rest = bytesOf(to.word, 8);
+  let now = cut.state;
+  for (const part of partsOf(cut, user, { ...to, write: true })) {
+    const frame = bufferFrame(now, user.caller, part);
+    if (part === undefined || frame === undefined) return { state: now, ok: false };
+    const at = { mfn: frame.mfn, offset: part.offset, author: undefined };
+    if (!frame.readOnly) now = writeBytes(now, at, rest.slice(0, part.count));
+    rest = rest.slice(part.count);
+  }
+  return { state: now, ok: true };
+}

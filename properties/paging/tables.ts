@@ -1,0 +1,121 @@
+// Guests' own tables as the live model has them: which tables a vCPU has, what its linear frames lead to now, and by which
+// linear frame a gfn can be reached. What generators and marks ask. A first reader may skip this file.
+
+import type { DomId, Gfn, Mfn } from '#abi/address.ts';
+import type { Agent, VcpuAgent } from '#abi/agents.ts';
+import { framesPerLeaf, gfnCount, tableEntries, type Geometry } from '#abi/geometry.ts';
+import { contextOf, linearContext, PAGES, pagingOf } from '#model/paging/context.ts';
+import { hasAll } from '#lib/bits.ts';
+import { ALL_GUEST_RIGHTS, decodeGuest, foldGuest, GUEST } from '#model/paging/guest-entry.ts';
+import { entryOf, type Context, type State } from '#model/state.ts';
+import { wordAt } from '#model/words.ts';
+
+/** A table: where it lies, the level of its entries, the first frame below it as tables count them. */
+export interface Table {
+  readonly gfn: Gfn;
+  readonly mfn: Mfn;
+  readonly level: number;
+  readonly first: number;
+  readonly guest: number;
+}
+
+/** A page: `page` as tables count linear frames; where it leads, with which rights of the guest's tables. */
+export interface Page {
+  readonly page: number;
+  readonly gfn: Gfn;
+  readonly guest: number;
+  readonly level: number;
+}
+
+export interface Tree {
+  readonly tables: readonly Table[];
+  readonly pages: readonly Page[];
+}
+
+/** Tables and pages looked at in one tree at most: tables may lead to themselves. */
+const TABLES_MAX = 24;
+const PAGES_MAX = 96;
+
+/** A linear frame by the bits that tables translate: those above are copies of the highest. */
+export const linearOf = (geometry: Geometry, bits: number): number =>
+  bits < gfnCount(geometry) / 2 ? bits : PAGES - gfnCount(geometry) + bits;
+
+/** Everything that hangs from `root` in the tables of a domain, as `context` has them read. */
+export function treeFrom(state: State, domain: DomId, of: { readonly context: Context; readonly root: Gfn }): Tree {
+  const { geometry } = state;
+  const tables: Table[] = [];
+  const pages: Page[] = [];
+  const paging = pagingOf(state, of.context);
+  const top = entryOf(state, domain, of.root);
+  if (top !== undefined)
+    tables.push({ gfn: of.root, mfn: top.mfn, level: geometry.levels, first: 0, guest: ALL_GUEST_RIGHTS });
+  for (let at = 0; at < tables.length && pages.length < PAGES_MAX; at += 1) {
+    const { mfn, level, first, guest } = tables[at] as Table;
+    const span = framesPerLeaf(geometry, level);
+    for (let index = 0; index < tableEntries(geometry); index += 1) {
+      if (!state.words.has(mfn * geometry.wordsPerFrame + index)) continue;
+      const entry = decodeGuest(geometry, paging, level, wordAt(state, mfn, index));
+      if (entry.kind !== 'table' && entry.kind !== 'page') continue;
+      const base = first + index * span;
+      const rights = foldGuest(guest, entry.rights);
+      if (entry.kind === 'page') {
+        for (let i = 0; i < Math.min(span, 8); i += 1)
+          pages.push({ page: base + i, gfn: (entry.gfn + i) as Gfn, guest: rights, level });
+        continue;
+      }
+      const below = entryOf(state, domain, entry.gfn);
+      if (below !== undefined && tables.length < TABLES_MAX)
+        tables.push({ gfn: entry.gfn, mfn: below.mfn, level: level - 1, first: base, guest: rights });
+    }
+  }
+  return { tables, pages };
+}
+
+const NOTHING: Tree = { tables: [], pages: [] };
+const known = new WeakMap<Context, { readonly words: unknown; readonly p2m: unknown; readonly tree: Tree }>();
+
+/** The tree of a vCPU whose paging is on; nothing if it is off. Remembered while nothing that it depends on changes. */
+export function treeOf(state: State, agent: Agent): Tree {
+  const context = linearContext(state, agent);
+  if (context === undefined || agent.kind !== 'vcpu') return NOTHING;
+  const p2m = state.domains.get(agent.domain)?.p2m;
+  const old = known.get(context);
+  if (old !== undefined && old.words === state.words && old.p2m === p2m) return old.tree;
+  const tree = treeFrom(state, agent.domain, { context, root: context.root });
+  known.set(context, { words: state.words, p2m, tree });
+  return tree;
+}
+
+/** What `agent` says to reach `gfn`: with paging on a linear frame that leads there, or the one that should; else the gfn. */
+export function addressOf(state: State, agent: Agent, gfn: number): number {
+  if (linearContext(state, agent) === undefined) return gfn;
+  const ways = treeOf(state, agent).pages.filter((page) => page.gfn === gfn);
+  const isWritable = ({ guest }: Page): boolean => hasAll(guest, GUEST.write);
+  const way = ways.find((one) => one.page === gfn && isWritable(one)) ?? ways.find(isWritable) ?? ways[0];
+  const bits = way?.page ?? (gfn < gfnCount(state.geometry) ? gfn : 0);
+  return linearOf(state.geometry, bits);
+}
+
+/** Those of `gfns` that the agent reaches through its tables, if it has paging on and reaches any; else all. */
+export function reachedOf(state: State, agent: Agent, gfns: readonly number[]): readonly number[] {
+  if (linearContext(state, agent) === undefined) return gfns;
+  const pages = treeOf(state, agent).pages.filter(({ guest }) => hasAll(guest, GUEST.write));
+  const there = new Set<number>(pages.map(({ gfn }) => gfn));
+  const reached = gfns.filter((gfn) => there.has(gfn));
+  return reached.length > 0 ? reached : gfns;
+}
+
+/** gfns of `domain` that some vCPU of it has as tables now. */
+export function tablesOf(state: State, domain: DomId): readonly Gfn[] {
+  if (state.contexts.size === 0) return [];
+  const vcpus = state.domains.get(domain)?.vcpus ?? 0;
+  const gfns = new Set<Gfn>();
+  for (let vcpu = 0; vcpu < vcpus; vcpu += 1)
+    for (const { gfn } of treeOf(state, { kind: 'vcpu', domain, vcpu: vcpu as VcpuAgent['vcpu'] }).tables)
+      gfns.add(gfn);
+  return [...gfns];
+}
+
+/** The context of the agent, as a vCPU begins if it is none. */
+export const contextOfAgent = (state: State, agent: Agent): Context | undefined =>
+  agent.kind === 'vcpu' ? contextOf(state, agent) : undefined;
