@@ -41,7 +41,9 @@ const FRAMES_LOW = pow2(20);
 
 const frameIn = ({ lo, hi }: Entry): number => field(lo, 12, 20) + field(hi, 0, 20) * FRAMES_LOW;
 
-const isPage = (level: number, { lo }: Entry): boolean => level === 1 || hasAll(lo, superpage);
+/** Whether an entry is the last: there are no superpages above a level. */
+const isPage = (m: Machine, level: number, { lo }: Entry): boolean =>
+  level === 1 || (level <= m.geometry.superpageLevels && hasAll(lo, superpage));
 
 /** Bits of an entry at `level` that must be 0. */
 function hasReservedBits(m: Machine, key: number, level: number, entry: Entry): boolean {
@@ -50,7 +52,7 @@ function hasReservedBits(m: Machine, key: number, level: number, entry: Entry): 
   if (hasAll(entry.hi, NO_EXECUTE_HIGH) && !hasControl(m, key, 'executeDisable')) return true;
   if (level > superpageLevels && hasAll(entry.lo, superpage)) return true;
   if (level > superpageLevels && m.format === 'npt' && hasAll(entry.lo, global)) return true;
-  return level > 1 && isPage(level, entry) && frameIn(entry) % framesPerLeaf(m.geometry, level) > 1;
+  return level > 1 && isPage(m, level, entry) && frameIn(entry) % framesPerLeaf(m.geometry, level) > 1;
 }
 
 /** The frame of a table, if it is one that the guest can read; -1: not so. */
@@ -82,7 +84,7 @@ export function* walkGuest(m: Machine, who: Principal, sought: Sought): Step<num
     if (!hasAll(entry.lo, present)) return -1;
     if (hasReservedBits(m, sought.key, level, entry)) return -1;
     rights = and(rights, entry.lo);
-    const isLast = isPage(level, entry);
+    const isLast = isPage(m, level, entry);
     reads.push({ ...entry, gfn, index, flags: isLast && sought.write ? or(accessed, dirty) : accessed });
     gfn = frameIn(entry);
     if (!isLast) continue;

@@ -50,13 +50,14 @@ export const everyWalkedPageIsATable: AlwaysLaw = {
       frameRoles[f.frameRole.get(mfn)] === 'pool' && f.frameIsTable.get(mfn) === 1;
     const wrong = (mfn: number): boolean =>
       reach.walkersOf(mfn).some((domain) => !isTable(mfn) || f.frameOwner.get(mfn) !== domain + 1);
-    const frames = audit ? Array.from({ length: geometry.frameCount }, (_, mfn) => mfn) : suspects;
-    for (const mfn of frames)
-      if (mfn < geometry.frameCount && wrong(mfn)) {
-        const role = frameRoles[f.frameRole.get(mfn)] ?? 'free';
-        const sentence = `page ${mfn} is walked as a table, but it is ${role}`;
-        return { invariant: 'PTW', mechanism: 'hap', field: `table.${role}`, sentence };
-      }
+    const everything = audit ? [Array.from({ length: geometry.frameCount }, (_, mfn) => mfn)] : [];
+    for (const frames of [...everything, suspects, reach.changed])
+      for (const mfn of frames)
+        if (mfn < geometry.frameCount && wrong(mfn)) {
+          const role = frameRoles[f.frameRole.get(mfn)] ?? 'free';
+          const sentence = `page ${mfn} is walked as a table, but it is ${role}`;
+          return { invariant: 'PTW', mechanism: 'hap', field: `table.${role}`, sentence };
+        }
     return undefined;
   },
 };

@@ -204,6 +204,7 @@ export class Reach {
   #attach(of: Omit<Node, 'children'>): Node {
     const node: Node = { ...of, children: Array.from({ length: this.#entries }, () => undefined) };
     put(this.#nodes, of.mfn, node);
+    this.changed.add(of.mfn);
     this.#tablesMoved = true;
     const { memory } = this.#m.f;
     const first = 2 * of.mfn * this.#geometry.wordsPerFrame;
