@@ -55,6 +55,18 @@ export const canaries: readonly Canary[] = [
     ),
   },
   {
+    law: 'tlb/linearEntriesAreOfTheRunningVcpu',
+    edits: edit('tlb/ept.ts', '  if (isFirst) invvpidAll(m, pcpu);\n', ''),
+  },
+  {
+    law: 'tlb/linearFramesAreOfThisLife',
+    edits: edit('memory/heap.ts', '  yield* flushForFrames(m, mfn, end - mfn);\n', ''),
+  },
+  {
+    law: 'tlb/nothingInvalidatedIsRemembered',
+    edits: edit('paging/registers.ts', '  if (endsTranslations(control, isTurnedOn)) forgetVcpu(m, key);\n', ''),
+  },
+  {
     law: 'tlb/cachedTablesAreStillTables',
     edits: edit('hap/table.ts', '  if (job.orphans.length > 0) yield* flushOwed(m, dom);\n', ''),
   },
@@ -151,6 +163,10 @@ export const canaries: readonly Canary[] = [
   {
     law: 'paging/writesLeaveTheDirtyFlag',
     edits: edit('paging/step.ts', "'paging.write': RIGHT.write,", "'paging.write': RIGHT.read,"),
+  },
+  {
+    law: 'paging/guestTablesAreWalkedArchitecturally',
+    edits: edit('paging/step.ts', "'paging.fetch': 'fetch',", "'paging.fetch': 'read',"),
   },
   {
     law: 'harness/onlyManagersManage',

@@ -19,7 +19,11 @@ export const exhibit: Exhibit = {
       after: '',
     },
   ],
-  killedBy: ['paging/hypervisorWalksArchitecturally', 'harness/refusalsHaveNoOtherEffects', 'harness/bothSidesAgree'],
+  killedBy: [
+    'paging/guestTablesAreWalkedArchitecturally',
+    'harness/refusalsHaveNoOtherEffects',
+    'harness/bothSidesAgree',
+  ],
   trace: 'trace.json',
   note: 'Needs an entry of the root table with the page-size bit set, and a hypercall that finds its memory through it.',
 };

@@ -59,7 +59,7 @@ function callsFor(geometry: Geometry, domain: DomainSetup): Call[] {
   return [...calls, ...pagingCalls(geometry, domain)];
 }
 
-/** A store of a whole entry, all rights given. */
+/** A store of a whole entry. */
 interface EntryAt {
   readonly table: number;
   readonly index: number;
@@ -89,6 +89,16 @@ function treeOver(geometry: Geometry, ram: readonly number[], root: number): Ent
   return [...entries.values()];
 }
 
+const ALL = tableFlags.present + tableFlags.write + tableFlags.user;
+
+/** Pages by their index: those of all, the supervisor's alone, those of all again, and data that nobody writes or executes. */
+const pageRights = [ALL, tableFlags.present + tableFlags.write, ALL, ALL - tableFlags.write + tableFlags.noExecute];
+
+const noExecuteHigh = (flags: number): number => (flags >= tableFlags.noExecute ? 0x8000_0000 : 0);
+
+/** What a system turns on before paging, as systems do. */
+const usualControls = ['writeProtect', 'executeDisable', 'globalPages', 'paging'] as const;
+
 /** vCPU 0 builds tables by ordinary stores, loads their root, and turns paging on. */
 function pagingCalls(geometry: Geometry, domain: DomainSetup): Call[] {
   if (domain.rootAt === undefined) return [];
@@ -98,15 +108,18 @@ function pagingCalls(geometry: Geometry, domain: DomainSetup): Call[] {
   );
   const root = gfnOfPath(geometry, domain.rootAt);
   const stores = treeOver(geometry, ram, root).map(({ table, index, frame, isPage }): Call => {
-    const flags = tableFlags.present + tableFlags.write + tableFlags.user + (isPage ? tableFlags.superpage : 0);
-    const value = { lo: low32(frame * 0x1000) + flags, hi: Math.floor(frame / 0x10_0000) };
+    const flags = isPage ? tableFlags.superpage + tableFlags.global + (pageRights[index % 4] ?? 0) : ALL;
+    const value = {
+      lo: low32(frame * 0x1000) + (flags % 0x1000),
+      hi: Math.floor(frame / 0x10_0000) + noExecuteHigh(flags),
+    };
     const op = { kind: 'paging.write', gfn: gfn(table), offset: 8 * index, size: 8, value, via: 0, as: 'supervisor' };
     return { agent, op: op as Extract<Op<'concrete'>, { kind: 'paging.write' }> };
   });
   return [
     ...stores,
     { agent, op: { kind: 'paging.setRoot', gfn: root, pcid: 0, flush: 'flushing' } },
-    { agent, op: { kind: 'paging.setControl', control: 'paging', to: 'on' } },
+    ...usualControls.map((control): Call => ({ agent, op: { kind: 'paging.setControl', control, to: 'on' } })),
   ];
 }
 

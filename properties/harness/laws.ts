@@ -11,6 +11,7 @@ import { grantsLaws } from '../grants/laws.ts';
 import { hapLaws } from '../hap/laws.ts';
 import { memoryLaws } from '../memory/laws.ts';
 import { pagingLaws } from '../paging/laws.ts';
+import { linearLaws } from '../tlb/linear-laws.ts';
 import { tlbLaws } from '../tlb/laws.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
 import type { View } from './view.ts';
@@ -113,6 +114,7 @@ const agreements = [
 /** All laws of one lockstep run, in the order in which they judge. */
 export const alwaysLaws: readonly AlwaysLaw[] = [
   ...strays,
+  ...linearLaws,
   ...tlbLaws,
   ...hapLaws,
   ...grantsLaws,

@@ -5,6 +5,7 @@
 //   paused:<class>:<object>            an operation was paused before such an act
 //   overtaken:<class>:<object>         another agent completed an operation on a shared domain meanwhile
 //   answered:<leaf|structure>          an access was answered from an entry whose table had changed
+//   linear:<what>                      what happened to a vCPU with paging on (paging/linear-marks.ts)
 //   asid:<renewed|round|wrapped|stale>  what happened to ASIDs (tlb/asids.ts)
 //   moment:<law>                       an operation came back that shows what the law is about (moments.ts)
 //   only:<reason>                      nothing but this reason of `authority` justified a way to a frame
@@ -16,6 +17,7 @@ import type { Op } from '#abi/operation.ts';
 import type { ObjectKind, PointClass } from '#abi/points.ts';
 import { linearContext } from '#model/paging/context.ts';
 import { entryOf, placeOfVcpu } from '#model/state.ts';
+import { linearMarks } from '../paging/linear-marks.ts';
 import { moments } from './moments.ts';
 import type { Reach } from './reach.ts';
 import type { Returned } from './view.ts';
@@ -62,6 +64,7 @@ export class Marks {
     const isDone = reply.status === 'ok' || reply.status === 'okay';
     if (run.flights.length > 0 && isDone) this.#overtaken(domainsNamed(agent, op), run.flights);
     if (reply.status === 'ok' && 'via' in op) this.#answered(returned, run.reach);
+    for (const mark of linearMarks(returned)) this.add(mark);
     for (const { mark, isShown } of moments) if (!this.seen.has(mark) && isShown(returned)) this.add(mark);
   }
 

@@ -69,6 +69,8 @@ export const flows: readonly Flow[] = [
 
 /** Arguments that lie in memory: once words of the secret were shown they can be among them, and steer the call. */
 const isSteered = (op: Op<'concrete'>): boolean =>
+  // An address can be linear, and the tables that it goes by be memory that was shown.
+  'via' in op ||
   mechanismOf(op.kind) === 'grants' ||
   ('extents' in op && op.extents.by === 'buffer') ||
   ('given' in op && op.given.by === 'buffer');

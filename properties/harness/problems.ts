@@ -4,13 +4,24 @@
 import type { Invariant } from '#abi/invariants.ts';
 import { describeReply } from '#abi/describe.ts';
 import { mechanismOf, type Op } from '#abi/operation.ts';
+import type { Reply } from '#abi/reply.ts';
+import { linearContext } from '#model/paging/context.ts';
 import type { Refusal } from './closure.ts';
 import type { Problem } from './law.ts';
 import { isError, replyDifference } from './replies.ts';
 import type { Returned } from './view.ts';
 
+/** Replies by which a vCPU hears that a linear address leads nowhere, or where the nested tables ended its walk. */
+const faults: ReadonlySet<string> = new Set(['pageFault', 'generalProtection', 'violation', 'EFAULT', 'badVirtAddr']);
+
+/** Whether two replies to a vCPU with paging on differ in what became of its linear addresses. */
+const isWalk = ({ agent, op, before, reply }: Returned, expected: Reply): boolean =>
+  linearContext(before, agent) !== undefined &&
+  ('via' in op || faults.has(expected.status) !== faults.has(reply.status));
+
 /** A reply or a choice that no candidate explains, as a problem. */
-export function refused(answer: Refusal, { op, reply }: Returned): Problem {
+export function refused(answer: Refusal, returned: Returned): Problem {
+  const { op, reply } = returned;
   const mechanism = mechanismOf(op.kind);
   const { expected } = answer;
   if (expected?.kind !== 'exact')
@@ -18,7 +29,7 @@ export function refused(answer: Refusal, { op, reply }: Returned): Problem {
   const part = replyDifference(expected.reply, reply) ?? 'status';
   const wasForbidden = expected.reply.status === 'EPERM' || expected.reply.status === 'permissionDenied';
   return {
-    invariant: wasForbidden && !isError(reply) ? 'PRIV' : 'refines',
+    invariant: wasForbidden && !isError(reply) ? 'PRIV' : isWalk(returned, expected.reply) ? 'WALK' : 'refines',
     mechanism,
     field: `reply.${part}`,
     sentence: `${op.kind} answers otherwise than the model (${part})`,

@@ -4,6 +4,7 @@
 import { pointClasses } from '#abi/points.ts';
 import { invariants } from '#abi/invariants.ts';
 import { reasons } from '#model/isolation.ts';
+import { linearSometimes } from '../paging/linear-marks.ts';
 import type { SometimesLaw } from './law.ts';
 import { moments } from './moments.ts';
 
@@ -48,4 +49,11 @@ const asids: readonly SometimesLaw[] = (
   ] as const
 ).map(([name, mark, statement]) => ({ kind: 'sometimes', id: `tlb/${name}`, invariant: 'STALE', statement, mark }));
 
-export const sometimesLaws: readonly SometimesLaw[] = [...overtaken, ...answered, ...asids, ...needed, ...moments];
+export const sometimesLaws: readonly SometimesLaw[] = [
+  ...overtaken,
+  ...answered,
+  ...linearSometimes,
+  ...asids,
+  ...needed,
+  ...moments,
+];

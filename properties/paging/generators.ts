@@ -57,7 +57,7 @@ const weights: Settings['weights'] = {
   'paging.compareExchange': 5,
   'paging.fetch': 3,
   'paging.setControl': 12,
-  'paging.setRoot': 8,
+  'paging.setRoot': 14,
 };
 
 /** Guests that go about their business. */

@@ -93,4 +93,17 @@ export const writesLeaveTheDirtyFlag: AlwaysLaw = {
   },
 };
 
-export const pagingLaws: readonly AlwaysLaw[] = [accessesWalkArchitecturally, writesLeaveTheDirtyFlag];
+/** With paging on, what comes of an access or of a hypercall's address is decided by the guest's own tables. */
+export const guestTablesAreWalkedArchitecturally: AlwaysLaw = {
+  kind: 'always',
+  id: 'paging/guestTablesAreWalkedArchitecturally',
+  invariant: 'WALK',
+  statement: 'Processors and the hypervisor make of a linear address what the architecture makes of the guest\'s tables.', // prettier-ignore
+  judge: ({ problems }: View): Problem | undefined => problems.find(({ invariant }) => invariant === 'WALK'),
+};
+
+export const pagingLaws: readonly AlwaysLaw[] = [
+  accessesWalkArchitecturally,
+  writesLeaveTheDirtyFlag,
+  guestTablesAreWalkedArchitecturally,
+];

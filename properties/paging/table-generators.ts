@@ -254,8 +254,9 @@ export function setControl(g: Gen): Symbolic<'paging.setControl'> {
   if (g.share(85)) asPager(g);
   else g.asVcpu((id) => id !== 0);
   const context = g.agent.kind === 'vcpu' ? contextOf(g.state, g.agent) : undefined;
-  const others = controls.filter((one) => one !== 'paging');
-  const control: Control = g.share(5) ? 'paging' : g.prng.pick(others);
+  const others: readonly Control[] = [...controls.filter((one) => one !== 'paging'), 'globalPages', 'pcids', 'pcids'];
+  const wantsPcids = context !== undefined && !isOn(context, 'pcids') && g.share(35);
+  const control: Control = wantsPcids ? 'pcids' : g.share(5) ? 'paging' : g.prng.pick(others);
   const isSet = context !== undefined && isOn(context, control);
   return { kind, control, to: isSet === g.bends() ? 'on' : 'off' };
 }
@@ -273,12 +274,15 @@ export function setRoot(g: Gen): Symbolic<'paging.setRoot'> {
   const context = g.agent.kind === 'vcpu' ? contextOf(g.state, g.agent) : undefined;
   const tables = treeOf(g.state, g.agent).tables.map(({ gfn }) => gfn);
   const usual = [context?.root, plannedRoot(g, domain)];
-  const roots = (g.share(75) ? usual : [...usual, ...tables]).filter((gfn) => gfn !== undefined);
+  const others = [...tables, ...ramOf(g.state, domain).slice(1, 4)];
+  const roots = (g.share(60) ? usual : others).filter((gfn) => gfn !== undefined);
   const hasPcids = context !== undefined && isOn(context, 'pcids');
+  const elsewhere = (context?.loaded ?? []).filter((one) => one.pcid !== context?.pcid).map((one) => one.pcid);
+  const pcid = elsewhere.length > 0 && g.share(70) ? g.prng.pick(elsewhere) : g.prng.below(3);
   return {
     kind,
     gfn: g.gfn(g.prng.pick(roots.length > 0 ? roots : [0])),
-    pcid: hasPcids || g.share(10) ? g.prng.below(3) : 0,
-    flush: (hasPcids && g.share(50)) || g.bends() ? 'keeping' : 'flushing',
+    pcid: hasPcids || g.share(10) ? pcid : 0,
+    flush: (hasPcids && g.share(60)) || g.bends() ? 'keeping' : 'flushing',
   };
 }

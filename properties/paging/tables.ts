@@ -5,7 +5,8 @@ import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import type { Agent, VcpuAgent } from '#abi/agents.ts';
 import { framesPerLeaf, gfnCount, tableEntries, type Geometry } from '#abi/geometry.ts';
 import { contextOf, linearContext, PAGES, pagingOf } from '#model/paging/context.ts';
-import { ALL_GUEST_RIGHTS, decodeGuest, foldGuest } from '#model/paging/guest-entry.ts';
+import { hasAll } from '#lib/bits.ts';
+import { ALL_GUEST_RIGHTS, decodeGuest, foldGuest, GUEST } from '#model/paging/guest-entry.ts';
 import { entryOf, type Context, type State } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
 
@@ -89,7 +90,8 @@ export function treeOf(state: State, agent: Agent): Tree {
 export function addressOf(state: State, agent: Agent, gfn: number): number {
   if (linearContext(state, agent) === undefined) return gfn;
   const ways = treeOf(state, agent).pages.filter((page) => page.gfn === gfn);
-  const way = ways.find(({ page }) => page === gfn) ?? ways[0];
+  const isWritable = ({ guest }: Page): boolean => hasAll(guest, GUEST.write);
+  const way = ways.find((one) => one.page === gfn && isWritable(one)) ?? ways.find(isWritable) ?? ways[0];
   const bits = way?.page ?? (gfn < gfnCount(state.geometry) ? gfn : 0);
   return linearOf(state.geometry, bits);
 }
@@ -97,7 +99,8 @@ export function addressOf(state: State, agent: Agent, gfn: number): number {
 /** Those of `gfns` that the agent reaches through its tables, if it has paging on and reaches any; else all. */
 export function reachedOf(state: State, agent: Agent, gfns: readonly number[]): readonly number[] {
   if (linearContext(state, agent) === undefined) return gfns;
-  const there = new Set<number>(treeOf(state, agent).pages.map(({ gfn }) => gfn));
+  const pages = treeOf(state, agent).pages.filter(({ guest }) => hasAll(guest, GUEST.write));
+  const there = new Set<number>(pages.map(({ gfn }) => gfn));
   const reached = gfns.filter((gfn) => there.has(gfn));
   return reached.length > 0 ? reached : gfns;
 }
