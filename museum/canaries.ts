@@ -42,8 +42,8 @@ export const canaries: readonly Canary[] = [
     law: 'harness/everyActIsAuthorised',
     edits: edit(
       'memory/guest.ts',
-      'const found = lookup(m, domain, buffer.gfn',
-      'const found = lookup(m, 0, buffer.gfn',
+      'const found = gfn === undefined ? undefined : lookup(m, domain, gfn);',
+      'const found = gfn === undefined ? undefined : lookup(m, 0, gfn);',
     ),
   },
   {
@@ -56,7 +56,10 @@ export const canaries: readonly Canary[] = [
   },
   {
     law: 'tlb/linearEntriesAreOfTheRunningVcpu',
-    edits: edit('tlb/ept.ts', '  if (isFirst) invvpidAll(m, pcpu);\n', ''),
+    edits: [
+      ...edit('tlb/asid.ts', '  f.asidNext.add(pcpu, 1);\n', ''),
+      ...edit('tlb/ept.ts', '  if (isFirst) invvpidAll(m, pcpu);\n', ''),
+    ],
   },
   {
     law: 'tlb/linearFramesAreOfThisLife',

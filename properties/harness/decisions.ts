@@ -14,6 +14,7 @@ import type { VcpuName } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
 import { frameOf, type State } from '#model/state.ts';
 import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
+import { linearContext } from '#model/paging/context.ts';
 import { domainsNamed } from './marks.ts';
 import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
 
@@ -98,6 +99,8 @@ export function operandOf(geometry: Geometry, gfn: number): GfnOperand {
 }
 
 const HOT = 8;
+/** So many changes of guests' own tables are remembered. */
+const ALTERED = 4;
 /** So many walks are remembered. */
 const WALKED = 8;
 
@@ -130,6 +133,8 @@ export class Gen {
   readonly #hot: number[];
   /** Where processors were made to walk lately, and by what: oldest first. */
   readonly #walked: { readonly domain: DomId; readonly gfn: number; readonly p2m: unknown }[] = [];
+  /** Linear frames whose translation a guest has changed lately, and the vCPU that goes by those tables: oldest first. */
+  readonly #altered: { readonly vcpu: VcpuName; readonly page: number }[] = [];
   /** Operands still to be bent in this step. */
   #bends = 0;
 
@@ -172,7 +177,9 @@ export class Gen {
   asVcpu(fits: (domain: DomId) => boolean = () => true): DomId {
     const callers = this.callers();
     const fitting = callers.filter(({ domain }) => fits(domain));
-    const from: readonly VcpuName[] = fitting.length > 0 ? fitting : callers;
+    const last = this.share(25) ? this.#altered.at(-1)?.vcpu : undefined;
+    const eager = fitting.filter(({ domain, vcpu }) => domain === last?.domain && vcpu === last.vcpu);
+    const from: readonly VcpuName[] = eager.length > 0 ? eager : fitting.length > 0 ? fitting : callers;
     const one = from.length > 0 ? this.prng.pick(from) : { domain: 1 as DomId, vcpu: 0 as VcpuId };
     this.agent = { kind: 'vcpu', ...one };
     return one.domain;
@@ -295,7 +302,9 @@ export class Gen {
     const offset = this.share(90) ? 8 * this.prng.below(last + 1) : this.offset(8);
     const followed = from.filter((gfn) => from.includes(gfn + 1));
     const isLong = offset + 8 * words > size && followed.length > 0;
-    const gfn = this.address(this.oneOf(isLong ? followed : from));
+    const altered = this.share(30) ? this.alteredPages() : [];
+    const gfn =
+      altered.length > 0 ? this.gfn(this.prng.pick(altered)) : this.address(this.oneOf(isLong ? followed : from));
     return { in: 'guest', gfn, offset: this.bends() ? size - 4 : offset };
   }
 
@@ -368,6 +377,20 @@ export class Gen {
     const size = tableEntries(this.geometry);
     const tables = new Set(walks.map(({ gfn }) => Math.floor(gfn / size)));
     return from.filter((gfn) => tables.has(Math.floor(gfn / size)));
+  }
+
+  /** The tables of a vCPU have changed under the linear frame `page`: what it translates is to be looked at. */
+  alters(vcpu: VcpuName, page: number): void {
+    this.#altered.push({ vcpu, page });
+    if (this.#altered.length > ALTERED) this.#altered.shift();
+  }
+
+  /** Linear frames that have changed lately for the caller; none if it has paging off. */
+  alteredPages(): readonly number[] {
+    const { agent } = this;
+    if (agent.kind !== 'vcpu' || linearContext(this.state, agent) === undefined) return [];
+    const own = this.#altered.filter(({ vcpu }) => vcpu.domain === agent.domain && vcpu.vcpu === agent.vcpu);
+    return own.map(({ page }) => page);
   }
 
   #remember(gfn: number): void {

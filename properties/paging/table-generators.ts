@@ -6,6 +6,7 @@
 import type { DomId, Gfn } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import { framesPerLeaf, gfnCount, tableEntries } from '#abi/geometry.ts';
+import type { VcpuName } from '#abi/trace.ts';
 import type { GfnOperand, Literal } from '#abi/operand.ts';
 import { controls, tableFlags, type Control } from '#abi/paging.ts';
 import { and, without } from '#lib/bits.ts';
@@ -19,6 +20,8 @@ import { addressOf, linearOf, treeFrom, treeOf, type Table, type Tree } from './
 
 /** Linear frames that a vCPU (the caller, unless told) has or had translated; none with paging off. */
 export function linearPages(g: Gen, agent: Agent = g.agent): readonly number[] {
+  const altered = agent === g.agent && g.share(25) ? g.alteredPages() : [];
+  if (altered.length > 0) return altered;
   const context = linearContext(g.state, agent);
   if (context === undefined) return [];
   const remembered = context.loaded.map(({ page }) => page);
@@ -43,6 +46,8 @@ export function asPager(g: Gen): DomId {
 const plannedRoot = (g: Gen, domain: DomId): Gfn | undefined => ramOf(g.state, domain)[1] as Gfn | undefined;
 
 interface Plan {
+  /** The vCPU that goes by the tree, or would. */
+  readonly vcpu: VcpuName;
   readonly domain: DomId;
   readonly context: Context;
   readonly root: Gfn;
@@ -60,7 +65,8 @@ function planOf(g: Gen): Plan | undefined {
   const isLoaded = pager !== undefined || (context.root > 0 && ramOf(g.state, domain).includes(context.root));
   const root = isLoaded && g.share(85) ? context.root : plannedRoot(g, domain);
   if (root === undefined) return undefined;
-  return { domain, context, root, tree: treeFrom(g.state, domain, { context, root }) };
+  const { vcpu } = pager ?? agent;
+  return { vcpu: { domain, vcpu }, domain, context, root, tree: treeFrom(g.state, domain, { context, root }) };
 }
 
 /** Flags of an entry that is to be of use, mostly with all rights. */
@@ -153,11 +159,12 @@ interface EntryStore {
   readonly value: Literal;
 }
 
-const storeIn = (g: Gen, table: Table, index: number, value: Literal): EntryStore => ({
-  gfn: operandOf(g.geometry, addressOf(g.state, g.agent, table.gfn)),
-  offset: 8 * index,
-  value,
-});
+function storeIn(g: Gen, { vcpu }: Plan, at: { table: Table; index: number }, value: Literal): EntryStore {
+  const { table, index } = at;
+  const page = table.first + index * framesPerLeaf(g.geometry, table.level);
+  g.alters(vcpu, linearOf(g.geometry, page));
+  return { gfn: operandOf(g.geometry, addressOf(g.state, g.agent, table.gfn)), offset: 8 * index, value };
+}
 
 /** The next entry of a tree that is to serve first of all: what leads to the root, the other tables, and the desk is there. */
 function firstStore(g: Gen, plan: Plan): EntryStore | undefined {
@@ -167,7 +174,7 @@ function firstStore(g: Gen, plan: Plan): EntryStore | undefined {
     const missing = missingOn(g, tree, gfn % gfnCount(g.geometry));
     if (missing === undefined) continue;
     const { table, index } = missing;
-    return storeIn(g, table, index, newEntry(g, plan, { page: gfn, level: table.level }));
+    return storeIn(g, plan, { table, index }, newEntry(g, plan, { page: gfn, level: table.level }));
   }
   return undefined;
 }
@@ -187,12 +194,12 @@ export function writeTable(g: Gen): EntryStore | undefined {
   const page = g.prng.pick(aims.length > 0 ? aims : [0]) % gfnCount(g.geometry);
   const missing = missingOn(g, tree, page);
   if (missing !== undefined && (tree.pages.length < 3 || g.share(55)))
-    return storeIn(g, missing.table, missing.index, newEntry(g, plan, { page, level: missing.table.level }));
+    return storeIn(g, plan, missing, newEntry(g, plan, { page, level: missing.table.level }));
   const table = tree.tables.length > 0 ? g.prng.pick(tree.tables) : undefined;
   if (table === undefined) return undefined;
   const indices = g.list(Math.min(tableEntries(g.geometry), 64), (i) => i);
   const index = g.prefer(indices, (i) => and(wordIn(g, table, i).lo, tableFlags.present) !== 0) ?? 0;
-  return storeIn(g, table, index, altered(g, plan, wordIn(g, table, index)));
+  return storeIn(g, plan, { table, index }, altered(g, plan, wordIn(g, table, index)));
 }
 
 /** Whether the vCPU's root leads to pages, the root's own table rather among them: then it can go on changing it. */
