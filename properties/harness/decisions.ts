@@ -177,7 +177,7 @@ export class Gen {
   asVcpu(fits: (domain: DomId) => boolean = () => true): DomId {
     const callers = this.callers();
     const fitting = callers.filter(({ domain }) => fits(domain));
-    const last = this.share(25) ? this.#altered.at(-1)?.vcpu : undefined;
+    const last = this.share(40) ? this.#altered.at(-1)?.vcpu : undefined;
     const eager = fitting.filter(({ domain, vcpu }) => domain === last?.domain && vcpu === last.vcpu);
     const from: readonly VcpuName[] = eager.length > 0 ? eager : fitting.length > 0 ? fitting : callers;
     const one = from.length > 0 ? this.prng.pick(from) : { domain: 1 as DomId, vcpu: 0 as VcpuId };
@@ -302,7 +302,7 @@ export class Gen {
     const offset = this.share(90) ? 8 * this.prng.below(last + 1) : this.offset(8);
     const followed = from.filter((gfn) => from.includes(gfn + 1));
     const isLong = offset + 8 * words > size && followed.length > 0;
-    const altered = this.share(30) ? this.alteredPages() : [];
+    const altered = this.share(50) ? this.alteredPages() : [];
     const gfn =
       altered.length > 0 ? this.gfn(this.prng.pick(altered)) : this.address(this.oneOf(isLong ? followed : from));
     return { in: 'guest', gfn, offset: this.bends() ? size - 4 : offset };

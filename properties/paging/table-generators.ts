@@ -130,11 +130,12 @@ const flagsOf = ({ lo, hi }: { lo: number; hi: number }): number =>
   (lo % 0x1000) + Math.floor(hi / 0x1000_0000) * 0x1000;
 
 /** An entry that is there, otherwise: cleared, other flags, another frame, a bit that must be 0. */
-function altered(g: Gen, plan: Plan, word: { lo: number; hi: number }): Literal {
+function altered(g: Gen, plan: Plan, level: number, word: { lo: number; hi: number }): Literal {
   const flags = flagsOf(word);
   const gfn: GfnOperand = operandOf(g.geometry, frameIn(word));
   const { write, user, superpage, global, noExecute, accessed, dirty } = tableFlags;
-  switch (g.prng.below(6)) {
+  // Where there are no superpages one bit more must be 0.
+  switch (g.prng.pick(level > g.geometry.superpageLevels ? [0, 1, 2, 3, 3, 3, 4] : [0, 1, 2, 3, 4, 4])) {
     case 0:
       return { as: 'tableEntry', flags: 0, gfn: { path: [0] } };
     case 1: {
@@ -144,7 +145,7 @@ function altered(g: Gen, plan: Plan, word: { lo: number; hi: number }): Literal 
     case 2:
       return { as: 'tableEntry', flags: without(flags, accessed + dirty), gfn };
     case 3:
-      return g.share(50)
+      return g.share(60)
         ? { as: 'tableEntry', flags: and(flags, superpage) === 0 ? flags + superpage : flags - superpage, gfn }
         : { as: 'tableEntry', flags, gfn: { raw: 2 ** (g.geometry.maxPhysAddr - 12) + g.prng.below(2) } };
   }
@@ -199,7 +200,7 @@ export function writeTable(g: Gen): EntryStore | undefined {
   if (table === undefined) return undefined;
   const indices = g.list(Math.min(tableEntries(g.geometry), 64), (i) => i);
   const index = g.prefer(indices, (i) => and(wordIn(g, table, i).lo, tableFlags.present) !== 0) ?? 0;
-  return storeIn(g, plan, { table, index }, altered(g, plan, wordIn(g, table, index)));
+  return storeIn(g, plan, { table, index }, altered(g, plan, table.level, wordIn(g, table, index)));
 }
 
 /** Whether the vCPU's root leads to pages, the root's own table rather among them: then it can go on changing it. */
@@ -254,7 +255,7 @@ export function setControl(g: Gen): Symbolic<'paging.setControl'> {
     return { kind, control: 'paging', to: 'on' };
   }
   const [lost] = lostPagers(g);
-  if (lost !== undefined && g.share(70)) {
+  if (lost !== undefined && g.share(40)) {
     g.agent = agentOf(lost);
     return { kind, control: isOn(contextOf(g.state, lost), 'pcids') ? 'pcids' : 'paging', to: 'off' };
   }
