@@ -151,12 +151,18 @@ function memoryDifference(
 
 const ownUnit: UnitOf = (memory) => new AccessUnit(memory);
 
-/** Compares one case; has a memory of its own. `unitOf`: another implementation than this one. */
-export function accessDifference(unitOf: UnitOf = ownUnit): (one: AccessCase) => Difference | undefined {
+/** What the architecture says of a case. */
+export type Told = (one: AccessCase) => AccessOutcome;
+
+/** Compares one case; has a memory of its own. `unitOf`: another implementation than this one; `tell`: answers known before. */
+export function accessDifference(
+  unitOf: UnitOf = ownUnit,
+  tell: Told = translateAccess,
+): (one: AccessCase) => Difference | undefined {
   const bench = new Bench();
   const unit = unitOf(bench.memory);
   return (one) => {
-    const outcome = translateAccess(one);
+    const outcome = tell(one);
     const words = wordsOf(one.image);
     bench.put(words);
     const actual = unit.run(one);
@@ -168,8 +174,11 @@ export function accessDifference(unitOf: UnitOf = ownUnit): (one: AccessCase) =>
 }
 
 /** Judges cases of one memory after the other. */
-export function accessJudge(unitOf: UnitOf = ownUnit): (one: AccessCase) => Problem | undefined {
-  const compare = accessDifference(unitOf);
+export function accessJudge(
+  unitOf: UnitOf = ownUnit,
+  tell: Told = translateAccess,
+): (one: AccessCase) => Problem | undefined {
+  const compare = accessDifference(unitOf, tell);
   return (one) => {
     const difference = compare(one);
     if (difference === undefined) return undefined;
