@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { projectRoot, readSources } from '#museum/source-tree.ts';
 import type { Verdict } from './judge.ts';
 import { digestOf, keyOf, type Mutant } from './mutants.ts';
+import { testsBeside } from './suite.ts';
 
 /** A verdict, and on what. */
 export interface Result extends Verdict {
@@ -51,9 +52,6 @@ export function suiteDigest(): string {
   const hash = createHash('sha256');
   for (const layer of ['lib', 'abi', 'model', 'impl', 'properties', 'fuzz/mutation'])
     for (const [path, text] of readSources(layer)) hash.update(`${layer}/${path}\0${text}\0`);
-  for (const path of ['impl/paging/access.test.ts', 'impl/paging/caches.test.ts']) {
-    const file = join(projectRoot, path);
-    if (existsSync(file)) hash.update(readFileSync(file));
-  }
+  for (const path of testsBeside()) hash.update(readFileSync(join(projectRoot, path)));
   return hash.digest('hex').slice(0, 12);
 }

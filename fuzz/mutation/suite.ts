@@ -15,7 +15,7 @@ import type { Subject } from '#properties/harness/subject.ts';
 import { accessCaseOf, type AccessCase } from '#properties/paging/cases.ts';
 import type { Unit } from '#properties/paging/cases-judge.ts';
 import { known, Sieve, type Known } from './fast-cases.ts';
-import type { Mutant } from './mutants.ts';
+import { targets, type Mutant } from './mutants.ts';
 import { begin, declared } from './tests.ts';
 
 /** A piece of work: undefined if it finds nothing, or what it finds (a law, a test). */
@@ -39,6 +39,15 @@ const otherTests = {
   driven: ['properties/tlb/tlb.test.ts', 'properties/hap/hap.test.ts'],
   apart: ['bench/cpu-agreement.test.ts'],
 } as const;
+
+/** The directed tests beside the code. */
+export const testsBeside = (): readonly string[] =>
+  targets.flatMap((folder) =>
+    readdirSync(join(projectRoot, 'impl', folder))
+      .filter((name) => name.endsWith('.test.ts'))
+      .toSorted((a, b) => (a < b ? -1 : 1))
+      .map((name) => `impl/${folder}/${name}`),
+  );
 
 interface Batch {
   readonly name: string;
@@ -100,9 +109,7 @@ export class Suite {
 
   /** The pieces for a mutant. What they throw is found as well. */
   async *piecesFor(mutant: Mutant): AsyncGenerator<Piece> {
-    for (const folder of ['paging', 'hap', 'tlb'])
-      for (const name of readdirSync(join(projectRoot, 'impl', folder)))
-        if (name.endsWith('.test.ts')) yield* this.#tests(`impl/${folder}/${name}`, mutant);
+    for (const path of testsBeside()) yield* this.#tests(path, mutant);
     const isAccessed = this.#accessed.has(mutant.file);
     const isDriven = this.#driven.has(mutant.file);
     if (isAccessed) yield* this.#cases(this.#random, mutant);
