@@ -13,7 +13,7 @@ import type { Mutant } from './mutants.ts';
 export class Court {
   #child: ChildProcess | undefined;
 
-  /** Starts the judge if there is none; it takes a while, which is nobody's time. */
+  /** Starts the judge if there is none. */
   async ready(): Promise<void> {
     if (this.#child !== undefined) return;
     const child = fork(fileURLToPath(new URL('./judge.ts', import.meta.url)), [], {

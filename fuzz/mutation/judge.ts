@@ -53,6 +53,7 @@ function found({ run }: Piece): string | undefined {
 }
 
 async function verdictOn(suite: Suite, mutant: Mutant): Promise<Verdict> {
+  suite.prepareFor(mutant);
   const start = process.cpuUsage();
   const elapsed = (): number => usedSince(start);
   let at = 'loading';

@@ -10,5 +10,5 @@ export const HANGING_MS = 5000;
 /** Who has had this share of its time has had it. */
 export const BUSY = 0.8;
 
-/** By the wall, for a loop that even the limit inside cannot end. */
-export const SILENT_MS = 180_000;
+/** By the wall, for a loop that even the limit inside cannot end; the first mutant waits for the model as well. */
+export const SILENT_MS = 600_000;

@@ -23,7 +23,7 @@ const USAGE = `npm run mutate -- ${targets.join('|')} [--mutants N] [--seed S] [
 
 function wanted(): Wanted | string {
   const options = {
-    mutants: { type: 'string', default: '240' },
+    mutants: { type: 'string', default: '200' },
     seed: { type: 'string', default: '2026' },
     fresh: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
@@ -54,7 +54,6 @@ async function judge(left: readonly Mutant[], suite: string, of: { voice: Voice;
   const court = new Court();
   const { voice, interrupt } = of;
   try {
-    voice.progress('  preparing what is expected of cases', { phase: 'preparing' });
     if (left.length > 0) await court.ready();
     const start = performance.now();
     let killed = 0;

@@ -100,21 +100,32 @@ function reachedFrom(from: string): ReadonlySet<string> {
   return reached;
 }
 
-/** Everything that does not depend on the mutant. Made once: it takes a while. */
+/** What judges. What does not depend on the mutant is made once: it takes a while. */
 export class Suite {
-  readonly #random = randomBatches();
-  readonly #recorded = recordedBatches();
+  #random: readonly Batch[] | undefined;
+  #recorded: readonly Batch[] | undefined;
   readonly #accessed = reachedFrom('paging/access.ts');
   readonly #driven = reachedFrom('machine.ts');
 
-  /** The pieces for a mutant. What they throw is found as well. */
+  /** Asks the model, if the mutant will be judged by cases and nobody has asked yet. */
+  prepareFor({ file }: Mutant): void {
+    if (!this.#accessed.has(file)) return;
+    this.#random ??= randomBatches();
+    this.#recorded ??= recordedBatches();
+  }
+
+  /** The pieces for a mutant, for which everything is prepared. What they throw is found as well. */
   async *piecesFor(mutant: Mutant): AsyncGenerator<Piece> {
-    for (const path of testsBeside()) yield* this.#tests(path, mutant);
+    // Those of the mutant's own folder first.
+    const folder = `impl/${mutant.target}/`;
+    const isOwn = (path: string): boolean => path.startsWith(folder);
+    const beside = [...testsBeside()].toSorted((a, b) => Number(isOwn(b)) - Number(isOwn(a)));
+    for (const path of beside) yield* this.#tests(path, mutant);
     const isAccessed = this.#accessed.has(mutant.file);
     const isDriven = this.#driven.has(mutant.file);
-    if (isAccessed) yield* this.#cases(this.#random, mutant);
+    if (isAccessed) yield* this.#cases(this.#random ?? [], mutant);
     if (isDriven) yield* this.#runs(mutant);
-    if (isAccessed) yield* this.#cases(this.#recorded, mutant);
+    if (isAccessed) yield* this.#cases(this.#recorded ?? [], mutant);
     const others = isDriven ? otherTests.driven : isAccessed ? [] : otherTests.apart;
     for (const path of others) yield* this.#tests(path, mutant);
   }

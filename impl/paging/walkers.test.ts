@@ -103,6 +103,97 @@ describe.each(Object.keys(modes) as readonly Mode[])('tables of mode %s', (mode)
   });
 });
 
+/** Bits `from` to `to`, one at a time, as halves. */
+const eachBit = (from: number, to: number): readonly { readonly lo: number; readonly hi: number }[] =>
+  Array.from({ length: to - from + 1 }, (_, i) => from + i).map((n) =>
+    n < 32 ? { lo: 2 ** n, hi: 0 } : { lo: 0, hi: 2 ** (n - 32) },
+  );
+
+describe('reserved bits', () => {
+  /** How a read ends whose last entry, at `level`, has these bits set; everything else is usual, and leads to frame 0. */
+  function endOf(mode: Mode, level: number, of: { lo: number; hi?: number; registers?: Partial<Processor> }): string {
+    const { levels, registers } = modes[mode];
+    const tables = Array.from({ length: levels - level + 1 }, (_, depth) => 2 + depth);
+    const isPdpte = (depth: number): boolean => mode === 'pae' && depth === 0;
+    for (const [depth, mfn] of tables.entries()) {
+      const flags = isPdpte(depth) ? 1 : FULL;
+      const isLast = depth === tables.length - 1;
+      memory.set(isLast ? [low32(flags + of.lo), low32(of.hi ?? 0)] : [(mfn + 1) * 4096 + flags, 0], wordAt(mfn));
+    }
+    const { kind, errorCode } = {
+      errorCode: 0,
+      ...unit.run({
+        engine: 'native',
+        version: CASE_VERSION,
+        geometry: 'x86',
+        registers: { ...processor, ...registers, cr3: { lo: 0x2000, hi: 0 }, ...of.registers },
+        access: { kind: 'read', privilege: 'user', ac: 'clear', linear: { lo: 8, hi: 0 }, size: 8 },
+        image: [],
+      }),
+    };
+    for (const mfn of tables) memory.fill(0, wordAt(mfn), wordAt(mfn) + 2);
+    return errorCode === 0xd ? 'reserved' : kind;
+  }
+  const ends = (
+    bits: readonly { readonly lo: number; readonly hi: number }[],
+    of: { mode: Mode; level: number; lo?: number; registers?: Partial<Processor> },
+  ): readonly string[] => [
+    ...new Set(bits.map(({ lo, hi }) => endOf(of.mode, of.level, { ...of, lo: lo + (of.lo ?? 0), hi }))),
+  ];
+  const LARGE = 0x80;
+
+  it.each(['pae', 'four', 'five'] as const)('below the frame of a page of 2 MiB, mode %s', (mode) => {
+    expect(ends(eachBit(13, 20), { mode, level: 2, lo: LARGE })).toEqual(['reserved']);
+    expect(ends(eachBit(21, 31), { mode, level: 2, lo: LARGE })).toEqual(['done']);
+    expect(ends(eachBit(12, 12), { mode, level: 2, lo: LARGE })).toEqual(['done']);
+  });
+  it.each(['four', 'five'] as const)(
+    'below the frame of a page of 1 GiB, mode %s, and bit 7 where there are none',
+    (mode) => {
+      expect(ends(eachBit(13, 29), { mode, level: 3, lo: LARGE })).toEqual(['reserved']);
+      expect(ends(eachBit(30, 31), { mode, level: 3, lo: LARGE })).toEqual(['done']);
+      expect(ends(eachBit(12, 12), { mode, level: 3, lo: LARGE })).toEqual(['done']);
+      const registers = { page1Gb: 'absent' } as const;
+      expect(endOf(mode, 3, { lo: LARGE, registers })).toBe('reserved');
+      expect(ends(eachBit(30, 31), { mode, level: 3, lo: LARGE, registers })).toEqual(['reserved']);
+    },
+  );
+  it('bit 7 at levels 4 and 5', () => {
+    expect([endOf('four', 4, { lo: LARGE }), endOf('five', 4, { lo: LARGE }), endOf('five', 5, { lo: LARGE })]).toEqual(['reserved', 'reserved', 'reserved']); // prettier-ignore
+  });
+  it.each([1, 2, 3, 4, 5] as const)('from the address width up to 51, at level %d', (level) => {
+    const lo = level === 2 || level === 3 ? LARGE : 0;
+    for (const mode of ['pae', 'four', 'five'] as const) {
+      if (level > modes[mode].levels || (mode === 'pae' && level === 3)) continue;
+      expect(ends(eachBit(40, 51), { mode, level, lo })).toEqual(['reserved']);
+      // An upper entry with one of them leads out of memory, to ones, which are reserved too.
+      const isLeaf = level === 1 || lo !== 0;
+      if (isLeaf) expect(ends(eachBit(40, 51), { mode, level, lo, registers: { maxPhysAddr: 52 } })).not.toContain('reserved'); // prettier-ignore
+      expect(ends(eachBit(52, 62), { mode, level, lo })).toEqual([mode === 'pae' ? 'reserved' : lo === 0 && level > 1 ? 'pageFault' : 'done']); // prettier-ignore
+      expect(endOf(mode, level, { lo, hi: 0x8000_0000, registers: { efer: mode === 'pae' ? 0 : 0x100 } })).toBe('reserved'); // prettier-ignore
+    }
+  });
+  it.each([
+    [52, 13],
+    [40, 13],
+    [39, 12],
+    [36, 9],
+    [33, 6],
+    [32, 5],
+  ])('of a page of 4 MiB, with addresses of %d bits', (maxPhysAddr, used) => {
+    const of = { mode: 'legacyLarge', level: 2, lo: LARGE, registers: { maxPhysAddr } } as const;
+    const first = Math.min(21, used + 8);
+    expect(ends(eachBit(first, 21), of)).toEqual(['reserved']);
+    if (first > 13) expect(ends(eachBit(13, first - 1), of)).toEqual(['done']);
+    expect(ends(eachBit(22, 31), of)).toEqual(['done']);
+  });
+  it('of PDPTEs are looked at when they are loaded', () => {
+    for (const { lo, hi } of [...eachBit(1, 2), ...eachBit(5, 8), ...eachBit(40, 63)])
+      expect(endOf('pae', 3, { lo, hi })).toBe('generalProtection');
+    expect(ends([...eachBit(3, 4), ...eachBit(9, 11)], { mode: 'pae', level: 3 })).toEqual(['pageFault']);
+  });
+});
+
 describe('the unrolled walks', () => {
   const LINEAR = { lo: 0x40_1008, hi: 0 };
   const HIGH_RIGHTS = 0x8000_0000;
