@@ -39,6 +39,8 @@ export class Court {
     child.send(mutant);
     const said = await answer;
     if (said?.kind === 'verdict') return said.verdict;
+    if (said?.kind === 'broken')
+      throw new Error(`Judging impl/${mutant.file}:${mutant.line} went wrong: ${said.message}`);
     const isGone = child.exitCode !== null || child.signalCode !== null;
     this.close();
     const milliseconds = Math.round(performance.now() - start);

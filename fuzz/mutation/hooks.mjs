@@ -12,6 +12,7 @@ const standIn = new URL('./tests.ts', import.meta.url).href;
 /** Layers that are loaded once more for each mutant; all others do not know impl/. */
 const layers = ['impl', 'properties', 'oracles', 'bench'];
 
+/** The mutant as it stands in the URL; null: there is none. In base64url, since a URL must come back from parsing as it was. */
 const mutantIn = (url) => (url === undefined ? null : new URL(url).searchParams.get('mutant'));
 
 const knowsImpl = (url) => layers.some((layer) => url.startsWith(`${root}${layer}/`)) && url.endsWith('.ts');
@@ -22,7 +23,7 @@ export const resolve = async (specifier, context, next) => {
   if (mutant === null) return next(specifier, context);
   if (specifier === 'vitest') return { url: standIn, shortCircuit: true };
   const found = await next(specifier, context);
-  return knowsImpl(found.url) ? { ...found, url: `${found.url}?mutant=${encodeURIComponent(mutant)}` } : found;
+  return knowsImpl(found.url) ? { ...found, url: `${found.url}?mutant=${mutant}` } : found;
 };
 
 const stripped = (filename, text) => swc.transformSync(text, { filename, mode: 'strip-only', module: true }).code;
@@ -46,7 +47,7 @@ const changed = (filename, { start, before, after }) => {
 export const load = (url, context, next) => {
   const text = mutantIn(url);
   if (text === null) return next(url, context);
-  const mutant = JSON.parse(text);
+  const mutant = JSON.parse(Buffer.from(text, 'base64url').toString());
   const filename = fileURLToPath(url);
   const isIt = url.startsWith(`${root}impl/${mutant.file}?`);
   return { format: 'module', source: isIt ? changed(filename, mutant) : unchanged(filename), shortCircuit: true };

@@ -18,14 +18,21 @@ export interface Verdict {
   readonly isCut?: boolean;
 }
 
-/** What the process says: that it is ready, or a verdict. */
-export type Said = { readonly kind: 'ready' } | { readonly kind: 'verdict'; readonly verdict: Verdict };
+/** What the process says: that it is ready, a verdict, or that judging itself went wrong. */
+export type Said =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'verdict'; readonly verdict: Verdict }
+  | { readonly kind: 'broken'; readonly message: string };
 
 const place = globalThis as unknown as { ringfencePiece: (() => string | undefined) | undefined };
 const script = new Script('ringfencePiece()');
 
 const isTimeout = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT';
+
+/** Whether node could not load a module: that is no mutant's doing. */
+const isLoader = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && /^ERR_(?:MODULE|INVALID|UNSUPPORTED|UNKNOWN)_/u.test(String(error.code));
 
 const messageOf = (error: unknown): string =>
   `threw: ${(error instanceof Error ? error.message : String(error)).split('\n')[0] ?? ''}`.slice(0, 120);
@@ -65,6 +72,7 @@ async function verdictOn(suite: Suite, mutant: Mutant): Promise<Verdict> {
       if (by !== undefined) return { status: 'killed', by, milliseconds: elapsed() };
     }
   } catch (error) {
+    if (isLoader(error)) throw error;
     if (isTimeout(error)) return { status: 'timeout', by: at, milliseconds: elapsed() };
     return { status: 'killed', by: `${at} ${messageOf(error)}`, milliseconds: elapsed() };
   }
@@ -77,6 +85,12 @@ register('./hooks.mjs', import.meta.url);
 const suite = new Suite();
 let queue = Promise.resolve();
 process.on('message', (mutant: Mutant) => {
-  queue = queue.then(async () => say({ kind: 'verdict', verdict: await verdictOn(suite, mutant) }));
+  queue = queue.then(async () => {
+    try {
+      say({ kind: 'verdict', verdict: await verdictOn(suite, mutant) });
+    } catch (error) {
+      say({ kind: 'broken', message: messageOf(error) });
+    }
+  });
 });
 say({ kind: 'ready' });

@@ -5,6 +5,7 @@ import swc from '@swc/wasm-typescript';
 import { expect, it } from 'vitest';
 import { readSources } from '#museum/source-tree.ts';
 import { drawn, keyOf, mutantsOf } from './mutants.ts';
+import { urlOf } from './suite.ts';
 import * as standIn from './tests.ts';
 
 const all = await mutantsOf('tlb');
@@ -29,6 +30,13 @@ it('makes mutants that can be loaded and change something', () => {
     expect(text.slice(start, start + before.length)).toBe(before);
     const changed = text.slice(0, start) + after + text.slice(start + before.length);
     expect(() => swc.transformSync(changed, { mode: 'strip-only', module: true })).not.toThrow();
+  }
+});
+
+it('names modules by URLs that stay as they are when they are read', () => {
+  for (const mutant of [...all.values()].flat()) {
+    const url = urlOf('impl/machine.ts', mutant);
+    expect(new URL(url).href).toBe(url);
   }
 });
 

@@ -87,8 +87,10 @@ const recordedBatches = (): readonly Batch[] =>
   );
 
 /** What a mutant's own modules are loaded as. */
-const urlOf = (path: string, { file, start, before, after }: Mutant): string =>
-  `${pathToFileURL(join(projectRoot, path)).href}?mutant=${encodeURIComponent(JSON.stringify({ file, start, before, after }))}`;
+export function urlOf(path: string, { file, start, before, after }: Mutant): string {
+  const change = Buffer.from(JSON.stringify({ file, start, before, after })).toString('base64url');
+  return `${pathToFileURL(join(projectRoot, path)).href}?mutant=${change}`;
+}
 
 /** The files of impl/ that `from` imports, directly or not, and itself. */
 function reachedFrom(from: string): ReadonlySet<string> {
