@@ -2,15 +2,21 @@
 // how it moves bytes. Directed; whole histories are run where the laws are. A first reader may skip how tables are laid.
 
 import { describe, expect, it } from 'vitest';
+import type { DomId, VcpuId, Word } from '#abi/address.ts';
 import type { P2mType } from '#abi/hap.ts';
+import type { PagingOp } from '#abi/paging.ts';
+import type { Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { TRACE_VERSION, type Header } from '#abi/trace.ts';
 import { vendors } from '#abi/vendor.ts';
 import { low32 } from '#lib/bits.ts';
+import { Execution } from '../execution.ts';
 import { codeOf } from '../hap/entry.ts';
 import { Machine } from '../machine.ts';
+import type { Step } from '../port.ts';
 import { evict, invalidate, run, slotOf, tagOf } from '../tlb/hardware.ts';
 import { lowBytes, readRuns, speculate, translate, writeRuns, type Run } from './hardware.ts';
+import { pagingStep } from './step.ts';
 
 const header = (vendor: Header['vendor'] = 'intel'): Header => ({
   version: TRACE_VERSION,
@@ -300,5 +306,46 @@ describe('bytes', () => {
     [8, 0x8483_8281, 0x8887_8685],
   ])('of a value: the low %d', (size, lo, hi) => {
     expect(lowBytes(value, size)).toEqual({ lo, hi });
+  });
+});
+
+describe('a compare and exchange', () => {
+  type Exchange = Extract<PagingOp<'concrete'>, { kind: 'paging.compareExchange' }>;
+  const agent = { kind: 'vcpu', domain: 1 as DomId, vcpu: 0 as VcpuId } as const;
+
+  /** Performs one on the word at gfn 0, which holds 0x44332211_88776655 or so; answers the reply and what is there then. */
+  function exchange(of: { offset: number; size: number; expected: Word }) {
+    const { m } = new Bench('intel');
+    m.f.domRoot.set(1, ROOT);
+    m.f.vcpuOn.set(m.geometry.capacity.vcpusPerDomain, 1);
+    m.f.memory.set(8 * 30 + 2, 0x8877_6655);
+    m.f.memory.set(8 * 30 + 3, 0x4433_2211);
+    const value = { lo: 0xaaaa_aaaa, hi: 0xbbbb_bbbb };
+    const op = { kind: 'paging.compareExchange', gfn: 0, via: 0, value, ...of } as unknown as Exchange;
+    const call = { agent, op };
+    const body = (function* (): Step<Reply> {
+      return pagingStep(m, call, op);
+    })();
+    const execution = new Execution(m.port, { call, slot: 1, body, sequence: () => 0 });
+    execution.run();
+    return { words: execution.reply?.words, now: [2, 3].map((i) => low32(m.f.memory.get(8 * 30 + i))) };
+  }
+  const [low, high] = [0x8877_6655, 0x4433_2211];
+
+  it.each([
+    ['the same', { lo: low, hi: high }, [0xaaaa_aaaa, 0xbbbb_bbbb]],
+    ['another low half', { lo: low + 1, hi: high }, [low, high]],
+    ['another high half', { lo: low, hi: high + 1 }, [low, high]],
+  ] as const)('of a word writes if it is %s that is expected', (_, expected, now) => {
+    expect(exchange({ offset: 8, size: 8, expected })).toEqual({ words: [{ lo: low, hi: high }], now });
+  });
+
+  it.each([
+    ['the same', 0x7766, [0x88aa_aa55, high]],
+    ['one byte else', 0x7765, [low, high]],
+    ['the other byte else', 0x7666, [low, high]],
+  ] as const)('of two bytes looks at no others and writes no others, %s', (_, lo, now) => {
+    const expected = { lo: lo + 0x55_0000, hi: 7 };
+    expect(exchange({ offset: 9, size: 2, expected })).toEqual({ words: [{ lo: 0x7766, hi: 0 }], now });
   });
 });
