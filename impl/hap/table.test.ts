@@ -295,6 +295,40 @@ describe.each(vendors)('flags of %s', (vendor) => {
   });
 });
 
+describe.each(vendors)('superpages of %s', (vendor) => {
+  const orders = { upwards: [4, 5, 6, 7], downwards: [7, 6, 5, 4], 'from the middle': [5, 6, 4, 7] } as const;
+
+  it.each(Object.keys(orders) as readonly (keyof typeof orders)[])('come of pieces put one by one, %s', (name) => {
+    for (const type of ['ramRw', 'ramRo'] as const) {
+      const bench = new Bench({ vendor, superpages: true });
+      const reached = orders[name].map((gfn) => {
+        bench.change({ gfn, order: 0, mfn: gfn + 8, type });
+        bench.check();
+        return [bench.reachable(), bench.m.f.eptInvalidate.get(DOM) !== 0 && vendor === 'intel'];
+      });
+      // Root and middle, the table of the pieces; in the end that one is gone, and processors may remember it.
+      expect(reached).toEqual([[3, vendor === 'intel'], [3, false], [3, false], [2, vendor === 'intel']]); // prettier-ignore
+      expect(bench.leaf(4).level).toBe(2);
+    }
+  });
+
+  it('do not come of frames out of order, of mixed types, of frames that are lent', () => {
+    const pieces = (change: (gfn: number) => Partial<Change>): number => {
+      const bench = new Bench({ vendor, superpages: true });
+      for (const gfn of [4, 5, 6, 7]) bench.change({ gfn, order: 0, mfn: gfn + 8, type: 'ramRw', ...change(gfn) });
+      bench.check();
+      return bench.leaf(4).level;
+    };
+    expect(pieces(() => ({}))).toBe(2);
+    expect(pieces((gfn) => ({ mfn: gfn + 9 }))).toBe(1);
+    expect(pieces((gfn) => ({ mfn: 19 - gfn }))).toBe(1);
+    expect(pieces((gfn) => ({ type: gfn === 7 ? 'ramRo' : 'ramRw' }))).toBe(1);
+    expect(pieces((gfn) => ({ mfn: gfn === 4 ? 3 : gfn + 8 }))).toBe(1);
+    for (const type of ['foreign', 'grantRw', 'grantRo', 'mmioDirect'] as const)
+      expect(pieces(() => ({ type }))).toBe(1);
+  });
+});
+
 describe('the lock', () => {
   it('defers the flush to the outermost unlock', () => {
     const { m } = new Bench({ vendor: 'intel', superpages: true });

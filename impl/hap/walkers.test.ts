@@ -103,10 +103,12 @@ describe.each(names)('nested tables: %s', (name) => {
     for (const mfn of [BEYOND, 0xf_ffff]) expect(through(usual.with(levels, mfn))).toEqual(page(mfn));
   });
   it.each(depths)('end where an entry is not present, number %d', (depth) => {
-    const entries = way(name, usual).filter((_, at) => at !== depth);
-    const { result } = run(name, 2, { entries });
-    expect(result.kind).toBe(name.startsWith('EPT') ? 'eptViolation' : 'nestedPageFault');
-    expect(result).toMatchObject({ guestPhysical: 8 });
+    for (const frames of [usual, usual.with(0, 0)]) {
+      const entries = way(name, frames).filter((_, at) => at !== depth);
+      const { result } = run(name, frames[0] ?? 0, { entries });
+      expect(result.kind).toBe(name.startsWith('EPT') ? 'eptViolation' : 'nestedPageFault');
+      expect(result).toMatchObject({ guestPhysical: 8 });
+    }
   });
 });
 
