@@ -1,5 +1,5 @@
-// `npm run mutate -- paging|hap|tlb [--mutants N] [--seed S] [--fresh] [--json]`: draws mutants, judges those of which nothing is
-// known, and writes docs/mutation.md. Ctrl-C keeps what was found; the next run goes on from there.
+// `npm run mutate -- paging|hap|tlb [--mutants N] [--seed S] [--only FILES] [--fresh] [--json]`: draws mutants, judges those of which nothing is
+// known (`--only`: in files whose names hold one of these, with commas between), and writes docs/mutation.md. Ctrl-C keeps what was found; the next run goes on from there.
 // Exit code: 0 everything drawn is judged, 2 wrong usage, 130 stopped.
 
 import { parseArgs } from 'node:util';
@@ -16,15 +16,18 @@ import { appendResult, idOf, readResults, suiteDigest } from './results.ts';
 interface Wanted extends Draw {
   readonly target: Target;
   readonly fresh: boolean;
+  /** Parts of file names: others wait. */
+  readonly only: readonly string[];
   readonly json: boolean;
 }
 
-const USAGE = `npm run mutate -- ${targets.join('|')} [--mutants N] [--seed S] [--fresh] [--json]`;
+const USAGE = `npm run mutate -- ${targets.join('|')} [--mutants N] [--seed S] [--only FILES] [--fresh] [--json]`;
 
 function wanted(): Wanted | string {
   const options = {
     mutants: { type: 'string', default: '200' },
     seed: { type: 'string', default: '2026' },
+    only: { type: 'string', default: '' },
     fresh: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   } as const;
@@ -35,7 +38,8 @@ function wanted(): Wanted | string {
     if (target === undefined || positionals.length > 1) return `It wants one mechanism: ${USAGE}`;
     if (!Number.isSafeInteger(count) || count < 1) return `--mutants wants a whole number above 0: ${USAGE}`;
     if (!/^[\w.-]{1,64}$/u.test(values.seed)) return `--seed wants a whole number or a word: ${USAGE}`;
-    return { target, count, seed: seedOf(values.seed), fresh: values.fresh, json: values.json };
+    const only = values.only.split(',');
+    return { target, count, seed: seedOf(values.seed), only, fresh: values.fresh, json: values.json };
   } catch (error) {
     return `${error instanceof Error ? error.message : String(error)}\n${USAGE}`;
   }
@@ -84,7 +88,8 @@ async function main(of: Wanted): Promise<number> {
   // Killed is killed as long as the file is the same; who survived may not survive another suite.
   const isKnown = ({ result }: Judged): boolean =>
     !of.fresh && result !== undefined && (result.status !== 'survived' || result.suite === suite);
-  const left = before.judged.filter((one) => !isKnown(one)).map(({ mutant }) => mutant);
+  const isMeant = ({ file }: Mutant): boolean => of.only.some((part) => file.includes(part));
+  const left = before.judged.flatMap((one) => (isKnown(one) || !isMeant(one.mutant) ? [] : [one.mutant]));
   voice.say(
     `impl/${of.target}: ${before.judged.length} of ${before.total} mutants drawn by seed ${of.seed}, ${left.length} to judge`,
   );
