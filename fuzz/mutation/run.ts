@@ -89,7 +89,10 @@ async function main(of: Wanted): Promise<number> {
   const isKnown = ({ result }: Judged): boolean =>
     !of.fresh && result !== undefined && (result.status !== 'survived' || result.suite === suite);
   const isMeant = ({ file }: Mutant): boolean => of.only.some((part) => file.includes(part));
-  const left = before.judged.flatMap((one) => (isKnown(one) || !isMeant(one.mutant) ? [] : [one.mutant]));
+  // In an order of no meaning, so that a run that is stopped says something of all files.
+  const left = before.judged
+    .flatMap((one) => (isKnown(one) || !isMeant(one.mutant) ? [] : [one.mutant]))
+    .toSorted((a, b) => (idOf(a) < idOf(b) ? -1 : 1));
   voice.say(
     `impl/${of.target}: ${before.judged.length} of ${before.total} mutants drawn by seed ${of.seed}, ${left.length} to judge`,
   );

@@ -49,8 +49,8 @@ function walkerIn(own: Int32Array, registers: Partial<typeof processor> = {}) {
   return walker;
 }
 
-const answerOf = (walk: Walk, walker: NativeWalker, low: number, access: number, linearHigh = 0): number => {
-  const high = walk(low, linearHigh, access);
+const answerOf = (walk: Walk, walker: NativeWalker, at: { low: number; high?: number }, access: number): number => {
+  const high = walk(at.low, at.high ?? 0, access);
   return high < 0 ? high : low32(walker.out[OUT.low] as number);
 };
 
@@ -71,7 +71,7 @@ describe('a translation cache', () => {
         if (prng.chance(1, 50)) cache.invalidatePage(0x40_0000 + prng.below(64) * 4096, 0);
         const low = prng.pick([0x40_0000, 0x60_0000, 0x80_0000, 0xa0_0000]) + prng.below(32) * 4096 + prng.below(4096);
         const access = prng.pick([READ, READ, WRITE, KIND.fetch, KIND.read + WHO.supervisor, KIND.write + WHO.supervisor, KIND.read + WHO.overridden]); // prettier-ignore
-        const [told, wanted] = [answerOf(cached, behind, low, access), answerOf(walked, plain, low, access)];
+        const [told, wanted] = [answerOf(cached, behind, { low }, access), answerOf(walked, plain, { low }, access)];
         if (told !== wanted) expect({ n, low, access, told }).toEqual({ n, low, access, told: wanted });
       }
       expect(own.findIndex((half, at) => half !== bare[at])).toBe(-1);
@@ -84,7 +84,7 @@ describe('a translation cache', () => {
     const cache = new TranslationCache(16);
     cache.hasGlobals = true;
     const through = walkThrough(cache, walker, walkOfFour(walker));
-    const at = (low: number, access = READ, high = 0): number => answerOf(through, walker, low, access, high);
+    const at = (low: number, access = READ, high = 0): number => answerOf(through, walker, { low, high }, access);
     return { own, cache, at };
   }
 
