@@ -119,4 +119,18 @@ describe('a core', () => {
     expect(seen.map(([asid, left]) => [asid, left])).toEqual([[1, 0], [1, 0], [1, 0], [1, 0]]); // prettier-ignore
     expect(seen.at(-1)?.[2]).toBe(1);
   });
+
+  it('does not go on under an old ASID when the wrap comes as they run out', () => {
+    const core = new Core({ asid: 2, asidGeneration: 3 });
+    core.enter();
+    for (const asid of [2, 3]) {
+      core.mark();
+      core.interrupt();
+      expect(core.enter()[0]).toBe(asid);
+    }
+    for (let n = 0; n < 4; n += 1) core.interrupt();
+    expect(core.m.f.asidGeneration.get(0)).toBe(7);
+    // Of ASIDs 1 and 2 something is remembered; the first is what it goes on under.
+    expect([core.enter(), core.m.f.asidDisabled.get(0)]).toEqual([[1, 1], 1]);
+  });
 });
