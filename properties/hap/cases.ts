@@ -13,9 +13,10 @@ import { TRACE_VERSION, type Header } from '#abi/trace.ts';
 import type { TableFormat } from '#abi/vendor.ts';
 import { bit, or } from '#lib/bits.ts';
 import type { Prng } from '#lib/prng.ts';
-import { Machine } from '#impl/machine.ts';
+import type { Machine } from '#impl/machine.ts';
 import { walkNested, type Walk } from '#model/hap/walk.ts';
 import type { CaseLaw, Problem } from '../harness/law.ts';
+import { clean, type Subject } from '../harness/subject.ts';
 
 /** A case without saying of which format its tables are. */
 type Image = Omit<CaseOf<'ept'>, 'version' | 'engine'>;
@@ -66,16 +67,16 @@ function fastWalk(m: Machine, one: Image): string {
 }
 
 /** A machine whose memory is all zero: the hypervisor's own frame too. */
-function blank(format: TableFormat, name: GeometryName): Machine {
-  const m = new Machine(headerFor(format, name));
+function blank(subject: Subject, format: TableFormat, name: GeometryName): Machine {
+  const m = subject.create(headerFor(format, name));
   for (let i = 0; i < m.f.memory.length; i += 1) m.f.memory.set(i, 0);
   return m;
 }
 
-const machines = (format: TableFormat): ((name: GeometryName) => Machine) => {
+const machines = (subject: Subject, format: TableFormat): ((name: GeometryName) => Machine) => {
   const made = new Map<GeometryName, Machine>();
   return (name) => {
-    const known = made.get(name) ?? blank(format, name);
+    const known = made.get(name) ?? blank(subject, format, name);
     made.set(name, known);
     return known;
   };
@@ -92,8 +93,8 @@ function walkOf(format: TableFormat, { geometry: name, image, registers, access 
 export const endOf = (format: TableFormat, one: Image): Walk['kind'] => walkOf(format, one).kind;
 
 /** A judge of images of one format with machines of its own, so that a law holds no state between suites. */
-export function imageJudge(format: TableFormat): (one: Image) => Problem | undefined {
-  const machineOf = machines(format);
+export function imageJudge(format: TableFormat, subject: Subject = clean): (one: Image) => Problem | undefined {
+  const machineOf = machines(subject, format);
   return (one) => {
     const expected = wordOf(walkOf(format, one));
     const actual = fastWalk(machineOf(one.geometry), one);
