@@ -159,7 +159,9 @@ export class Candidates {
     for (const event of this.#events) {
       if (event.kind === 'called') list = called(list, event);
       else if (event.kind === 'paused') {
-        if (breadth === 'stops') list = positions(list, event.label, event.logs);
+        if (breadth !== 'stops') continue;
+        list = positions(list, event.label, event.logs);
+        // Positions were left out: then a refusal says nothing, and a broader search must speak.
         if (list.length > POSITIONS_MAX) return this.widen(logs);
       } else {
         const { done } = this.#finish(list, event.logs, event);
