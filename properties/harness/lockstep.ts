@@ -250,10 +250,10 @@ export class Lockstep {
   #advance(flight: Flight, stop: Stopper | undefined, isAside = false): 'failed' | 'paused' | 'done' | number {
     const { port } = this.machine;
     const { execution } = flight;
-    // Who made way, or waits now, has not been looked at since.
-    this.#narrowMoved(flight.label);
     // On real tables one operation can be thousands of acts; tiny ones show the same.
     const isFine = this.geometry.name === 'tiny' && (flight.isResumed || flight.label % this.#settings.fineEvery === 0);
+    // Who made way, or waits now, has not been looked at since: laws that judge every act must not see it where it was.
+    if (isFine) this.#narrowMoved(flight.label);
     const problem = this.#guarded(flight, () => execution.run(isFine ? this.#finely(flight.label, stop) : stop));
     if (this.failure !== undefined) return 'failed';
     if (problem !== undefined) return this.#court.accuse(this.#moment(), problem) ? 'done' : 'failed';
