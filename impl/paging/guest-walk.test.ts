@@ -76,11 +76,13 @@ describe.each(vendors)('what one entry says, with %s', (vendor) => {
     [1, 70, all, 70],
     [2, NOWHERE, all, -1],
     [2, DEVICE, all, -1],
-    [2, READ_ONLY, all, -1],
+    [2, READ_ONLY, all, 3],
     [3, NOWHERE, all, -1],
     [3, 70, all, -1],
   ])('level %s leads to %s with %s: %s', (level, to, lo, gfn) => {
     const guest = new Guest(vendor).entry(tables[level], level === 1 ? 3 : 0, to, { lo });
+    // What is read there would lead on.
+    for (const table of [DEVICE, READ_ONLY]) guest.entry(table, 3, 3);
     expect(walk(guest, 3)).toBe(gfn);
   });
 });
