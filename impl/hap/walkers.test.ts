@@ -240,6 +240,18 @@ describe('EPT', () => {
     expect([ends(2, 'read'), ends(6, 'write')]).toEqual(['eptMisconfiguration', 'eptMisconfiguration']);
   });
 
+  it.each([0, 1, 2, 3, 4])('of five levels takes rights and format at each, number %d', (depth) => {
+    const five = way('EPT, 5 levels', [2, 3, 4, 5, 6, 7]);
+    const ends = (flags: number, kind: string): string | number => {
+      const entries = five.map((entry, at): Entry => [entry[0], entry[1], entry[2] + (at === depth ? flags - 7 : 0)]);
+      const { result } = run('EPT, 5 levels', 2, { entries, access: { kind } });
+      return result.kind === 'eptViolation' ? result.qualification : result.kind;
+    };
+    expect([ends(1, 'read'), ends(1, 'write'), ends(5, 'write'), ends(3, 'fetch')]).toEqual(['done', 0x18a, 0x1aa, 0x19c]); // prettier-ignore
+    expect([ends(2, 'read'), ends(7, 'write')]).toEqual(['eptMisconfiguration', 'done']);
+    if (depth < 4) expect(ends(7 + 0x40, 'read')).toBe('eptMisconfiguration');
+  });
+
   const FLAGS = 0x300;
   it('sets accessed everywhere and dirty in the leaf if the root says so, else nothing', () => {
     const entries = way(NAME, usual);
