@@ -161,6 +161,50 @@ describe.each(wide)('a guest with tables behind %s', (name) => {
   });
 });
 
+describe.each(wide)('entry with %s', (name) => {
+  const { levels, table, leaf } = kinds[name];
+  const entries: readonly Entry[] = [
+    ...Array.from({ length: levels - 1 }, (_, depth): Entry => [2 + depth, 0, (3 + depth) * 4096 + table]),
+    ...Array.from({ length: 8 }, (_, gfn): Entry => [1 + levels, gfn, (gfn + 0x40) * 4096 + leaf]),
+    ...[2, 3, 4].map((gfn): Entry => [gfn + 0x40, 0, (gfn + 1) * 4096 + 0x67]),
+  ];
+  const ask = (guest: object, upper = 0x2067): AccessResult =>
+    run(name, 2, { entries: [...entries, [0x41, 0, upper]], guest: { cr0: WP_PG_PE, cr4: 0x20, efer: 0x900, ...guest } }).result; // prettier-ignore
+  const isEpt = name.startsWith('EPT');
+  it('is refused for a root of too many bits: in long mode, with EPT always', () => {
+    expect(ask({ cr3: { lo: 0x1000, hi: 0 } }).kind).toBe('done');
+    expect(ask({ cr3: { lo: 0x1000, hi: 2 ** 8 } }).kind).toBe('invalidState');
+    const legacy = { cr4: 0, efer: 0, cr3: { lo: 0x1000, hi: 2 ** 8 } };
+    expect(ask(legacy).kind === 'invalidState').toBe(isEpt);
+  });
+  it('with bit 8 in an upper entry of the guest is a matter of the vendor', () => {
+    expect(ask({ cr3: { lo: 0x1000, hi: 0 } }, 0x2167).kind).toBe(isEpt ? 'done' : 'pageFault');
+  });
+});
+
+describe.each(wide)('a guest with large pages of 32-bit paging behind %s', (name) => {
+  const { levels, table, leaf } = kinds[name];
+  const entries: readonly Entry[] = [
+    ...Array.from({ length: levels - 1 }, (_, depth): Entry => [2 + depth, 0, (3 + depth) * 4096 + table]),
+    ...Array.from({ length: 3 }, (_, gfn): Entry => [1 + levels, gfn, (gfn + 0x40) * 4096 + leaf]),
+  ];
+  const ask = (flags: number, cr4 = 0x10): AccessResult =>
+    run(name, 2, {
+      entries: [...entries, [0x41, 0, flags]],
+      guest: { cr0: WP_PG_PE, cr3: { lo: 0x1000, hi: 0 }, cr4, efer: 0 },
+      access: { privilege: 'user' },
+    }).result;
+  it('comes to its page, or faults for the bit that must be clear', () => {
+    expect(ask(0xe7)).toEqual(page(0x40));
+    expect(ask(0xe7 + 2 ** 21)).toEqual({ kind: 'pageFault', errorCode: 0xd, linear: { lo: 8, hi: 0 } });
+    for (const wider of [2 ** 13, 2 ** 20])
+      expect(ask(0xe7 + wider).kind).toMatch(/^(?:eptViolation|nestedPageFault)$/u);
+    // Without large pages it leads to a table, which is empty.
+    expect(ask(0x20e7 + 2 ** 21, 0).kind).toMatch(/^(?:eptViolation|nestedPageFault)$/u);
+    expect(ask(0x20e7, 0)).toEqual({ kind: 'pageFault', errorCode: 4, linear: { lo: 8, hi: 0 } });
+  });
+});
+
 describe('EPT', () => {
   const NAME: Name = 'EPT, 4 levels';
   const usual = [2, 3, 4, 5, 6];
@@ -194,6 +238,18 @@ describe('EPT', () => {
     expect([ends(5, 'read'), ends(5, 'write'), ends(5, 'fetch')]).toEqual(['done', 0x1aa, 'done']);
     expect([ends(4, 'read'), ends(4, 'write'), ends(4, 'fetch')]).toEqual([0x1a1, 0x1a2, 'done']);
     expect([ends(2, 'read'), ends(6, 'write')]).toEqual(['eptMisconfiguration', 'eptMisconfiguration']);
+  });
+
+  it.each([0, 1, 2, 3, 4])('of five levels takes rights and format at each, number %d', (depth) => {
+    const five = way('EPT, 5 levels', [2, 3, 4, 5, 6, 7]);
+    const ends = (flags: number, kind: string): string | number => {
+      const entries = five.map((entry, at): Entry => [entry[0], entry[1], entry[2] + (at === depth ? flags - 7 : 0)]);
+      const { result } = run('EPT, 5 levels', 2, { entries, access: { kind } });
+      return result.kind === 'eptViolation' ? result.qualification : result.kind;
+    };
+    expect([ends(1, 'read'), ends(1, 'write'), ends(5, 'write'), ends(3, 'fetch')]).toEqual(['done', 0x18a, 0x1aa, 0x19c]); // prettier-ignore
+    expect([ends(2, 'read'), ends(7, 'write')]).toEqual(['eptMisconfiguration', 'done']);
+    if (depth < 4) expect(ends(7 + 0x40, 'read')).toBe('eptMisconfiguration');
   });
 
   const FLAGS = 0x300;
