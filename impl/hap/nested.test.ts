@@ -2,7 +2,6 @@
 // levels, unrolled and with what they remember. Directed; whole accesses are in walkers.test.ts. A first reader may skip how tables are laid.
 
 import { describe, expect, it } from 'vitest';
-import type { CaseOf } from '#abi/case.ts';
 import { low32 } from '#lib/bits.ts';
 import { Marks } from '../paging/marks.ts';
 import { FAULT } from '../paging/native-walker.ts';
@@ -14,18 +13,8 @@ import { HostWalker } from './host-walker.ts';
 import { USE } from './nested.ts';
 import { NestedCache } from './nested-cache.ts';
 import { StructureCache, walkThrough } from './structure-cache.ts';
+import { processor } from '../paging/processor.testing.ts';
 
-const processor: CaseOf<'native'>['registers'] = {
-  cr0: 0x8001_0001,
-  cr3: { lo: 0x1000, hi: 0 },
-  cr4: 0x20,
-  efer: 0x900,
-  pkru: 0,
-  pkrs: 0,
-  maxPhysAddr: 40,
-  page1Gb: 'present',
-  pdptes: [],
-};
 const cellOf = (mfn: number, index: number): number => 2 * (512 * mfn + index);
 
 type Entry = readonly [mfn: number, index: number, lo: number, hi?: number];

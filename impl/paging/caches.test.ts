@@ -2,7 +2,6 @@
 // told to forget. A first reader may skip how tables are laid.
 
 import { describe, expect, it } from 'vitest';
-import type { CaseOf } from '#abi/case.ts';
 import { low32 } from '#lib/bits.ts';
 import { ExtendedWalker } from '../hap/ept-walker.ts';
 import { guestWalkOfFour } from '../hap/guest-long-walker.ts';
@@ -15,19 +14,9 @@ import { Marks } from './marks.ts';
 import { FAULT, NativeWalker, OUT, type Walk } from './native-walker.ts';
 import { KIND, rulesOf, WHO } from './rules.ts';
 import { TranslationCache, walkThrough } from './translation-cache.ts';
+import { processor } from './processor.testing.ts';
 
 const PAE = 0x20;
-const processor: CaseOf<'native'>['registers'] = {
-  cr0: 0x8001_0001,
-  cr3: { lo: 0x1000, hi: 0 },
-  cr4: PAE,
-  efer: 0x900,
-  pkru: 0,
-  pkrs: 0,
-  maxPhysAddr: 40,
-  page1Gb: 'present',
-  pdptes: [],
-};
 
 const cellOf = (mfn: number, index: number): number => 2 * (512 * mfn + index);
 

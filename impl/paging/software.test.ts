@@ -6,21 +6,11 @@ import { describe, expect, it } from 'vitest';
 import type { CaseOf } from '#abi/case.ts';
 import { low32 } from '#lib/bits.ts';
 import { SoftwareWalker, type SoftwareWalk } from './software.ts';
+import { processor as registers } from './processor.testing.ts';
 
 type Registers = CaseOf<'native'>['registers'];
 type Access = CaseOf<'native'>['access'];
 
-const registers: Registers = {
-  cr0: 0x8001_0001,
-  cr3: { lo: 0x1000, hi: 0 },
-  cr4: 0x20,
-  efer: 0x900,
-  pkru: 0,
-  pkrs: 0,
-  maxPhysAddr: 40,
-  page1Gb: 'present',
-  pdptes: [],
-};
 const legacy = { cr4: 0x10, efer: 0 } as const;
 const pae = { efer: 0x800 } as const;
 const reading: Access = { kind: 'read', privilege: 'user', ac: 'clear', linear: { lo: 0x40_1008, hi: 0 }, size: 1 };

@@ -3,7 +3,6 @@
 // A first reader may skip how tables are laid.
 
 import { describe, expect, it } from 'vitest';
-import type { CaseOf } from '#abi/case.ts';
 import { low32 } from '#lib/bits.ts';
 import { Prng } from '#lib/prng.ts';
 import { walkOfFour } from './long-walker.ts';
@@ -11,20 +10,10 @@ import { Marks } from './marks.ts';
 import { NativeWalker, OUT, type Walk } from './native-walker.ts';
 import { KIND, rulesOf, WHO } from './rules.ts';
 import { TranslationCache, walkThrough } from './translation-cache.ts';
+import { processor } from './processor.testing.ts';
 
 const PAE = 0x20;
 const KEYS = 0x140_0000;
-const processor: CaseOf<'native'>['registers'] = {
-  cr0: 0x8001_0001,
-  cr3: { lo: 0x1000, hi: 0 },
-  cr4: PAE,
-  efer: 0x900,
-  pkru: 0,
-  pkrs: 0,
-  maxPhysAddr: 40,
-  page1Gb: 'present',
-  pdptes: [],
-};
 
 const READ = KIND.read + WHO.user;
 const WRITE = KIND.write + WHO.user;

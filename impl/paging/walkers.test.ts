@@ -11,20 +11,9 @@ import { Marks } from './marks.ts';
 import { CELL, FAULT, NativeWalker, OUT, type Walk } from './native-walker.ts';
 import { walkOfPae } from './pae-walker.ts';
 import { KIND, rulesOf, WHO } from './rules.ts';
+import { processor } from './processor.testing.ts';
 
 type Processor = CaseOf<'native'>['registers'];
-
-const processor: Processor = {
-  cr0: 0x8001_0001,
-  cr3: { lo: 0x1000, hi: 0 },
-  cr4: 0x20,
-  efer: 0x900,
-  pkru: 0,
-  pkrs: 0,
-  maxPhysAddr: 40,
-  page1Gb: 'present',
-  pdptes: [],
-};
 
 const memory = new Int32Array(CASE_FRAMES * 1024);
 const unit = new AccessUnit(memory);

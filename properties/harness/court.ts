@@ -104,7 +104,7 @@ export class Court {
       this.#synced = first(candidates);
       touched.clear();
     }
-    if (!quiescent && candidates.isBroad) candidates.settle(logs, this.#distance, this.#explaining);
+    if (!quiescent && candidates.isBroad) candidates.settle(logs, this.#distance, this.#explains);
     touched.recent.clear();
     touched.isStirred = false;
     this.reach.changed.clear();
@@ -155,15 +155,13 @@ export class Court {
     return undefined;
   }
 
-  readonly #explaining = (state: State): boolean => this.#explains(state);
-
   /** Whether `state` explains all ways to the frames that were touched. */
-  #explains(state: State): boolean {
+  readonly #explains = (state: State): boolean => {
     for (const frames of [this.reach.changed, this.#touched.frames])
       for (const mfn of frames)
         if (reachProblem(this.#machine, { reach: this.reach, state }, mfn) !== undefined) return false;
     return true;
-  }
+  };
 
   /** Lets every law judge; the first that is broken is the failure. */
   #report(moment: Moment, problems: readonly Problem[], audit: boolean): boolean {

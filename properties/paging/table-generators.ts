@@ -130,12 +130,11 @@ const flagsOf = ({ lo, hi }: { lo: number; hi: number }): number =>
   (lo % 0x1000) + Math.floor(hi / 0x1000_0000) * 0x1000;
 
 /** An entry that is there, otherwise: cleared, other flags, another frame, a bit that must be 0. */
-function altered(g: Gen, plan: Plan, level: number, word: { lo: number; hi: number }): Literal {
+function altered(g: Gen, plan: Plan, word: { lo: number; hi: number }): Literal {
   const flags = flagsOf(word);
   const gfn: GfnOperand = operandOf(g.geometry, frameIn(word));
   const { write, user, superpage, global, noExecute, accessed, dirty } = tableFlags;
-  // Where there are no superpages one bit more must be 0.
-  switch (g.prng.pick(level > g.geometry.superpageLevels ? [0, 1, 2, 3, 3, 3, 4] : [0, 1, 2, 3, 4, 4])) {
+  switch (g.prng.below(5)) {
     case 0:
       return { as: 'tableEntry', flags: 0, gfn: { path: [0] } };
     case 1: {
@@ -200,7 +199,7 @@ export function writeTable(g: Gen): EntryStore | undefined {
   if (table === undefined) return undefined;
   const indices = g.list(Math.min(tableEntries(g.geometry), 64), (i) => i);
   const index = g.prefer(indices, (i) => and(wordIn(g, table, i).lo, tableFlags.present) !== 0) ?? 0;
-  return storeIn(g, plan, { table, index }, altered(g, plan, table.level, wordIn(g, table, index)));
+  return storeIn(g, plan, { table, index }, altered(g, plan, wordIn(g, table, index)));
 }
 
 /** Whether the vCPU's root leads to pages, the root's own table rather among them: then it can go on changing it. */
