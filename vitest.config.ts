@@ -18,7 +18,12 @@ export default defineConfig({
     maxWorkers: 2,
     // A guard against hanging, not a measurement: machines that do other things as well are slow.
     testTimeout: 120_000,
-    execArgv: ['--conditions=ringfence-source', '--import', new URL('./tools/source.mjs', import.meta.url).href],
+    execArgv: [
+      '--single-threaded-gc',
+      '--conditions=ringfence-source',
+      '--import',
+      new URL('./tools/source.mjs', import.meta.url).href,
+    ],
     server: { deps: { external: [nativelyLoaded] } },
   },
 });

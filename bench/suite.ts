@@ -21,7 +21,7 @@ export interface SuiteFigures {
   readonly microseconds: Breakdown;
 }
 
-const RUNS = 60;
+const RUNS = 240;
 
 export function suiteFigures(seed: number, rounds: number): SuiteFigures {
   const all = recordings(seed, RUNS);
