@@ -1,0 +1,45 @@
+// Recorded sequences against the model as it is now, and the implementation beside it, without any emulator.
+// A first reader may begin at `replay`.
+
+import { alwaysLaws } from '#properties/harness/laws.ts';
+import { type Difference, Pairing } from './compare.ts';
+import type { Recorded } from './corpus.ts';
+import { differenceOf, expectedOf } from './heard.ts';
+import { replaySequence } from './sequences.ts';
+
+/** The first difference, and after which step (-1: at the start; undefined: none). */
+export interface Replayed {
+  readonly at: number;
+  readonly difference: Difference;
+}
+
+const ours = (expected: string, actual: string): Difference => ({
+  field: 'sequence',
+  sentence: 'the sequence is no longer what was asked',
+  expected,
+  actual,
+});
+
+/** Replays one recorded sequence: every step is still asked, no law breaks, and everything recorded is as the model says. */
+export function replay({ trace, boot, observed }: Recorded): Replayed | undefined {
+  const sequence = replaySequence(trace, alwaysLaws);
+  const { moments, failure } = sequence;
+  if (failure !== undefined)
+    return { at: failure.step, difference: ours('all laws hold', `${failure.law}: ${failure.sentence}`) };
+  if (moments.length !== observed.length)
+    return { at: moments.length, difference: ours(`${observed.length} steps`, `${moments.length} steps`) };
+  const pairing = new Pairing();
+  const start = pairing.difference(sequence.boot, boot);
+  if (start !== undefined) return { at: -1, difference: start };
+  for (const [at, { heard, look }] of observed.entries()) {
+    const moment = moments[at];
+    if (moment === undefined) break;
+    const answer = differenceOf(expectedOf(moment.op, moment.reply), heard);
+    const difference =
+      answer === undefined
+        ? pairing.difference(moment.state, look)
+        : { ...answer, sentence: 'Xen answered something else' };
+    if (difference !== undefined) return { at, difference };
+  }
+  return undefined;
+}
