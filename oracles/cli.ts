@@ -49,6 +49,7 @@ function program(end: (code: number) => void): Command {
     .option('--seed <seed>', 'a whole number or a git hash', seed, 1)
     .option('--xen <file>', "the hypervisor's file; without it that of Debian's package")
     .option('--record <folder>', 'write all sequences on which both agree and what was seen there')
+    .option('--directed <folder>', 'look for a sequence for each rule instead, and write them there')
     .option('--json', 'one JSON object per line instead of words')
     .action(async (asked: AskedXen) => end(await askXen(asked)));
   for (const command of [root, ...root.commands]) command.exitOverride().showHelpAfterError(false);

@@ -70,7 +70,7 @@ function note(tally: Tally, sequence: Sequence, steps: number): void {
 async function examine(world: World, sequence: Sequence, of: { seed: number; listener: Listener }): Promise<void> {
   const again = await shows(world, sequence.trace);
   const first = { trace: sequence.trace, at: -1, difference: { field: '', sentence: '', expected: '', actual: '' } };
-  const shown = again === undefined ? first : await shrink(world, again, of.listener.stop);
+  const shown = again === undefined ? first : await shrink(world, again, { stop: of.listener.stop });
   of.listener.disagreement({ seed: of.seed, shown, isRepeatable: again !== undefined });
 }
 
@@ -88,7 +88,7 @@ export async function run(
     const seed = prng.next();
     const sequence = drawSequence(seed, LENGTH);
     const { boot, observed, disagreement } = await play(world, sequence);
-    note(tally, sequence, observed.length);
+    note(tally, sequence, disagreement === undefined ? observed.length : Math.max(0, disagreement.at));
     tally.milliseconds = performance.now() - start;
     if (disagreement === undefined) listener.agreed?.({ trace: sequence.trace, boot, observed });
     else {

@@ -1,7 +1,7 @@
 // `npm run oracle -- xen`: random sequences on the real Xen, and what is told of them.
 // A first reader may skip this file.
 
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { encodeTrace } from '#abi/decode.ts';
 import { Prng } from '#lib/prng.ts';
@@ -9,8 +9,10 @@ import { interrupt } from '../interrupt.ts';
 import { type Voice, voiceOf } from '../voice.ts';
 import { build } from './build.ts';
 import { type Counts, describeDisagreement, type Disagreement, emptyTally, run, type Tally } from './campaign.ts';
-import { packCorpus, type Recorded } from './corpus.ts';
+import { packCorpus, type Recorded, unpackCorpus } from './corpus.ts';
+import { DIRECTED, findDirected, unneeded } from './directed.ts';
 import { qemuVersion } from './machine.ts';
+import { rules } from './rules.ts';
 import { World } from './world.ts';
 
 /** What the command line asks for. */
@@ -19,6 +21,7 @@ export interface AskedXen {
   readonly seed: number;
   readonly xen?: string;
   readonly record?: string;
+  readonly directed?: string;
   readonly json?: boolean;
 }
 
@@ -57,34 +60,81 @@ function tellEnd(voice: Voice, tally: Tally): void {
   voice.record({ kind: 'done', sequences, operations, different, rate: rateOf(tally), outcomes, skipped });
 }
 
+/** What one command works with. */
+interface Session {
+  readonly asked: AskedXen;
+  readonly voice: Voice;
+  readonly world: World;
+  readonly stop: () => boolean;
+}
+
+function write(
+  folder: string,
+  name: string,
+  of: { readonly world: World; readonly records: readonly Recorded[] },
+): string {
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, name);
+  writeFileSync(file, packCorpus({ xen: of.world.version, qemu: qemuVersion(), records: of.records }));
+  return file;
+}
+
+/** Looks for a sequence for each rule that has none yet; what is found is written at once. */
+async function directedPass({ asked, voice, world, stop }: Session, folder: string): Promise<number> {
+  const known = existsSync(join(folder, DIRECTED))
+    ? unpackCorpus(DIRECTED, readFileSync(join(folder, DIRECTED))).records
+    : [];
+  const records: Recorded[] = [];
+  for (const { id } of rules) {
+    const found = known.find(({ rule }) => rule === id) ?? (await findDirected(world, id, { seed: asked.seed, stop }));
+    voice.say(`${id}: ${found === undefined ? 'no sequence found' : `${found.observed.length} steps`}`);
+    if (found === undefined) continue;
+    records.push(found);
+    write(folder, DIRECTED, { world, records });
+  }
+  return records.length === rules.length ? EXIT.ok : EXIT.found;
+}
+
+/** Rules that the hypervisor at hand needs no more. */
+async function rulesPass({ voice, world }: Session): Promise<number> {
+  const names = await unneeded(world);
+  for (const rule of names) {
+    voice.say(`${rule}: version ${world.version} does not need this rule, or not in the recorded way`);
+    voice.record({ kind: 'unneeded', rule, version: world.version });
+  }
+  return names.length;
+}
+
+async function randomPass({ asked, voice, world, stop }: Session): Promise<number> {
+  const records: Recorded[] = [];
+  const tally = await run(world, {
+    sequences: asked.sequences,
+    prng: new Prng(asked.seed),
+    tally: emptyTally(),
+    listener: {
+      progress: (now) => tellProgress(voice, now, asked.sequences),
+      disagreement: (found) => tellDisagreement(voice, found),
+      agreed: asked.record === undefined ? undefined : (record) => void records.push(record),
+      stop,
+    },
+  });
+  tellEnd(voice, tally);
+  if (asked.record !== undefined)
+    voice.say(`  ${records.length} recorded in ${write(asked.record, 'sequences.gz', { world, records })}`);
+  return tally.different;
+}
+
 /** Carries out the command; answers the exit code. Throws `Missing` if something has to be installed first. */
 export async function askXen(asked: AskedXen): Promise<number> {
   const built = build(asked.xen);
   const voice = voiceOf(asked.json === true);
   const stop = interrupt();
-  const records: Recorded[] = [];
   const world = await World.start(built);
   try {
-    const tally = emptyTally();
-    await run(world, {
-      sequences: asked.sequences,
-      prng: new Prng(asked.seed),
-      tally,
-      listener: {
-        progress: (now) => tellProgress(voice, now, asked.sequences),
-        disagreement: (found) => tellDisagreement(voice, found),
-        agreed: asked.record === undefined ? undefined : (record) => void records.push(record),
-        stop,
-      },
-    });
-    tellEnd(voice, tally);
-    if (asked.record !== undefined) {
-      mkdirSync(asked.record, { recursive: true });
-      const file = join(asked.record, 'sequences.gz');
-      writeFileSync(file, packCorpus({ xen: world.version, qemu: qemuVersion(), records }));
-      voice.say(`  ${records.length} recorded in ${file}`);
-    }
-    return tally.different === 0 ? EXIT.ok : EXIT.found;
+    const session: Session = { asked, voice, world, stop };
+    if (asked.directed !== undefined) return await directedPass(session, asked.directed);
+    const found = (await rulesPass(session)) + (await randomPass(session));
+    return found === 0 ? EXIT.ok : EXIT.found;
   } finally {
     world.close();
   }

@@ -30,12 +30,17 @@ const shown: Readonly<Partial<Record<Frame['role'], 'plain' | 'special'>>> = {
   grantFrame: 'special',
 };
 
-const faceOf = (frame: Frame): Face => ({
-  owner: frame.owner ?? -1,
-  allocated: frame.allocated,
-  special: shown[frame.role] === 'special',
-  count: frame.refs,
-});
+/** What of a frame is compared. `isDead`: the owner is, and has let go of what Xen shows it (rule xen/deadPages). */
+function faceOf(frame: Frame, isDead: boolean): Face {
+  const special = shown[frame.role] === 'special';
+  const isLeft = special && isDead;
+  return {
+    owner: frame.owner ?? -1,
+    allocated: frame.allocated && !isLeft,
+    special,
+    count: frame.refs - (isLeft ? 1 : 0),
+  };
+}
 
 const say = ({ owner, allocated, special, count }: Face): string =>
   `${special ? 'a page of the hypervisor shown to' : 'a frame of'} d${owner}, ${count} references${allocated ? ', its own among them' : ''}`;
@@ -54,6 +59,12 @@ const show = (entry: { readonly mfn: number; readonly type: string } | undefined
 export class Pairing {
   /** By the model's frame: in which life, and Xen's frame. */
   readonly #pairs = new Map<number, { readonly incarnation: number; readonly mfn: number }>();
+  readonly #without: string | undefined;
+
+  /** `without`: a rule that does not count. */
+  constructor(without?: string) {
+    this.#without = without;
+  }
 
   /** The first difference; undefined: none. */
   difference(state: State, look: Look): Difference | undefined {
@@ -102,14 +113,17 @@ export class Pairing {
     state.frames.forEach((frame, mfn) => {
       if (wrong !== undefined || frame.owner === undefined || frame.owner === 0 || shown[frame.role] === undefined)
         return;
+      const isDead = state.domains.get(frame.owner)?.state !== 'running';
+      const face = faceOf(frame, isDead && this.#without !== 'xen/deadPages');
+      if (face.count === 0) return;
       const known = this.#pairs.get(mfn);
       if (known === undefined || known.incarnation !== frame.incarnation) {
-        unpaired.push(say(faceOf(frame)));
+        unpaired.push(say(face));
         return;
       }
       const other = seen.get(known.mfn);
       seen.delete(known.mfn);
-      wrong = faceDifference(faceOf(frame), other, known.mfn);
+      wrong = faceDifference(face, other, known.mfn);
     });
     if (wrong !== undefined) return wrong;
     const expected = unpaired.toSorted().join('; ');

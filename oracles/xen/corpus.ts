@@ -9,11 +9,13 @@ import { decodeTrace, encodeTrace } from '#abi/decode.ts';
 import type { Trace } from '#abi/trace.ts';
 import type { Heard } from './heard.ts';
 import type { Observed } from './play.ts';
+import { type RuleId, rules } from './rules.ts';
 import type { FrameSeen } from './sight.ts';
 import type { Look } from './world.ts';
 
-/** A sequence as it was played. */
+/** A sequence as it was played. `rule`: it was played without that rule, and differs after its last step. */
 export interface Recorded {
+  readonly rule?: RuleId | undefined;
   readonly trace: Trace;
   readonly boot: Look;
   readonly observed: readonly Observed[];
@@ -96,6 +98,7 @@ const rowsOf = (look: Look): Rows => ({ frames: look.frames.map(rowOf), entries:
 const lookOf = ({ frames, entries }: Rows): Look => ({ frames: frames.map(frameOf), entries: entries.map(entryOf) });
 
 interface Line {
+  readonly rule?: string;
   readonly trace: string;
   readonly boot: Rows;
   readonly steps: readonly { readonly heard: Heard; readonly frames?: Change; readonly entries?: Change }[];
@@ -103,7 +106,7 @@ interface Line {
 
 const isEmpty = ({ set, gone }: Change): boolean => set.length === 0 && gone.length === 0;
 
-function lineOf({ trace, boot, observed }: Recorded): Line {
+function lineOf({ rule, trace, boot, observed }: Recorded): Line {
   let before = rowsOf(boot);
   const steps = observed.map(({ heard, look }) => {
     const after = rowsOf(look);
@@ -112,12 +115,12 @@ function lineOf({ trace, boot, observed }: Recorded): Line {
     before = after;
     return { heard, ...(isEmpty(frames) ? {} : { frames }), ...(isEmpty(entries) ? {} : { entries }) };
   });
-  return { trace: encodeTrace(trace), boot: rowsOf(boot), steps };
+  return { ...(rule === undefined ? {} : { rule }), trace: encodeTrace(trace), boot: rowsOf(boot), steps };
 }
 
 const NOTHING: Change = { set: [], gone: [] };
 
-function recordOf({ trace, boot, steps }: Line, damaged: (why: string) => never): Recorded {
+function recordOf({ rule, trace, boot, steps }: Line, damaged: (why: string) => never): Recorded {
   const decoded = decodeTrace(trace);
   if (!decoded.ok) return damaged(decoded.error);
   let rows = boot;
@@ -128,7 +131,9 @@ function recordOf({ trace, boot, steps }: Line, damaged: (why: string) => never)
     };
     return { heard, look: lookOf(rows) };
   });
-  return { trace: decoded.trace, boot: lookOf(boot), observed };
+  const known = rules.find(({ id }) => id === rule)?.id;
+  if (known === undefined && rule !== undefined) return damaged(`there is no rule ${rule}`);
+  return { ...(known === undefined ? {} : { rule: known }), trace: decoded.trace, boot: lookOf(boot), observed };
 }
 
 /** A corpus as the bytes of a file. */
@@ -163,10 +168,10 @@ export function corpusFolder(): string {
   return existsSync(here) ? here : fileURLToPath(new URL('../../../oracles/xen/corpus', import.meta.url));
 }
 
-/** The files of recorded sequences, by name. */
+/** The files of sequences on which both agreed, by name. */
 export const corpusFiles = (): readonly string[] =>
   readdirSync(corpusFolder())
-    .filter((name) => name.endsWith('.gz'))
+    .filter((name) => name.startsWith('sequences') && name.endsWith('.gz'))
     .toSorted((a, b) => (a < b ? -1 : 1));
 
 /** Reads one of them. */

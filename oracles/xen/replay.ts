@@ -20,15 +20,15 @@ const ours = (expected: string, actual: string): Difference => ({
   actual,
 });
 
-/** Replays one recorded sequence: every step is still asked, no law breaks, and everything recorded is as the model says. */
-export function replay({ trace, boot, observed }: Recorded): Replayed | undefined {
-  const sequence = replaySequence(trace, alwaysLaws);
+/** Replays one recorded sequence, without the rule that it is for: every step is still asked, no law breaks, and what was seen is as the model says. */
+export function replay({ rule: without, trace, boot, observed }: Recorded): Replayed | undefined {
+  const sequence = replaySequence(trace, { laws: alwaysLaws, without });
   const { moments, failure } = sequence;
   if (failure !== undefined)
     return { at: failure.step, difference: ours('all laws hold', `${failure.law}: ${failure.sentence}`) };
   if (moments.length !== observed.length)
     return { at: moments.length, difference: ours(`${observed.length} steps`, `${moments.length} steps`) };
-  const pairing = new Pairing();
+  const pairing = new Pairing(without);
   const start = pairing.difference(sequence.boot, boot);
   if (start !== undefined) return { at: -1, difference: start };
   for (const [at, { heard, look }] of observed.entries()) {

@@ -111,6 +111,12 @@ function adapted({ label, agent, op }: ActStep): ActStep {
   return { label, agent, op: isBatch ? { ...op, results: { in: 'null' } } : op };
 }
 
+/** `laws`: which judge the run. `without`: a rule that does not count. */
+export interface Ways {
+  readonly laws?: readonly AlwaysLaw[];
+  readonly without?: string | undefined;
+}
+
 /** A lockstep run that only takes steps that Xen can be asked. */
 class Run implements Driven {
   readonly #run: Lockstep;
@@ -122,7 +128,10 @@ class Run implements Driven {
   /** Something ran out that Xen has more of: what comes after cannot be compared. */
   #isOver = false;
 
-  constructor(header: Header, laws: readonly AlwaysLaw[]) {
+  readonly #without: string | undefined;
+
+  constructor(header: Header, { laws = [], without }: Ways) {
+    this.#without = without;
     const onReturn = ({ log }: Pick<Returned, 'log'>): void => void (this.#log = log);
     this.#run = new Lockstep({ subject: clean, header, settings: { laws, onReturn } });
     this.boot = this.#run.state;
@@ -162,7 +171,7 @@ class Run implements Driven {
     const step = adapted(given);
     const context = { geometry, label: step.label, ...answersFrom((label) => this.#run.replyOf(label)) };
     const concrete = resolveOp(step.op, context);
-    const reason = unasked(this.state, step.agent, concrete);
+    const reason = unasked({ state: this.state, agent: step.agent, op: concrete }, this.#without);
     if (reason !== undefined) return this.#skip(reason);
     const { kind, reply } = this.#run.apply(step);
     if (kind !== 'returned' || reply === undefined) return { kind };
@@ -185,16 +194,16 @@ const sequenceOf = (run: Run): Sequence => ({
 });
 
 /** A sequence of `length` operations. */
-export function drawSequence(seed: number, length: number, laws: readonly AlwaysLaw[] = []): Sequence {
+export function drawSequence(seed: number, length: number, ways: Ways = {}): Sequence {
   const prng = new Prng(seed);
-  const run = new Run(headerOf(prng.fork()), laws);
+  const run = new Run(headerOf(prng.fork()), ways);
   drive(run, { kind: 'seeds', header: 0, steps: prng.next(), length });
   return sequenceOf(run);
 }
 
 /** The sequence that a trace is. Steps that cannot be asked are left out. */
-export function replaySequence(trace: Trace, laws: readonly AlwaysLaw[] = []): Sequence {
-  const run = new Run(trace.header, laws);
+export function replaySequence(trace: Trace, ways: Ways = {}): Sequence {
+  const run = new Run(trace.header, ways);
   drive(run, { kind: 'trace', trace });
   return sequenceOf(run);
 }

@@ -16,17 +16,23 @@ export interface Shown {
 }
 
 /** Plays a trace; the difference that it shows, if any. Traces that boot into nothing comparable show none. */
-export async function shows(world: World, trace: Trace): Promise<Shown | undefined> {
-  const sequence = replaySequence(trace);
-  const { disagreement } = await play(world, sequence);
+export async function shows(world: World, trace: Trace, without?: string): Promise<Shown | undefined> {
+  const sequence = replaySequence(trace, { without });
+  const { disagreement } = await play(world, sequence, without);
   return disagreement === undefined ? undefined : { trace: sequence.trace, ...disagreement };
 }
 
 /** At most so many traces are played for one difference. */
 const TRIES = 150;
 
+/** How a shrink is bounded, and a rule that does not count. */
+export interface Bounds {
+  readonly stop: () => boolean;
+  readonly without?: string | undefined;
+}
+
 /** The shortest sequence found with the same difference (by its field), within a number of tries. */
-export async function shrink(world: World, shown: Shown, stop: () => boolean): Promise<Shown> {
+export async function shrink(world: World, shown: Shown, { stop, without }: Bounds): Promise<Shown> {
   const tried = new Set<string>();
   let best = shown;
   let tries = 0;
@@ -38,7 +44,7 @@ export async function shrink(world: World, shown: Shown, stop: () => boolean): P
       if (tries === TRIES || stop()) return best;
       tried.add(key);
       tries += 1;
-      const found = await shows(world, trace);
+      const found = await shows(world, trace, without);
       if (found?.difference.field !== best.difference.field) continue;
       accepted = found;
       break;
