@@ -51,6 +51,9 @@ export interface Listener {
   readonly progress: (tally: Tally) => void;
   readonly disagreement: (found: Disagreement) => void;
   readonly agreed?: ((record: Recorded) => void) | undefined;
+  /** Whether a sequence has been played before, by its seed; and what one came to. */
+  readonly isKnown: (seed: number) => boolean;
+  readonly played: (seed: number, operations: number, field: string | undefined) => void;
   readonly stop: () => boolean;
 }
 
@@ -86,11 +89,17 @@ export async function run(
   const start = performance.now();
   while (tally.sequences < sequences && !listener.stop()) {
     const seed = prng.next();
+    if (listener.isKnown(seed)) {
+      tally.sequences += 1;
+      continue;
+    }
     const sequence = drawSequence(seed, LENGTH);
-    const { boot, observed, disagreement } = await play(world, sequence);
-    note(tally, sequence, disagreement === undefined ? observed.length : Math.max(0, disagreement.at));
+    const { boot, observed, memory, disagreement } = await play(world, sequence);
+    const steps = disagreement === undefined ? observed.length : Math.max(0, disagreement.at);
+    note(tally, sequence, steps);
+    listener.played(seed, steps, disagreement?.difference.field);
     tally.milliseconds = performance.now() - start;
-    if (disagreement === undefined) listener.agreed?.({ trace: sequence.trace, boot, observed });
+    if (disagreement === undefined) listener.agreed?.({ trace: sequence.trace, boot, observed, memory });
     else {
       tally.different += 1;
       if (tally.different <= SHRUNK) await examine(world, sequence, { seed, listener });

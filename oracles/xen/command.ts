@@ -1,16 +1,24 @@
 // `npm run oracle -- xen`: random sequences on the real Xen, and what is told of them.
 // A first reader may skip this file.
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { encodeTrace } from '#abi/decode.ts';
 import { Prng } from '#lib/prng.ts';
 import { interrupt } from '../interrupt.ts';
 import { type Voice, voiceOf } from '../voice.ts';
 import { build } from './build.ts';
-import { type Counts, describeDisagreement, type Disagreement, emptyTally, run, type Tally } from './campaign.ts';
-import { packCorpus, type Recorded, unpackCorpus } from './corpus.ts';
-import { DIRECTED, findDirected, unneeded } from './directed.ts';
+import {
+  type Counts,
+  describeDisagreement,
+  type Disagreement,
+  emptyTally,
+  type Listener,
+  run,
+  type Tally,
+} from './campaign.ts';
+import { DIRECTED, packCorpus, type Recorded, unpackCorpus } from './corpus.ts';
+import { findDirected, unneeded } from './directed.ts';
 import { qemuVersion } from './machine.ts';
 import { rules } from './rules.ts';
 import { World } from './world.ts';
@@ -18,9 +26,11 @@ import { World } from './world.ts';
 /** What the command line asks for. */
 export interface AskedXen {
   readonly sequences: number;
+  readonly seconds?: number;
   readonly seed: number;
   readonly xen?: string;
   readonly record?: string;
+  readonly results?: string;
   readonly directed?: string;
   readonly json?: boolean;
 }
@@ -105,6 +115,18 @@ async function rulesPass({ voice, world }: Session): Promise<number> {
   return names.length;
 }
 
+/** A file with a line for each sequence that was played: those are not played again, and new ones are added. */
+function resultsIn(file: string | undefined): Pick<Listener, 'isKnown' | 'played'> {
+  if (file === undefined) return { isKnown: () => false, played: () => undefined };
+  const lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n') : [];
+  const known = new Set(lines.filter((line) => line !== '').map((line) => (JSON.parse(line) as { seed: number }).seed));
+  return {
+    isKnown: (seed) => known.has(seed),
+    played: (seed, operations, field) =>
+      appendFileSync(file, `${JSON.stringify({ seed, operations, ...(field === undefined ? {} : { field }) })}\n`),
+  };
+}
+
 async function randomPass({ asked, voice, world, stop }: Session): Promise<number> {
   const records: Recorded[] = [];
   const tally = await run(world, {
@@ -116,11 +138,14 @@ async function randomPass({ asked, voice, world, stop }: Session): Promise<numbe
       disagreement: (found) => tellDisagreement(voice, found),
       agreed: asked.record === undefined ? undefined : (record) => void records.push(record),
       stop,
+      ...resultsIn(asked.results),
     },
   });
   tellEnd(voice, tally);
   if (asked.record !== undefined)
-    voice.say(`  ${records.length} recorded in ${write(asked.record, 'sequences.gz', { world, records })}`);
+    voice.say(
+      `  ${records.length} recorded in ${write(asked.record, `sequences-${asked.seed}.gz`, { world, records })}`,
+    );
   return tally.different;
 }
 
@@ -128,12 +153,15 @@ async function randomPass({ asked, voice, world, stop }: Session): Promise<numbe
 export async function askXen(asked: AskedXen): Promise<number> {
   const built = build(asked.xen);
   const voice = voiceOf(asked.json === true);
-  const stop = interrupt();
+  const isInterrupted = interrupt();
+  const until = performance.now() + 1000 * (asked.seconds ?? Infinity);
+  const stop = (): boolean => isInterrupted() || performance.now() > until;
   const world = await World.start(built);
   try {
     const session: Session = { asked, voice, world, stop };
     if (asked.directed !== undefined) return await directedPass(session, asked.directed);
-    const found = (await rulesPass(session)) + (await randomPass(session));
+    const isRecording = asked.record !== undefined;
+    const found = (isRecording ? 0 : await rulesPass(session)) + (await randomPass(session));
     return found === 0 ? EXIT.ok : EXIT.found;
   } finally {
     world.close();

@@ -2,8 +2,9 @@
 // and one of Xen's belong together when the same gfn of the same domain means them, and from then on for as long as the
 // model's frame lives. Frames that no gfn has ever meant are compared by number and kind.
 
-import type { Mfn } from '#abi/address.ts';
+import { type Mfn, type Word, ZERO_WORD } from '#abi/address.ts';
 import type { Frame, State } from '#model/state.ts';
+import { wordAt } from '#model/words.ts';
 import type { EntrySeen } from './sight.ts';
 import type { Look } from './world.ts';
 
@@ -55,6 +56,29 @@ const differs = (field: string, sentence: string, sides: { expected: unknown; ac
 const show = (entry: { readonly mfn: number; readonly type: string } | undefined): string =>
   entry === undefined ? 'nothing' : entry.type;
 
+/** Words of a frame that are not zero, by their index. */
+export type Words = readonly (readonly [index: number, lo: number, hi: number])[];
+
+const hex = ({ lo, hi }: Word): string => `0x${(hi * 2 ** 32 + lo).toString(16)}`;
+
+function wordDifference(
+  state: State,
+  mfn: Mfn,
+  of: { readonly xen: number; readonly words: Words },
+): Difference | undefined {
+  const words = new Map(of.words.map(([index, lo, hi]) => [index, { lo, hi }]));
+  for (let index = 0; index < state.geometry.wordsPerFrame; index += 1) {
+    const { lo, hi } = wordAt(state, mfn, index);
+    const other = words.get(index) ?? ZERO_WORD;
+    if (lo !== other.lo || hi !== other.hi)
+      return differs('memory', `word ${index} of frame ${of.xen} of Xen's is not what the model has`, {
+        expected: hex({ lo, hi }),
+        actual: hex(other),
+      });
+  }
+  return undefined;
+}
+
 /** Which of Xen's frames each of the model's is. One for each sequence. */
 export class Pairing {
   /** By the model's frame: in which life, and Xen's frame. */
@@ -69,6 +93,21 @@ export class Pairing {
   /** The first difference; undefined: none. */
   difference(state: State, look: Look): Difference | undefined {
     return this.#entries(state, look) ?? this.#frames(state, look);
+  }
+
+  /**
+   * The first word of a frame of RAM or of grants that differs; `read` gives those of one of Xen's frames that are not zero. Frames that no
+   * gfn has ever meant are left out.
+   */
+  contents(state: State, read: (mfn: number) => Words): Difference | undefined {
+    let wrong: Difference | undefined;
+    state.frames.forEach((frame, mfn) => {
+      const known = this.#pairs.get(mfn);
+      const isCompared = (frame.role === 'ram' || frame.role === 'grantFrame') && frame.owner !== 0;
+      if (wrong !== undefined || !isCompared || known?.incarnation !== frame.incarnation) return;
+      wrong = wordDifference(state, mfn as Mfn, { xen: known.mfn, words: read(known.mfn) });
+    });
+    return wrong;
   }
 
   /** Compares what gfns mean, and pairs the frames that they mean. */

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { decodeTrace, encodeTrace } from '#abi/decode.ts';
 import type { Trace } from '#abi/trace.ts';
+import type { Words } from './compare.ts';
 import type { Heard } from './heard.ts';
 import type { Observed } from './play.ts';
 import { type RuleId, rules } from './rules.ts';
@@ -19,6 +20,8 @@ export interface Recorded {
   readonly trace: Trace;
   readonly boot: Look;
   readonly observed: readonly Observed[];
+  /** Memory at the end, by frames of Xen's that were compared. */
+  readonly memory: ReadonlyMap<number, Words>;
 }
 
 /** Everything recorded in one file, and of which versions. */
@@ -29,7 +32,7 @@ export interface Corpus {
 }
 
 /** Raised whenever the lines change; reading refuses every other version. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** A recorded file cannot be read; the message says which and why. */
 export class DamagedCorpus extends Error {}
@@ -101,12 +104,14 @@ interface Line {
   readonly rule?: string;
   readonly trace: string;
   readonly boot: Rows;
+  /** Frames whose words are all zero are named with none. */
+  readonly memory: readonly (readonly [mfn: number, words: Words])[];
   readonly steps: readonly { readonly heard: Heard; readonly frames?: Change; readonly entries?: Change }[];
 }
 
 const isEmpty = ({ set, gone }: Change): boolean => set.length === 0 && gone.length === 0;
 
-function lineOf({ rule, trace, boot, observed }: Recorded): Line {
+function lineOf({ rule, trace, boot, observed, memory }: Recorded): Line {
   let before = rowsOf(boot);
   const steps = observed.map(({ heard, look }) => {
     const after = rowsOf(look);
@@ -115,12 +120,18 @@ function lineOf({ rule, trace, boot, observed }: Recorded): Line {
     before = after;
     return { heard, ...(isEmpty(frames) ? {} : { frames }), ...(isEmpty(entries) ? {} : { entries }) };
   });
-  return { ...(rule === undefined ? {} : { rule }), trace: encodeTrace(trace), boot: rowsOf(boot), steps };
+  return {
+    ...(rule === undefined ? {} : { rule }),
+    trace: encodeTrace(trace),
+    boot: rowsOf(boot),
+    memory: [...memory],
+    steps,
+  };
 }
 
 const NOTHING: Change = { set: [], gone: [] };
 
-function recordOf({ rule, trace, boot, steps }: Line, damaged: (why: string) => never): Recorded {
+function recordOf({ rule, trace, boot, steps, memory }: Line, damaged: (why: string) => never): Recorded {
   const decoded = decodeTrace(trace);
   if (!decoded.ok) return damaged(decoded.error);
   let rows = boot;
@@ -133,7 +144,13 @@ function recordOf({ rule, trace, boot, steps }: Line, damaged: (why: string) => 
   });
   const known = rules.find(({ id }) => id === rule)?.id;
   if (known === undefined && rule !== undefined) return damaged(`there is no rule ${rule}`);
-  return { ...(known === undefined ? {} : { rule: known }), trace: decoded.trace, boot: lookOf(boot), observed };
+  return {
+    ...(known === undefined ? {} : { rule: known }),
+    trace: decoded.trace,
+    boot: lookOf(boot),
+    observed,
+    memory: new Map(memory),
+  };
 }
 
 /** A corpus as the bytes of a file. */
@@ -173,6 +190,9 @@ export const corpusFiles = (): readonly string[] =>
   readdirSync(corpusFolder())
     .filter((name) => name.startsWith('sequences') && name.endsWith('.gz'))
     .toSorted((a, b) => (a < b ? -1 : 1));
+
+/** The file with a sequence for each rule. */
+export const DIRECTED = 'directed.gz';
 
 /** Reads one of them. */
 export const readCorpus = (name: string): Corpus => unpackCorpus(name, readFileSync(`${corpusFolder()}/${name}`));

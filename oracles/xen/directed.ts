@@ -2,14 +2,12 @@
 // step. Kept in corpus/directed.gz with what was seen, so that the tests can tell without Xen that the rule is still needed.
 // A first reader may skip this file.
 
-import { readCorpus, type Recorded } from './corpus.ts';
+import { DIRECTED, readCorpus, type Recorded } from './corpus.ts';
 import { play } from './play.ts';
 import { type RuleId, rules } from './rules.ts';
 import { drawSequence, replaySequence, type Sequence } from './sequences.ts';
 import { shows, shrink } from './shrink.ts';
 import type { World } from './world.ts';
-
-export const DIRECTED = 'directed.gz';
 
 /** At most so many sequences are drawn to find one that shows a rule. */
 const DRAWN = 1000;
@@ -29,8 +27,8 @@ export async function findDirected(
     if (shown === undefined || shown.at < 0) continue;
     const small = await shrink(world, shown, { stop: of.stop, without: rule });
     if ((await shows(world, small.trace)) !== undefined) continue;
-    const { boot, observed } = await play(world, replaySequence(small.trace, { without: rule }), rule);
-    return { rule, trace: small.trace, boot, observed };
+    const { boot, observed, memory } = await play(world, replaySequence(small.trace, { without: rule }), rule);
+    return { rule, trace: small.trace, boot, observed, memory };
   }
   return undefined;
 }

@@ -3,7 +3,7 @@
 
 import { geometries } from '#abi/geometry.ts';
 import { bootCalls } from '#properties/harness/boot.ts';
-import { type Difference, Pairing } from './compare.ts';
+import { type Difference, Pairing, type Words } from './compare.ts';
 import { differenceOf, expectedOf, type Heard } from './heard.ts';
 import { Silent } from './mailbox.ts';
 import { Handles, perform } from './perform.ts';
@@ -23,6 +23,8 @@ export interface Played {
   readonly boot: Look;
   /** By step, up to and including the one after which they disagree, unless nobody answered. */
   readonly observed: readonly Observed[];
+  /** Memory at the end, by frames of Xen's that were compared. */
+  readonly memory: ReadonlyMap<number, Words>;
   /** The first disagreement, and after which step (-1: at the start). */
   readonly disagreement: { readonly at: number; readonly difference: Difference } | undefined;
 }
@@ -68,9 +70,11 @@ export async function play(world: World, sequence: Sequence, without?: string): 
   await boot(world, sequence, handles);
   const start = await settled(world, (look) => pairing.difference(sequence.boot, look));
   const observed: Observed[] = [];
+  const memory = new Map<number, Words>();
   const stop = (at: number, difference: Difference): Played => ({
     boot: start.look,
     observed,
+    memory,
     disagreement: { at, difference },
   });
   if (start.difference !== undefined) return stop(-1, start.difference);
@@ -78,7 +82,13 @@ export async function play(world: World, sequence: Sequence, without?: string): 
     const difference = await step(world, moment, { handles, pairing, observed });
     if (difference !== undefined) return stop(at, difference);
   }
-  return { boot: start.look, observed, disagreement: undefined };
+  const difference = pairing.contents(sequence.moments.at(-1)?.state ?? sequence.boot, (mfn) => {
+    const words = world.words(mfn);
+    memory.set(mfn, words);
+    return words;
+  });
+  if (difference !== undefined) return stop(sequence.moments.length - 1, difference);
+  return { boot: start.look, observed, memory, disagreement: undefined };
 }
 
 async function step(

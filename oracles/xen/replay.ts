@@ -2,7 +2,7 @@
 // A first reader may begin at `replay`.
 
 import { alwaysLaws } from '#properties/harness/laws.ts';
-import { type Difference, Pairing } from './compare.ts';
+import { type Difference, Pairing, type Words } from './compare.ts';
 import type { Recorded } from './corpus.ts';
 import { differenceOf, expectedOf } from './heard.ts';
 import { replaySequence } from './sequences.ts';
@@ -20,8 +20,11 @@ const ours = (expected: string, actual: string): Difference => ({
   actual,
 });
 
+/** A frame that was not compared then, as something that no frame holds. */
+const UNREAD: Words = [[0, 0xdead, 0xdead]];
+
 /** Replays one recorded sequence, without the rule that it is for: every step is still asked, no law breaks, and what was seen is as the model says. */
-export function replay({ rule: without, trace, boot, observed }: Recorded): Replayed | undefined {
+export function replay({ rule: without, trace, boot, observed, memory }: Recorded): Replayed | undefined {
   const sequence = replaySequence(trace, { laws: alwaysLaws, without });
   const { moments, failure } = sequence;
   if (failure !== undefined)
@@ -41,5 +44,6 @@ export function replay({ rule: without, trace, boot, observed }: Recorded): Repl
         : { ...answer, sentence: 'Xen answered something else' };
     if (difference !== undefined) return { at, difference };
   }
-  return undefined;
+  const difference = pairing.contents(moments.at(-1)?.state ?? sequence.boot, (mfn) => memory.get(mfn) ?? UNREAD);
+  return difference && { at: moments.length - 1, difference };
 }

@@ -2,8 +2,7 @@
 // How a sequence is replayed is in replay.ts; a first reader may skip this file.
 
 import { describe, expect, test } from 'vitest';
-import { readCorpus } from './corpus.ts';
-import { DIRECTED } from './directed.ts';
+import { DIRECTED, readCorpus } from './corpus.ts';
 import { replay } from './replay.ts';
 import { rules } from './rules.ts';
 

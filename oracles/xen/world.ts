@@ -6,6 +6,7 @@
 import { MEMORY_BYTES, Machine } from './machine.ts';
 import type { Built } from './build.ts';
 import { controlMailbox, FRAME, IMAGE, type Mailbox, Mailbox as Box, Silent } from './mailbox.ts';
+import type { Words } from './compare.ts';
 import { HIDDEN_FRAMES, HIDDEN_GFN, TABLES } from './place.ts';
 import { addressOf } from './quads.ts';
 import { type EntrySeen, type FrameSeen, type Seen, Sight } from './sight.ts';
@@ -118,6 +119,18 @@ export class World {
   /** A domain has been torn down: its hidden frames are anybody's. */
   buried(domain: number): void {
     this.guests.delete(domain);
+  }
+
+  /** The words of a frame that are not zero. */
+  words(mfn: number): Words {
+    const bytes = this.machine.ram.read(mfn * FRAME, FRAME);
+    const found: [number, number, number][] = [];
+    for (let i = 0; i < FRAME / 8; i += 1) {
+      const lo = bytes.readUInt32LE(8 * i);
+      const hi = bytes.readUInt32LE(8 * i + 4);
+      if (lo !== 0 || hi !== 0) found.push([i, lo, hi]);
+    }
+    return found;
   }
 
   /** What there is to see, hidden frames left out, and what every domain's nested tables map. */
