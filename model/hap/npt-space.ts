@@ -5,7 +5,8 @@
 import type { AccessResult } from '#abi/case.ts';
 import { bit, pow2 } from '#lib/bits.ts';
 import { pageBytes, splitAddress } from '../paging/address.ts';
-import { spanOf, tableShapes } from '../paging/entry.ts';
+import { ABSENT, spanOf, tableShapes } from '../paging/entry.ts';
+import { NO_MARKS } from '../paging/memory.ts';
 import { type Attempt, type Cause, errorCode, forbids, isWrite } from '../paging/rights.ts';
 import {
   type Located,
@@ -49,14 +50,14 @@ const nestedFault = (host: TablePaging, asked: { use: Use; address: number }, ca
 function locate(host: TablePaging, memory: WordReader, asked: { use: Use; address: number }): Located {
   const attempt = attemptOf(asked.use);
   if (isBeyondReach(host, asked.address))
-    return { kind: 'exit', result: nestedFault(host, asked, { kind: 'absent' }), marks: [] };
+    return { kind: 'exit', result: nestedFault(host, asked, ABSENT), marks: NO_MARKS };
   const walk = walkTables(machineSpace, host, { memory, target: splitAddress(asked.address) });
   if (walk.kind === 'exit') return walk;
   const cause = walk.kind === 'fault' ? walk.cause : forbids(host, attempt, walk);
   // The nested tables are ordinary tables: accessed everywhere, dirty where written, behind guest tables too.
   const { marks } = setFlags(machineSpace, host, walk, cause === undefined && isWrite(attempt));
   if (walk.kind === 'page' && cause === undefined) return { kind: 'found', maddr: walk.address, marks };
-  return { kind: 'exit', result: nestedFault(host, asked, cause ?? { kind: 'absent' }), marks };
+  return { kind: 'exit', result: nestedFault(host, asked, cause ?? ABSENT), marks };
 }
 
 /** Guest-physical memory as a host in `host` paging maps it. Its CR0.WP, SMAP and protection keys play no part. */

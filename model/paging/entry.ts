@@ -10,7 +10,7 @@
 
 import type { Word } from '#abi/address.ts';
 import { bit, field, hasAll, hasAny, pow2, without } from '#lib/bits.ts';
-import { frameOf } from './address.ts';
+import { frameOf, remainder } from './address.ts';
 import { isLong, type Paging, type PagingMode } from './mode.ts';
 
 /** What all levels must grant together. */
@@ -35,6 +35,10 @@ export type EntryMeaning =
       readonly key: number;
     };
 
+/** What an entry means whose P flag is 0, and one that has a reserved bit. */
+export const ABSENT = { kind: 'absent' } as const satisfies EntryMeaning;
+const RESERVED = { kind: 'reserved' } as const satisfies EntryMeaning;
+
 /** Nothing withheld: what the root, and a PDPTE of PAE paging, give. */
 export const ALL_RIGHTS: Rights = { write: true, user: true, execute: true };
 
@@ -49,23 +53,28 @@ const EXECUTE_DISABLE_HIGH = bit(31);
 /** Bits 2:1 and 8:5 of a PDPTE in PAE paging. */
 const RESERVED_IN_PDPTE = 0x1e6;
 
-/** How the tables of a mode are built: levels, index bits of a level, bytes of an entry. */
+/** How the tables of a mode are built: levels, entries of a table, bytes of an entry. */
 export interface TableShape {
   readonly levels: number;
-  readonly indexBits: number;
+  readonly entries: number;
   readonly entryBytes: 4 | 8;
 }
 
 /** Each mode that has tables. PAE paging has only four entries at the top. */
 export const tableShapes: Readonly<Record<Exclude<PagingMode, 'none'>, TableShape>> = {
-  legacy: { levels: 2, indexBits: 10, entryBytes: 4 },
-  pae: { levels: 3, indexBits: 9, entryBytes: 8 },
-  fourLevel: { levels: 4, indexBits: 9, entryBytes: 8 },
-  fiveLevel: { levels: 5, indexBits: 9, entryBytes: 8 },
+  legacy: { levels: 2, entries: 1024, entryBytes: 4 },
+  pae: { levels: 3, entries: 512, entryBytes: 8 },
+  fourLevel: { levels: 4, entries: 512, entryBytes: 8 },
+  fiveLevel: { levels: 5, entries: 512, entryBytes: 8 },
 };
 
-/** Frames that an entry at `level` covers. */
-export const spanOf = (mode: PagingMode, level: number): number => pow2((mode === 'legacy' ? 10 : 9) * (level - 1));
+const spansOf = (indexBits: number): readonly number[] => [0, 1, 2, 3, 4, 5].map((below) => pow2(indexBits * below));
+const spans = spansOf(9);
+const spansLegacy = spansOf(10);
+
+/** Frames that an entry at `level` covers; above the highest level, those that all tables cover. */
+export const spanOf = (mode: PagingMode, level: number): number =>
+  (mode === 'legacy' ? spansLegacy : spans)[level - 1] as number;
 
 const isPdpte = (mode: PagingMode, level: number): boolean => mode === 'pae' && level === 3;
 
@@ -76,7 +85,9 @@ function isPage({ mode, superpages, page1Gb }: Paging, level: number, { lo }: Wo
   return exists && hasAll(lo, SUPERPAGE);
 }
 
-const isBeyondReach = (frame: number, maxPhysAddr: number): boolean => frame >= pow2(maxPhysAddr - 12);
+/** Bits 51:M: the frame lies beyond MAXPHYADDR. */
+const isBeyondReach = ({ hi }: Word, maxPhysAddr: number): boolean =>
+  field(hi, maxPhysAddr - 32, 52 - maxPhysAddr) !== 0;
 
 /**
  * "32-Bit Paging", PDE that maps a 4-MByte page: bits 20:13 are bits 39:32 of the address (PSE-36), those at or above MAXPHYADDR
@@ -87,11 +98,11 @@ const isReservedLegacy = ({ maxPhysAddr }: Paging, { lo }: Word, page: boolean):
 
 /** A PDPTE that is loaded into a register, or read in a walk, with a bit that must be 0. */
 export const isReservedPdpte = (word: Word, maxPhysAddr: number): boolean =>
-  hasAny(word.lo, RESERVED_IN_PDPTE) || field(word.hi, 20, 12) !== 0 || isBeyondReach(frameOf(word), maxPhysAddr);
+  hasAny(word.lo, RESERVED_IN_PDPTE) || field(word.hi, 20, 12) !== 0 || isBeyondReach(word, maxPhysAddr);
 
 /** In an entry that maps a large page, the bits below its frame: reserved, apart from PAT in bit 12. */
 const hasBitsBelowFrame = (mode: PagingMode, level: number, word: Word): boolean =>
-  level > 1 && frameOf(word) % spanOf(mode, level) > 1;
+  level > 1 && remainder(frameOf(word), spanOf(mode, level)) > 1;
 
 /** Bit 7 above the levels of large pages; AMD reserves bit 8 there as well ("Long-Mode Page Translation", PML4E and PML5E: MBZ). */
 function hasReservedSize({ mode, vendor, page1Gb }: Paging, level: number, { lo }: Word): boolean {
@@ -106,7 +117,7 @@ function isReserved(paging: Paging, level: number, word: Word): boolean {
   if (mode === 'legacy') return level === 2 && isReservedLegacy(paging, word, page);
   if (isPdpte(mode, level)) return isReservedPdpte(word, maxPhysAddr);
   return (
-    isBeyondReach(frameOf(word), maxPhysAddr) ||
+    isBeyondReach(word, maxPhysAddr) ||
     (hasAll(word.hi, EXECUTE_DISABLE_HIGH) && !executeDisable) ||
     (mode === 'pae' && field(word.hi, 20, 11) !== 0) ||
     hasReservedSize(paging, level, word) ||
@@ -125,16 +136,16 @@ const rightsOf = (mode: PagingMode, level: number, { lo, hi }: Word): Rights =>
 
 /** The first frame of a page. */
 function pageFrame({ mode }: Paging, level: number, word: Word): number {
-  const span = spanOf(mode, level);
-  const base = frameOf(word) - (frameOf(word) % span);
+  const frame = frameOf(word);
+  const base = frame - remainder(frame, spanOf(mode, level));
   return mode === 'legacy' && level === 2 ? base + field(word.lo, 13, 8) * pow2(20) : base;
 }
 
 /** What `word` means in a table at `level`; in 32-bit paging its high half is 0. */
 export function decodeEntry(paging: Paging, level: number, word: Word): EntryMeaning {
   // "Paging": no bit of an entry whose P flag is 0 means anything, so none of them is reserved.
-  if (!hasAll(word.lo, PRESENT)) return { kind: 'absent' };
-  if (isReserved(paging, level, word)) return { kind: 'reserved' };
+  if (!hasAll(word.lo, PRESENT)) return ABSENT;
+  if (isReserved(paging, level, word)) return RESERVED;
   const rights = rightsOf(paging.mode, level, word);
   if (!isPage(paging, level, word)) return { kind: 'table', frame: frameOf(word), rights };
   const { mode } = paging;
@@ -149,7 +160,7 @@ export function decodeEntry(paging: Paging, level: number, word: Word): EntryMea
 
 /** A PDPTE as it stands in a register: what would have been reserved was looked at when it was loaded. */
 export const decodeLatchedPdpte = (word: Word): EntryMeaning =>
-  hasAll(word.lo, PRESENT) ? { kind: 'table', frame: frameOf(word), rights: ALL_RIGHTS } : { kind: 'absent' };
+  hasAll(word.lo, PRESENT) ? { kind: 'table', frame: frameOf(word), rights: ALL_RIGHTS } : ABSENT;
 
 /** Which flags a use of the entry would set: accessed, and dirty for a write to the page that it maps. */
 export function missingFlags(paging: Paging, level: number, use: { word: Word; isWrite: boolean }): number {

@@ -4,7 +4,6 @@
 
 import type { CaseOf } from '#abi/case.ts';
 import { bit, field } from '#lib/bits.ts';
-import { match } from 'ts-pattern';
 import type { Rights } from './entry.ts';
 import type { Paging } from './mode.ts';
 
@@ -61,13 +60,17 @@ function isKeyForbidden(paging: Paging, attempt: Attempt, { rights, key }: Page)
 export type Cause =
   { readonly kind: 'absent' } | { readonly kind: 'reserved' } | { readonly kind: 'forbidden'; readonly byKey: boolean };
 
+/** Whether the rights of a page allow an access, by its kind. */
+const mayFor: Readonly<Record<Attempt['kind'], typeof mayTouch>> = {
+  read: mayTouch,
+  write: mayWrite,
+  readModifyWrite: mayWrite,
+  fetch: mayFetch,
+};
+
 /** Why the access to `page` faults, or undefined if it may proceed. */
 export function forbids(paging: Paging, attempt: Attempt, page: Page): Cause | undefined {
-  const may = match(attempt.kind)
-    .with('read', () => mayTouch(paging, attempt, page.rights))
-    .with('write', 'readModifyWrite', () => mayWrite(paging, attempt, page.rights))
-    .with('fetch', () => mayFetch(paging, attempt, page.rights))
-    .exhaustive();
+  const may = mayFor[attempt.kind](paging, attempt, page.rights);
   const byKey = isKeyForbidden(paging, attempt, page);
   return may && !byKey ? undefined : { kind: 'forbidden', byKey };
 }
@@ -88,9 +91,12 @@ export function errorCode(paging: Paging, attempt: Attempt, cause: Cause): numbe
   const tellsFetch = attempt.kind === 'fetch' && (paging.executeDisable || paging.smep);
   const access =
     (isWrite(attempt) ? ERROR_WRITE : 0) + (isUser(attempt) ? ERROR_USER : 0) + (tellsFetch ? ERROR_FETCH : 0);
-  return match(cause)
-    .with({ kind: 'absent' }, () => access)
-    .with({ kind: 'reserved' }, () => access + ERROR_PRESENT + ERROR_RESERVED)
-    .with({ kind: 'forbidden' }, ({ byKey }) => access + ERROR_PRESENT + (byKey ? ERROR_KEY : 0))
-    .exhaustive();
+  switch (cause.kind) {
+    case 'absent':
+      return access;
+    case 'reserved':
+      return access + ERROR_PRESENT + ERROR_RESERVED;
+    case 'forbidden':
+      return access + ERROR_PRESENT + (cause.byKey ? ERROR_KEY : 0);
+  }
 }
