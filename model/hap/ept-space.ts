@@ -9,10 +9,10 @@
 
 import type { Word } from '#abi/address.ts';
 import type { AccessResult, CaseOf, Mark } from '#abi/case.ts';
-import { and, bit, field, hasAll, pow2, without } from '#lib/bits.ts';
-import { match } from 'ts-pattern';
-import { frameOf, pageBytes, splitAddress } from '../paging/address.ts';
-import { entryAt, marksAt } from '../paging/memory.ts';
+import { and, bit, field, hasAll, without } from '#lib/bits.ts';
+import { frameOf, pageBytes, remainder, splitAddress } from '../paging/address.ts';
+import { isBeyondReach, spanOf as spanIn } from '../paging/entry.ts';
+import { entryAt, joined, marksAt, NO_MARKS } from '../paging/memory.ts';
 import type { Attempt } from '../paging/rights.ts';
 import type { Located, Space, Use } from '../paging/walk.ts';
 import type { WordReader } from './walk.ts';
@@ -61,31 +61,38 @@ type EptMeaning =
   | { readonly kind: 'misconfiguration' }
   | { readonly kind: 'table' | 'page'; readonly frame: number; readonly rights: number };
 
+const ABSENT: EptMeaning = { kind: 'absent' };
+const MISCONFIGURATION: EptMeaning = { kind: 'misconfiguration' };
+
 const rightsMask = ({ modeBasedExecute }: Ept): number =>
   READ + WRITE + EXECUTE + (modeBasedExecute ? EXECUTE_USER : 0);
 
-const spanOf = (level: number): number => pow2(9 * (level - 1));
+/** Extended tables have 512 entries, like those of 4-level and 5-level paging. */
+const spanOf = (level: number): number => spanIn('fiveLevel', level);
 
 /** Memory types 2, 3 and 7 are reserved. */
-const isReservedType = (lo: number): boolean => [2, 3, 7].includes(field(lo, 3, 3));
+function isReservedType(lo: number): boolean {
+  const type = field(lo, 3, 3);
+  return type === 2 || type === 3 || type === 7;
+}
 
 /** Bits 29:12 or 20:12 of an entry that maps a large page, all of them: there is no PAT bit as in ordinary tables. */
-const hasBitsBelowFrame = (word: Word, level: number): boolean => frameOf(word) % spanOf(level) !== 0;
+const hasBitsBelowFrame = (word: Word, level: number): boolean => remainder(frameOf(word), spanOf(level)) !== 0;
 
 /** What `word` means in a table at `level`. Extended tables have 1 GiB pages where ordinary ones do. */
 export function decodeEptEntry(ept: Ept, level: number, word: Word): EptMeaning {
   const rights = and(word.lo, rightsMask(ept));
-  if (rights === 0) return { kind: 'absent' };
+  if (rights === 0) return ABSENT;
   const frame = frameOf(word);
   const isWriteOnly = hasAll(rights, WRITE) && !hasAll(rights, READ);
-  if (isWriteOnly || frame >= pow2(ept.maxPhysAddr - 12)) return { kind: 'misconfiguration' };
+  if (isWriteOnly || isBeyondReach(word, ept.maxPhysAddr)) return MISCONFIGURATION;
   const maySpan = level === 2 || (level === 3 && ept.page1Gb);
   if (level === 1 || (maySpan && hasAll(word.lo, SUPERPAGE))) {
     const isBad = isReservedType(word.lo) || hasBitsBelowFrame(word, level);
-    return isBad ? { kind: 'misconfiguration' } : { kind: 'page', frame, rights };
+    return isBad ? MISCONFIGURATION : { kind: 'page', frame, rights };
   }
   // Bits 7:3 of an entry that leads to a table are reserved.
-  return field(word.lo, 3, 5) === 0 ? { kind: 'table', frame, rights } : { kind: 'misconfiguration' };
+  return field(word.lo, 3, 5) === 0 ? { kind: 'table', frame, rights } : MISCONFIGURATION;
 }
 
 /** An entry that the walk used. */
@@ -108,21 +115,22 @@ type EptWalk = { readonly steps: readonly Step[]; readonly rights: number } & (
  */
 function walkEptTables(ept: Ept, read: WordReader, address: number): EptWalk {
   const { page, offset } = splitAddress(address);
-  let steps: readonly Step[] = [];
+  const steps: Step[] = [];
   let rights = rightsMask(ept);
   if (page >= spanOf(ept.levels + 1)) return { kind: 'absent', steps, rights: 0 };
   let table = ept.root;
   for (let level = ept.levels; ; level -= 1) {
-    const maddr = table + (Math.floor(page / spanOf(level)) % 512) * 8;
+    const maddr = table + remainder(Math.floor(page / spanOf(level)), 512) * 8;
     const word = entryAt(read, maddr, 8);
     const meaning = decodeEptEntry(ept, level, word);
     if (meaning.kind === 'absent') return { kind: 'absent', steps, rights: 0 };
     if (meaning.kind === 'misconfiguration') return { kind: 'misconfiguration', steps, rights };
     rights = and(rights, meaning.rights);
     const isPage = meaning.kind === 'page';
-    steps = [...steps, { maddr, lo: word.lo, isPage }];
+    steps.push({ maddr, lo: word.lo, isPage });
     table = meaning.frame * pageBytes;
-    if (isPage) return { kind: 'page', steps, rights, maddr: table + (page % spanOf(level)) * pageBytes + offset };
+    if (isPage)
+      return { kind: 'page', steps, rights, maddr: table + remainder(page, spanOf(level)) * pageBytes + offset };
   }
 }
 
@@ -133,35 +141,42 @@ interface Demand {
   readonly isWrite: boolean;
 }
 
+const READS: Demand = { rights: READ, access: READ, isWrite: false };
+const WRITES: Demand = { rights: READ + WRITE, access: WRITE, isWrite: true };
+const READS_AND_WRITES: Demand = { rights: READ + WRITE, access: READ + WRITE, isWrite: true };
+const FETCHES: Demand = { rights: EXECUTE, access: EXECUTE, isWrite: false };
+const FETCHES_FOR_USER: Demand = { ...FETCHES, rights: EXECUTE_USER };
+
 /**
  * Fetches: with mode-based execute control bit 10 holds for user-mode linear addresses, bit 2 for the others. Read-modify-writes:
  * bit 1 is set, and "whether it also sets bit 0 is implementation-specific"; here it does not.
  */
-const demandOfOperand = (ept: Ept, access: Attempt['kind'], isUserPage: boolean): Demand =>
-  match(access)
-    .with('read', () => ({ rights: READ, access: READ, isWrite: false }))
-    .with('write', 'readModifyWrite', () => ({ rights: READ + WRITE, access: WRITE, isWrite: true }))
-    .with('fetch', () => ({
-      rights: ept.modeBasedExecute && isUserPage ? EXECUTE_USER : EXECUTE,
-      access: EXECUTE,
-      isWrite: false,
-    }))
-    .exhaustive();
+function demandOfOperand(ept: Ept, access: Attempt['kind'], isUserPage: boolean): Demand {
+  switch (access) {
+    case 'read':
+      return READS;
+    case 'write':
+    case 'readModifyWrite':
+      return WRITES;
+    case 'fetch':
+      return ept.modeBasedExecute && isUserPage ? FETCHES_FOR_USER : FETCHES;
+  }
+}
 
 /**
  * Accesses to guest tables read them; with accessed and dirty flags for EPT they are treated as writes and named as both. Setting
  * a flag in a guest's entry reads and writes it, flags for EPT or none.
  */
-const demandOf = (ept: Ept, use: Use): Demand =>
-  match(use)
-    .with({ kind: 'entry' }, () =>
-      ept.flags
-        ? { rights: READ + WRITE, access: READ + WRITE, isWrite: true }
-        : { rights: READ, access: READ, isWrite: false },
-    )
-    .with({ kind: 'flags' }, () => ({ rights: READ + WRITE, access: READ + WRITE, isWrite: true }))
-    .with({ kind: 'operand' }, ({ access, isUserPage }) => demandOfOperand(ept, access, isUserPage))
-    .exhaustive();
+function demandOf(ept: Ept, use: Use): Demand {
+  switch (use.kind) {
+    case 'entry':
+      return ept.flags ? READS_AND_WRITES : READS;
+    case 'flags':
+      return READS_AND_WRITES;
+    case 'operand':
+      return demandOfOperand(ept, use.access, use.isUserPage);
+  }
+}
 
 const QUALIFICATION_EXECUTE_USER = bit(6);
 const QUALIFICATION_LINEAR_VALID = bit(7);
@@ -180,12 +195,13 @@ const qualificationOf = (access: number, rights: number, use: Use): number =>
   (use.kind === 'operand' ? QUALIFICATION_TRANSLATED : 0);
 
 /** Accessed in every entry used; dirty in the one that maps the page, for a write. */
-const marksOf = (ept: Ept, steps: readonly Step[], isWrite: boolean): readonly Mark[] =>
-  ept.flags
-    ? steps.flatMap(({ maddr, lo, isPage }) =>
-        marksAt(maddr, without(isPage && isWrite ? ACCESSED + DIRTY : ACCESSED, lo)),
-      )
-    : [];
+function marksOf(ept: Ept, steps: readonly Step[], isWrite: boolean): readonly Mark[] {
+  let marks = NO_MARKS;
+  if (!ept.flags) return marks;
+  for (const { maddr, lo, isPage } of steps)
+    marks = joined(marks, marksAt(maddr, without(isPage && isWrite ? ACCESSED + DIRTY : ACCESSED, lo)));
+  return marks;
+}
 
 function locate(ept: Ept, memory: WordReader, asked: { address: number; use: Use; linear: Word }): Located {
   const { address, use, linear } = asked;

@@ -86,7 +86,7 @@ function isPage({ mode, superpages, page1Gb }: Paging, level: number, { lo }: Wo
 }
 
 /** Bits 51:M: the frame lies beyond MAXPHYADDR. */
-const isBeyondReach = ({ hi }: Word, maxPhysAddr: number): boolean =>
+export const isBeyondReach = ({ hi }: Word, maxPhysAddr: number): boolean =>
   field(hi, maxPhysAddr - 32, 52 - maxPhysAddr) !== 0;
 
 /**
