@@ -7,11 +7,11 @@
 // A first reader may skip `eptOf`. Sources: Intel SDM vol. 3C, "EPT Translation Mechanism", "EPT Misconfigurations", "EPT
 // Violations", "Accessed and Dirty Flags for EPT", "Extended-Page-Table Pointer (EPTP)", "Exit Qualification for EPT Violations" (a table).
 
-import type { Word } from '#abi/address.ts';
+import { FRAME_SHIFT, type Word } from '#abi/address.ts';
 import type { AccessResult, CaseOf, Mark } from '#abi/case.ts';
 import { and, bit, field, hasAll, without } from '#lib/bits.ts';
-import { frameOf, pageBytes, remainder, splitAddress } from '../paging/address.ts';
-import { isBeyondReach, spanOf as spanIn } from '../paging/entry.ts';
+import { addressOf, frameOf, isTooWide, wordOf } from '../paging/address.ts';
+import { indexOf, isBeyondReach, offsetBits } from '../paging/entry.ts';
 import { entryAt, joined, marksAt, NO_MARKS } from '../paging/memory.ts';
 import type { Attempt } from '../paging/rights.ts';
 import type { Located, Space, Use } from '../paging/walk.ts';
@@ -27,6 +27,9 @@ export interface Ept {
   readonly maxPhysAddr: number;
   readonly page1Gb: boolean;
 }
+
+/** Addresses select entries as in this mode, whatever the number of levels. */
+const MODE = 'fiveLevel';
 
 const READ = bit(0);
 const WRITE = bit(1);
@@ -46,7 +49,7 @@ export function eptOf(registers: CaseOf<'vmx'>['registers']): Ept | undefined {
   if (!isAccepted || field(eptp.lo, 7, 5) !== 0 || field(eptp.hi, maxPhysAddr - 32, 64 - maxPhysAddr) !== 0)
     return undefined;
   return {
-    root: frameOf(eptp) * pageBytes,
+    root: addressOf(frameOf(eptp)),
     levels,
     flags: hasAll(eptp.lo, bit(6)),
     modeBasedExecute: modeBasedExecute === 'on',
@@ -67,9 +70,6 @@ const MISCONFIGURATION: EptMeaning = { kind: 'misconfiguration' };
 const rightsMask = ({ modeBasedExecute }: Ept): number =>
   READ + WRITE + EXECUTE + (modeBasedExecute ? EXECUTE_USER : 0);
 
-/** Extended tables have 512 entries, like those of 4-level and 5-level paging. */
-const spanOf = (level: number): number => spanIn('fiveLevel', level);
-
 /** Memory types 2, 3 and 7 are reserved. */
 function isReservedType(lo: number): boolean {
   const type = field(lo, 3, 3);
@@ -77,7 +77,8 @@ function isReservedType(lo: number): boolean {
 }
 
 /** Bits 29:12 or 20:12 of an entry that maps a large page, all of them: there is no PAT bit as in ordinary tables. */
-const hasBitsBelowFrame = (word: Word, level: number): boolean => remainder(frameOf(word), spanOf(level)) !== 0;
+const hasBitsBelowFrame = (word: Word, level: number): boolean =>
+  level > 1 && field(word.lo, FRAME_SHIFT, offsetBits(MODE, level) - FRAME_SHIFT) !== 0;
 
 /** What `word` means in a table at `level`. Extended tables have 1 GiB pages where ordinary ones do. */
 export function decodeEptEntry(ept: Ept, level: number, word: Word): EptMeaning {
@@ -114,13 +115,13 @@ type EptWalk = { readonly steps: readonly Step[]; readonly rights: number } & (
  * Rights are judged at the end, so a misconfiguration further down comes before what the upper entries withhold.
  */
 function walkEptTables(ept: Ept, read: WordReader, address: number): EptWalk {
-  const { page, offset } = splitAddress(address);
+  const target = wordOf(address);
   const steps: Step[] = [];
   let rights = rightsMask(ept);
-  if (page >= spanOf(ept.levels + 1)) return { kind: 'absent', steps, rights: 0 };
+  if (isTooWide(target, offsetBits(MODE, ept.levels + 1))) return { kind: 'absent', steps, rights: 0 };
   let table = ept.root;
   for (let level = ept.levels; ; level -= 1) {
-    const maddr = table + remainder(Math.floor(page / spanOf(level)), 512) * 8;
+    const maddr = table + indexOf(MODE, level, target) * 8;
     const word = entryAt(read, maddr, 8);
     const meaning = decodeEptEntry(ept, level, word);
     if (meaning.kind === 'absent') return { kind: 'absent', steps, rights: 0 };
@@ -128,9 +129,8 @@ function walkEptTables(ept: Ept, read: WordReader, address: number): EptWalk {
     rights = and(rights, meaning.rights);
     const isPage = meaning.kind === 'page';
     steps.push({ maddr, lo: word.lo, isPage });
-    table = meaning.frame * pageBytes;
-    if (isPage)
-      return { kind: 'page', steps, rights, maddr: table + remainder(page, spanOf(level)) * pageBytes + offset };
+    table = addressOf(meaning.frame);
+    if (isPage) return { kind: 'page', steps, rights, maddr: table + field(target.lo, 0, offsetBits(MODE, level)) };
   }
 }
 
@@ -214,7 +214,7 @@ function locate(ept: Ept, memory: WordReader, asked: { address: number; use: Use
     walk.kind === 'misconfiguration'
       ? { kind: 'eptMisconfiguration', guestPhysical: address }
       : { kind: 'eptViolation', qualification, guestPhysical: address, linear };
-  return { kind: 'exit', result, marks: marksOf(ept, walk.steps, false) };
+  return { kind: 'failed', result, marks: marksOf(ept, walk.steps, false) };
 }
 
 /** Guest-physical memory as `ept` maps it, for the translation of `linear`. */

@@ -8,29 +8,21 @@
 // Sources: Intel SDM vol. 3A, "32-Bit Paging", "PAE Paging", "4-Level Paging and 5-Level Paging" (tables of the formats);
 // AMD APM vol. 2, "Legacy-Mode Page Translation", "Long-Mode Page Translation".
 
-import type { Word } from '#abi/address.ts';
+import { FRAME_SHIFT, type Word } from '#abi/address.ts';
 import { bit, field, hasAll, hasAny, pow2, without } from '#lib/bits.ts';
-import { frameOf, remainder } from './address.ts';
+import { bitsOf, frameOf } from './address.ts';
 import { isLong, type Paging, type PagingMode } from './mode.ts';
+import { ALL_RIGHTS, RIGHT_BITS } from './rights.ts';
 
-/** What all levels must grant together. */
-export interface Rights {
-  readonly write: boolean;
-  /** Access from user mode; what has it is a user page, with rules of its own for the supervisor. */
-  readonly user: boolean;
-  readonly execute: boolean;
-}
-
-/** What an entry means. `frame` is the table's, or the first frame of the page's `span` frames. */
+/** What an entry means. `frame` is the table's, or the first one of the page; rights are bits. */
 export type EntryMeaning =
   | { readonly kind: 'absent' }
   | { readonly kind: 'reserved' }
-  | { readonly kind: 'table'; readonly frame: number; readonly rights: Rights }
+  | { readonly kind: 'table'; readonly frame: number; readonly rights: number }
   | {
       readonly kind: 'page';
       readonly frame: number;
-      readonly span: number;
-      readonly rights: Rights;
+      readonly rights: number;
       /** Protection key. */
       readonly key: number;
     };
@@ -39,42 +31,40 @@ export type EntryMeaning =
 export const ABSENT = { kind: 'absent' } as const satisfies EntryMeaning;
 const RESERVED = { kind: 'reserved' } as const satisfies EntryMeaning;
 
-/** Nothing withheld: what the root, and a PDPTE of PAE paging, give. */
-export const ALL_RIGHTS: Rights = { write: true, user: true, execute: true };
-
 const PRESENT = bit(0);
 const WRITE = bit(1);
 const USER = bit(2);
 const ACCESSED = bit(5);
-const DIRTY = bit(6);
+export const DIRTY: number = bit(6);
 const SUPERPAGE = bit(7);
 const GLOBAL = bit(8);
 const EXECUTE_DISABLE_HIGH = bit(31);
 /** Bits 2:1 and 8:5 of a PDPTE in PAE paging. */
 const RESERVED_IN_PDPTE = 0x1e6;
 
-/** How the tables of a mode are built: levels, entries of a table, bytes of an entry. */
+/** How the tables of a mode are built: levels, bytes of an entry. */
 export interface TableShape {
   readonly levels: number;
-  readonly entries: number;
   readonly entryBytes: 4 | 8;
 }
 
 /** Each mode that has tables. PAE paging has only four entries at the top. */
 export const tableShapes: Readonly<Record<Exclude<PagingMode, 'none'>, TableShape>> = {
-  legacy: { levels: 2, entries: 1024, entryBytes: 4 },
-  pae: { levels: 3, entries: 512, entryBytes: 8 },
-  fourLevel: { levels: 4, entries: 512, entryBytes: 8 },
-  fiveLevel: { levels: 5, entries: 512, entryBytes: 8 },
+  legacy: { levels: 2, entryBytes: 4 },
+  pae: { levels: 3, entryBytes: 8 },
+  fourLevel: { levels: 4, entryBytes: 8 },
+  fiveLevel: { levels: 5, entryBytes: 8 },
 };
 
-const spansOf = (indexBits: number): readonly number[] => [0, 1, 2, 3, 4, 5].map((below) => pow2(indexBits * below));
-const spans = spansOf(9);
-const spansLegacy = spansOf(10);
+/** Bits of an address that select an entry of a table. */
+const indexBits = (mode: PagingMode): number => (mode === 'legacy' ? 10 : 9);
 
-/** Frames that an entry at `level` covers; above the highest level, those that all tables cover. */
-export const spanOf = (mode: PagingMode, level: number): number =>
-  (mode === 'legacy' ? spansLegacy : spans)[level - 1] as number;
+/** Bits of an address below those that select an entry at `level`; above the highest level, all that tables translate. */
+export const offsetBits = (mode: PagingMode, level: number): number => FRAME_SHIFT + indexBits(mode) * (level - 1);
+
+/** Which entry of a table at `level` an address selects. */
+export const indexOf = (mode: PagingMode, level: number, address: Word): number =>
+  bitsOf(address, offsetBits(mode, level), indexBits(mode));
 
 const isPdpte = (mode: PagingMode, level: number): boolean => mode === 'pae' && level === 3;
 
@@ -102,7 +92,7 @@ export const isReservedPdpte = (word: Word, maxPhysAddr: number): boolean =>
 
 /** In an entry that maps a large page, the bits below its frame: reserved, apart from PAT in bit 12. */
 const hasBitsBelowFrame = (mode: PagingMode, level: number, word: Word): boolean =>
-  level > 1 && remainder(frameOf(word), spanOf(mode, level)) > 1;
+  level > 1 && field(word.lo, 13, offsetBits(mode, level) - 13) !== 0;
 
 /** Bit 7 above the levels of large pages; AMD reserves bit 8 there as well ("Long-Mode Page Translation", PML4E and PML5E: MBZ). */
 function hasReservedSize({ mode, vendor, page1Gb }: Paging, level: number, { lo }: Word): boolean {
@@ -125,20 +115,20 @@ function isReserved(paging: Paging, level: number, word: Word): boolean {
   );
 }
 
-const rightsOf = (mode: PagingMode, level: number, { lo, hi }: Word): Rights =>
-  isPdpte(mode, level)
-    ? ALL_RIGHTS
-    : {
-        write: hasAll(lo, WRITE),
-        user: hasAll(lo, USER),
-        execute: mode === 'legacy' || !hasAll(hi, EXECUTE_DISABLE_HIGH),
-      };
+function rightsIn(mode: PagingMode, level: number, { lo, hi }: Word): number {
+  if (isPdpte(mode, level)) return ALL_RIGHTS;
+  const write = hasAll(lo, WRITE) ? RIGHT_BITS.write : 0;
+  const user = hasAll(lo, USER) ? RIGHT_BITS.user : 0;
+  const isExecutable = mode === 'legacy' || !hasAll(hi, EXECUTE_DISABLE_HIGH);
+  return write + user + (isExecutable ? RIGHT_BITS.execute : 0);
+}
+
+const FRAMES_4GB = pow2(20);
 
 /** The first frame of a page. */
 function pageFrame({ mode }: Paging, level: number, word: Word): number {
-  const frame = frameOf(word);
-  const base = frame - remainder(frame, spanOf(mode, level));
-  return mode === 'legacy' && level === 2 ? base + field(word.lo, 13, 8) * pow2(20) : base;
+  const base = frameOf(word) - field(word.lo, FRAME_SHIFT, offsetBits(mode, level) - FRAME_SHIFT);
+  return mode === 'legacy' && level === 2 ? base + field(word.lo, 13, 8) * FRAMES_4GB : base;
 }
 
 /** What `word` means in a table at `level`; in 32-bit paging its high half is 0. */
@@ -146,28 +136,19 @@ export function decodeEntry(paging: Paging, level: number, word: Word): EntryMea
   // "Paging": no bit of an entry whose P flag is 0 means anything, so none of them is reserved.
   if (!hasAll(word.lo, PRESENT)) return ABSENT;
   if (isReserved(paging, level, word)) return RESERVED;
-  const rights = rightsOf(paging.mode, level, word);
+  const rights = rightsIn(paging.mode, level, word);
   if (!isPage(paging, level, word)) return { kind: 'table', frame: frameOf(word), rights };
-  const { mode } = paging;
-  return {
-    kind: 'page',
-    frame: pageFrame(paging, level, word),
-    span: spanOf(mode, level),
-    rights,
-    key: field(word.hi, 27, 4),
-  };
+  return { kind: 'page', frame: pageFrame(paging, level, word), rights, key: field(word.hi, 27, 4) };
 }
 
 /** A PDPTE as it stands in a register: what would have been reserved was looked at when it was loaded. */
 export const decodeLatchedPdpte = (word: Word): EntryMeaning =>
   hasAll(word.lo, PRESENT) ? { kind: 'table', frame: frameOf(word), rights: ALL_RIGHTS } : ABSENT;
 
-/** Which flags a use of the entry would set: accessed, and dirty for a write to the page that it maps. */
-export function missingFlags(paging: Paging, level: number, use: { word: Word; isWrite: boolean }): number {
-  const { word, isWrite } = use;
+/** Which flags the entry lacks: accessed, and dirty if it maps a page, which only a write sets. */
+export function missingFlags(paging: Paging, level: number, word: Word): number {
   if (isPdpte(paging.mode, level)) return 0;
-  const wanted = isWrite && isPage(paging, level, word) ? ACCESSED + DIRTY : ACCESSED;
-  return without(wanted, word.lo);
+  return without(isPage(paging, level, word) ? ACCESSED + DIRTY : ACCESSED, word.lo);
 }
 
 /** Whether the PDPTEs of a table may be loaded into the registers; absent ones may hold anything. */

@@ -5,8 +5,8 @@
 
 import type { Word } from '#abi/address.ts';
 import type { CaseOf } from '#abi/case.ts';
-import { bit, field, hasAll, without } from '#lib/bits.ts';
-import { frameOf, pageBytes } from './address.ts';
+import { bit, hasAll, without } from '#lib/bits.ts';
+import { addressOf, frameOf, isTooWide, pageBytes } from './address.ts';
 
 /** How linear addresses are translated. legacy: 32-bit paging, tables of 4-byte entries. */
 export type PagingMode = 'none' | 'legacy' | 'pae' | 'fourLevel' | 'fiveLevel';
@@ -77,7 +77,7 @@ function rootOf(mode: PagingMode, cr3: Word): number {
       return without(cr3.lo, 31);
     case 'fourLevel':
     case 'fiveLevel':
-      return frameOf(cr3) * pageBytes;
+      return addressOf(frameOf(cr3));
   }
 }
 
@@ -102,10 +102,6 @@ export function pagingOf(processor: Processor, vendor: Vendor): Paging {
     supervisorKeys: isLong(mode) && hasAll(cr4, CR4_PKS) ? pkrs : undefined,
   };
 }
-
-/** Whether an address in a register reaches beyond MAXPHYADDR. */
-export const isTooWide = ({ hi }: Word, maxPhysAddr: number): boolean =>
-  field(hi, maxPhysAddr - 32, 64 - maxPhysAddr) !== 0;
 
 /** EFER.LME with paging wants CR0.PE and CR4.PAE: the one rule that all manuals share. */
 const isLongModeWhole = ({ cr0, cr4, efer }: Processor): boolean =>

@@ -8,25 +8,25 @@
 // sees the flags that the access has set before it.
 
 import { type Word, ZERO_WORD } from '#abi/address.ts';
-import type { AccessOutcome, AccessResult, Bytes, CaseOf, Mark } from '#abi/case.ts';
+import type { AccessOutcome, AccessResult, Bytes, CaseOf } from '#abi/case.ts';
 import { eptOf, eptSpace } from '../hap/ept-space.ts';
 import { nptSpace } from '../hap/npt-space.ts';
 import type { WordReader } from '../hap/walk.ts';
-import { isCanonical, offsetOf, pageOf, type Piece, piecesOf } from './address.ts';
+import { isCanonical, isTooWide, type Piece, piecesOf } from './address.ts';
 import { ABSENT, areLoadable } from './entry.ts';
 import { entryAt, gather, joined, memoryOf, NO_MARKS, withMarks } from './memory.ts';
-import {
-  isHostState,
-  isLong,
-  isNativeState,
-  isTooWide,
-  isVmEntryState,
-  isVmrunState,
-  type Paging,
-  pagingOf,
-} from './mode.ts';
+import { isHostState, isLong, isNativeState, isVmEntryState, isVmrunState, type Paging, pagingOf } from './mode.ts';
 import { type Attempt, errorCode, forbids, isWrite } from './rights.ts';
-import { hasTables, machineSpace, setFlags, type Space, type TablePaging, walkTables } from './walk.ts';
+import {
+  hasTables,
+  type Located,
+  machineSpace,
+  setFlags,
+  type Space,
+  type TablePaging,
+  type Use,
+  walkTables,
+} from './walk.ts';
 
 /** A case about a whole access. */
 export type AccessCase = CaseOf<'native' | 'vmx' | 'svm'>;
@@ -111,25 +111,6 @@ function settingOf(one: AccessCase, read: WordReader): Setting | Refusal {
   }
 }
 
-/** What one page comes to: an address or a failure; and flags, set or perhaps set. */
-type Translation =
-  | { readonly kind: 'at'; readonly maddr: number; readonly marks: readonly Mark[] }
-  | { readonly kind: 'failed'; readonly result: AccessResult; readonly marks: readonly Mark[] };
-
-/** The last step: where the page lies. Without paging of its own a guest's linear addresses are guest-physical ones. */
-function place(
-  space: Space,
-  before: { memory: WordReader; marks: readonly Mark[] },
-  operand: { address: number; access: Attempt['kind']; isUserPage: boolean },
-): Translation {
-  const { address, access, isUserPage } = operand;
-  const located = space.locate(before.memory, address, { kind: 'operand', access, isUserPage });
-  const marks = joined(before.marks, located.marks);
-  return located.kind === 'found'
-    ? { kind: 'at', maddr: located.maddr, marks }
-    : { kind: 'failed', result: located.result, marks };
-}
-
 /** What is translated: an address, for what, in which memory. */
 interface Asked {
   readonly attempt: Attempt;
@@ -137,10 +118,10 @@ interface Asked {
   readonly memory: WordReader;
 }
 
-function translateByTables(space: Space, paging: TablePaging, { attempt, linear, memory }: Asked): Translation {
-  const target = { page: pageOf(linear), offset: offsetOf(linear) };
-  const walk = walkTables(space, paging, { memory, target });
-  const cause = walk.kind === 'page' ? forbids(paging, attempt, walk) : walk.kind === 'fault' ? walk.cause : undefined;
+function translateByTables(space: Space, paging: TablePaging, { attempt, linear, memory }: Asked): Located {
+  const walk = walkTables(space, paging, { memory, address: linear });
+  const cause =
+    walk.kind === 'page' ? forbids(paging, attempt, walk.page) : walk.kind === 'fault' ? walk.cause : undefined;
   if (walk.kind !== 'page' || cause !== undefined) {
     // "Accessed and Dirty Flags" says of an accessed flag that a use of the entry sets it, not when; "Interrupt 14" leaves open
     // whether a protection violation sets that of the page's own entry.
@@ -152,16 +133,21 @@ function translateByTables(space: Space, paging: TablePaging, { attempt, linear,
   const flags = setFlags(space, paging, walk, isWrite(attempt));
   const marks = joined(walk.marks, flags.marks);
   if (flags.exit !== undefined) return { kind: 'failed', result: flags.exit, marks };
-  const operand = { address: walk.address, access: attempt.kind, isUserPage: walk.rights.user };
-  return place(space, { memory: flags.memory, marks }, operand);
+  // The last step: where the page lies.
+  const use: Use = { kind: 'operand', access: attempt.kind, isUserPage: walk.page.rights.user };
+  const located = space.locate(flags.memory, walk.address, use);
+  return marks.length === 0 ? located : { ...located, marks: joined(marks, located.marks) };
 }
 
-/** Without paging every linear address counts as a user-mode one ("Exit Qualification for EPT Violations", bit 9). */
-function translatePiece({ paging, spaceFor }: Setting, asked: Asked): Translation {
+/**
+ * What one page comes to. Without paging of their own a guest's linear addresses are guest-physical ones, and every one counts as
+ * a user-mode one ("Exit Qualification for EPT Violations", bit 9).
+ */
+function translatePiece({ paging, spaceFor }: Setting, asked: Asked): Located {
   const { attempt, linear, memory } = asked;
   const space = spaceFor(linear);
   if (hasTables(paging)) return translateByTables(space, paging, asked);
-  return place(space, { memory, marks: NO_MARKS }, { address: linear.lo, access: attempt.kind, isUserPage: true });
+  return space.locate(memory, linear.lo, { kind: 'operand', access: attempt.kind, isUserPage: true });
 }
 
 /** Linear addresses of 5-level paging have 57 bits that count, of 4-level paging 48; outside long mode every address will do. */
@@ -176,8 +162,8 @@ export function translateAccess(one: AccessCase, read: WordReader = memoryOf(one
   if (setting.kind !== 'setting') return refused(setting);
   const { linear, size } = one.access;
   const pieces = piecesOf(linear, size, isLong(setting.paging.mode) ? 64 : 32);
-  if (!pieces.every((piece) => isAddressable(setting.paging, piece))) return refused(GENERAL_PROTECTION);
-  const bytes: Bytes[] = [];
+  for (const piece of pieces) if (!isAddressable(setting.paging, piece)) return refused(GENERAL_PROTECTION);
+  let bytes: readonly Bytes[] = [];
   let marks = NO_MARKS;
   for (const piece of pieces) {
     const memory = withMarks(read, marks);
@@ -186,7 +172,7 @@ export function translateAccess(one: AccessCase, read: WordReader = memoryOf(one
     // What a failed access leaves, in an earlier page of it too, may have been set: nothing was accessed in the end.
     if (translation.kind === 'failed')
       return { result: translation.result, required: NO_MARKS, allowed: gather(marks) };
-    bytes.push({ maddr: translation.maddr, count: piece.count });
+    bytes = joined(bytes, [{ maddr: translation.maddr, count: piece.count }]);
   }
   return { result: { kind: 'done', bytes }, required: gather(marks), allowed: NO_MARKS };
 }
