@@ -32,8 +32,6 @@ export const ABSENT = { kind: 'absent' } as const satisfies EntryMeaning;
 const RESERVED = { kind: 'reserved' } as const satisfies EntryMeaning;
 
 const PRESENT = bit(0);
-const WRITE = bit(1);
-const USER = bit(2);
 const ACCESSED = bit(5);
 export const DIRTY: number = bit(6);
 const SUPERPAGE = bit(7);
@@ -101,9 +99,8 @@ function hasReservedSize({ mode, vendor, page1Gb }: Paging, level: number, { lo 
   return hasAll(lo, SUPERPAGE) || (vendor === 'amd' && hasAll(lo, GLOBAL));
 }
 
-function isReserved(paging: Paging, level: number, word: Word): boolean {
+function isReserved(paging: Paging, level: number, word: Word, page: boolean): boolean {
   const { mode, maxPhysAddr, executeDisable } = paging;
-  const page = isPage(paging, level, word);
   if (mode === 'legacy') return level === 2 && isReservedLegacy(paging, word, page);
   if (isPdpte(mode, level)) return isReservedPdpte(word, maxPhysAddr);
   return (
@@ -115,12 +112,11 @@ function isReserved(paging: Paging, level: number, word: Word): boolean {
   );
 }
 
+/** R/W and U/S, bits 2:1, are the lowest two bits of rights. */
 function rightsIn(mode: PagingMode, level: number, { lo, hi }: Word): number {
   if (isPdpte(mode, level)) return ALL_RIGHTS;
-  const write = hasAll(lo, WRITE) ? RIGHT_BITS.write : 0;
-  const user = hasAll(lo, USER) ? RIGHT_BITS.user : 0;
   const isExecutable = mode === 'legacy' || !hasAll(hi, EXECUTE_DISABLE_HIGH);
-  return write + user + (isExecutable ? RIGHT_BITS.execute : 0);
+  return field(lo, 1, 2) + (isExecutable ? RIGHT_BITS.execute : 0);
 }
 
 const FRAMES_4GB = pow2(20);
@@ -135,9 +131,10 @@ function pageFrame({ mode }: Paging, level: number, word: Word): number {
 export function decodeEntry(paging: Paging, level: number, word: Word): EntryMeaning {
   // "Paging": no bit of an entry whose P flag is 0 means anything, so none of them is reserved.
   if (!hasAll(word.lo, PRESENT)) return ABSENT;
-  if (isReserved(paging, level, word)) return RESERVED;
+  const page = isPage(paging, level, word);
+  if (isReserved(paging, level, word, page)) return RESERVED;
   const rights = rightsIn(paging.mode, level, word);
-  if (!isPage(paging, level, word)) return { kind: 'table', frame: frameOf(word), rights };
+  if (!page) return { kind: 'table', frame: frameOf(word), rights };
   return { kind: 'page', frame: pageFrame(paging, level, word), rights, key: field(word.hi, 27, 4) };
 }
 

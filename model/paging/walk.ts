@@ -111,8 +111,10 @@ export function walkTables(space: Space, paging: TablePaging, from: Target): Wal
     const address = table + indexOf(mode, level, target) * entryBytes;
     const located = space.locate(memory, address, ENTRY);
     const before = memory;
-    marks = joined(marks, located.marks);
-    memory = withMarks(memory, located.marks);
+    if (located.marks.length > 0) {
+      marks = [...marks, ...located.marks];
+      memory = withMarks(memory, located.marks);
+    }
     if (located.kind === 'failed') return { kind: 'exit', result: located.result, steps, marks, memory };
     const word = entryAt(memory, located.maddr, entryBytes);
     const meaning = decodeEntry(paging, level, word);
