@@ -4,24 +4,29 @@
 import type { Word } from '#abi/address.ts';
 import { CASE_VERSION, type AccessResult, type CaseOf, type Poke } from '#abi/case.ts';
 import { AccessUnit } from '#impl/paging/access.ts';
+import type { WordReader } from '#model/hap/walk.ts';
 import { memoryOf } from '#model/paging/memory.ts';
 import { translateAccess } from '#model/paging/translate.ts';
-import { race, ratio, type Contestant } from './clock.ts';
+import { race, type Contestant } from './clock.ts';
 import { bigCaseOf, bigMemoryOf, bigTranslate, bigWordsOf, type BigReader, type BigResult } from './cpu-bigint.ts';
 import { passOf } from './cpu-contestants.ts';
 import { stageOf, type Scene, type Stage } from './cpu-tables.ts';
 
-/** Translations per CPU second on `pages` pages, and how many times the specification's each side of the implementation makes. */
-export interface ReferenceFigures {
-  readonly pages: number;
+/** Where words are read: in place, or in a Map of them that was made once, as cases have it. */
+export type MemoryKind = 'words' | 'map';
+
+/** What each of the two specifications reads. */
+export interface Pairing {
+  readonly specification: MemoryKind;
+  readonly bigints: MemoryKind;
+}
+
+/** Translations per CPU second, best rounds: whole accesses, but for the walker. */
+export interface ReferenceSpeeds {
   readonly specification: number;
+  readonly bigints: number;
+  readonly access: number;
   readonly walker: number;
-  readonly timesWalker: number;
-  readonly timesAccess: number;
-  /** How many times the specification makes what the same in bigints makes over a Map; then, both over the same memory. */
-  readonly timesBigints: number;
-  readonly timesBigintsBothWords: number;
-  readonly timesBigintsBothMap: number;
 }
 
 /** Accesses of a scene that all go through. */
@@ -59,19 +64,17 @@ function imageOf({ memory }: Stage): readonly Poke[] {
   return image;
 }
 
-/** The two memories that both specifications are raced over: a Map of words, as cases have it, and the words where they lie. */
-function memoriesOf(stage: Stage) {
-  const image = imageOf(stage);
+function readerOf(kind: MemoryKind, stage: Stage): WordReader {
+  if (kind === 'map') return memoryOf(imageOf(stage));
   const { memory } = stage;
-  const words = (mfn: number, index: number): Word => {
+  return (mfn, index) => {
     const at = 2 * (512 * mfn + index);
     return { lo: unsigned(memory[at] as number), hi: unsigned(memory[at + 1] as number) };
   };
-  return {
-    map: { read: memoryOf(image), bigRead: bigMemoryOf(image) },
-    words: { read: words, bigRead: bigWordsOf(memory) },
-  };
 }
+
+const bigReaderOf = (kind: MemoryKind, stage: Stage): BigReader =>
+  kind === 'map' ? bigMemoryOf(imageOf(stage)) : bigWordsOf(stage.memory);
 
 /** Bits of an error code that the entries decide: P, RSVD, PK. */
 const decided = [1, 8, 0x20];
@@ -97,52 +100,35 @@ function contestantOf(name: string, repeats: number, pass: () => number): Contes
 }
 
 /** All sides on one stage. */
-function contestantsOn(stage: Stage): readonly ReturnType<typeof contestantOf>[] {
+function contestantsOn(stage: Stage, pairing: Pairing): readonly ReturnType<typeof contestantOf>[] {
   const cases = casesOf(stage);
   const bigCases = cases.map(bigCaseOf);
-  const { map, words } = memoriesOf(stage);
+  const read = readerOf(pairing.specification, stage);
+  const bigRead = bigReaderOf(pairing.bigints, stage);
   const unit = new AccessUnit(stage.memory);
-  const overCases = (translate: (one: (typeof cases)[number]) => AccessResult) => (): number =>
-    cases.reduce((sum: number, one) => add(sum, translate(one)), 0);
-  const inBigints = (read: BigReader) => (): number =>
-    bigCases.reduce((sum: number, one) => add(sum, bigTranslate(one, read).result), 0);
   return [
-    contestantOf(
-      'specification',
-      4,
-      overCases((one) => translateAccess(one, words.read).result),
+    contestantOf('specification', 4, () =>
+      cases.reduce((sum: number, one) => add(sum, translateAccess(one, read).result), 0),
     ),
-    contestantOf(
-      'specification, Map',
-      4,
-      overCases((one) => translateAccess(one, map.read).result),
+    contestantOf('bigints', 2, () =>
+      bigCases.reduce((sum: number, one) => add(sum, bigTranslate(one, bigRead).result), 0),
     ),
-    contestantOf('bigints', 2, inBigints(words.bigRead)),
-    contestantOf('bigints, Map', 2, inBigints(map.bigRead)),
-    contestantOf(
-      'whole accesses',
-      4,
-      overCases((one) => unit.run(one)),
-    ),
+    contestantOf('access', 2, () => cases.reduce((sum: number, one) => add(sum, unit.run(one)), 0)),
     contestantOf('walker', 50, passOf('walk', stage)),
   ];
 }
 
 /** Races on accesses of a scene; throws if the checksums differ. */
-export function referenceFigures(scene: Scene, rounds: number): ReferenceFigures {
-  const contestants = contestantsOn(stageOf({ ...scene, count: COUNT }));
+export function referenceSpeeds(scene: Scene, pairing: Pairing, rounds: number): ReferenceSpeeds {
+  const contestants = contestantsOn(stageOf({ ...scene, count: COUNT }), pairing);
   const timed = race(contestants, rounds);
   if (new Set(contestants.flatMap(({ sums }) => [...sums])).size !== 1)
     throw new Error('the implementation and the specifications differ');
   const speed = (name: string): number => timed.find((one) => one.name === name)?.perSecond ?? 0;
   return {
-    pages: scene.pages,
     specification: speed('specification'),
+    bigints: speed('bigints'),
+    access: speed('access'),
     walker: speed('walker'),
-    timesWalker: ratio(timed, 'walker', 'specification'),
-    timesAccess: ratio(timed, 'whole accesses', 'specification'),
-    timesBigints: ratio(timed, 'specification', 'bigints, Map'),
-    timesBigintsBothWords: ratio(timed, 'specification', 'bigints'),
-    timesBigintsBothMap: ratio(timed, 'specification, Map', 'bigints, Map'),
   };
 }
