@@ -80,7 +80,7 @@ function* place(m: Machine, call: Call, op: Add): Step<Errno | undefined> {
   if (!isAlive(m, target) || op.gfn >= gfnCount(m.geometry)) return 'EINVAL';
   const previous = lookup(m, target, op.gfn);
   if (previous?.type === 'mmioDirect') return 'EPERM';
-  if (previous !== undefined && isSpecialType(previous.type)) return 'EINVAL';
+  if (previous !== undefined && isSpecialType(previous.type)) return 'ENXIO';
   if (previous?.mfn === mfn) return undefined;
   const count = tablesOf(m, target, planFor(m, target, { op, mfn }));
   const pages = yield* reserve(m, target, { count, done: undefined });

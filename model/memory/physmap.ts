@@ -73,7 +73,8 @@ function objection(cut: Cut, task: Task<Add>, target: Domain): Errno | undefined
   if (target.state !== 'running' || gfn >= gfnCount(cut.state.geometry)) return 'EINVAL';
   const previous = entryOf(cut.state, target.id, gfn);
   if (previous?.type === 'mmioDirect') return 'EPERM';
-  return previous !== undefined && isSpecialType(previous.type) ? 'EINVAL' : undefined;
+  // What holds a reference cannot be taken away like RAM.
+  return previous !== undefined && isSpecialType(previous.type) ? 'ENXIO' : undefined;
 }
 
 /** The frame, if it may come to the gfn. */
