@@ -51,7 +51,7 @@ function program(end: (code: number) => void): Command {
     .option('--xen <file>', "the hypervisor's file; without it that of Debian's package")
     .option('--results <file>', 'add a line for each sequence there, and play none again that has one')
     .option('--record <folder>', 'write all sequences on which both agree and what was seen there')
-    .option('--directed <folder>', 'look for a sequence for each rule instead, and write them there')
+    .option('--directed <folder>', 'play the sequence of each rule instead, and write what was seen there')
     .option('--json', 'one JSON object per line instead of words')
     .action(async (asked: AskedXen) => end(await askXen(asked)));
   for (const command of [root, ...root.commands]) command.exitOverride().showHelpAfterError(false);

@@ -17,8 +17,8 @@ import {
   run,
   type Tally,
 } from './campaign.ts';
-import { DIRECTED, packCorpus, type Recorded, unpackCorpus } from './corpus.ts';
-import { findDirected, unneeded } from './directed.ts';
+import { DIRECTED, packCorpus, type Recorded } from './corpus.ts';
+import { playDirected, unneeded } from './directed.ts';
 import { qemuVersion } from './machine.ts';
 import { rules } from './rules.ts';
 import { World } from './world.ts';
@@ -89,19 +89,15 @@ function write(
   return file;
 }
 
-/** Looks for a sequence for each rule that has none yet; what is found is written at once. */
-async function directedPass({ asked, voice, world, stop }: Session, folder: string): Promise<number> {
-  const known = existsSync(join(folder, DIRECTED))
-    ? unpackCorpus(DIRECTED, readFileSync(join(folder, DIRECTED))).records
-    : [];
+/** Plays the sequence of each rule. */
+async function directedPass({ voice, world }: Session, folder: string): Promise<number> {
   const records: Recorded[] = [];
   for (const { id } of rules) {
-    const found = known.find(({ rule }) => rule === id) ?? (await findDirected(world, id, { seed: asked.seed, stop }));
-    voice.say(`${id}: ${found === undefined ? 'no sequence found' : `${found.observed.length} steps`}`);
-    if (found === undefined) continue;
-    records.push(found);
-    write(folder, DIRECTED, { world, records });
+    const found = await playDirected(world, id);
+    voice.say(`${id}: ${found === undefined ? 'is not needed' : `needed after ${found.observed.length} steps`}`);
+    if (found !== undefined) records.push(found);
   }
+  voice.say(`  ${records.length} recorded in ${write(folder, DIRECTED, { world, records })}`);
   return records.length === rules.length ? EXIT.ok : EXIT.found;
 }
 
@@ -109,7 +105,7 @@ async function directedPass({ asked, voice, world, stop }: Session, folder: stri
 async function rulesPass({ voice, world }: Session): Promise<number> {
   const names = await unneeded(world);
   for (const rule of names) {
-    voice.say(`${rule}: version ${world.version} does not need this rule, or not in the recorded way`);
+    voice.say(`${rule}: version ${world.version} does not need this rule`);
     voice.record({ kind: 'unneeded', rule, version: world.version });
   }
   return names.length;
@@ -160,8 +156,7 @@ export async function askXen(asked: AskedXen): Promise<number> {
   try {
     const session: Session = { asked, voice, world, stop };
     if (asked.directed !== undefined) return await directedPass(session, asked.directed);
-    const isRecording = asked.record !== undefined;
-    const found = (isRecording ? 0 : await rulesPass(session)) + (await randomPass(session));
+    const found = (await rulesPass(session)) + (await randomPass(session));
     return found === 0 ? EXIT.ok : EXIT.found;
   } finally {
     world.close();

@@ -87,23 +87,24 @@ const control: DomainSetup = {
   on: [-1],
 };
 
-/** A machine like Xen's here: AMD's nested tables, freed frames erased, and two or three guests beside the control domain. */
-export function headerOf(prng: Prng): Header {
-  const guests = 2 + prng.below(2);
-  return {
-    version: TRACE_VERSION,
-    geometry: 'x86',
-    vendor: 'amd',
-    width: {},
-    pcpus: 3,
-    iommus: [],
-    flush: 'eager',
-    scrub: 'always',
-    scrubAt: 'free',
-    superpages: true,
-    domains: [control, ...Array.from({ length: guests }, (_, i) => guest(prng, i + 1))],
-  };
-}
+/** A machine like Xen's here: AMD's nested tables, freed frames erased, guests beside the control domain. */
+export const machineWith = (guests: readonly DomainSetup[]): Header => ({
+  version: TRACE_VERSION,
+  geometry: 'x86',
+  vendor: 'amd',
+  width: {},
+  pcpus: 3,
+  iommus: [],
+  flush: 'eager',
+  scrub: 'always',
+  scrubAt: 'free',
+  superpages: true,
+  domains: [control, ...guests],
+});
+
+/** Such a machine with two or three guests. */
+export const headerOf = (prng: Prng): Header =>
+  machineWith(Array.from({ length: 2 + prng.below(2) }, (_, i) => guest(prng, i + 1)));
 
 /** A step that Xen can be asked: no schedule, and grant statuses where Xen puts them. */
 function adapted({ label, agent, op }: ActStep): ActStep {
@@ -125,7 +126,7 @@ class Run implements Driven {
   readonly moments: Moment[] = [];
   readonly skipped: Record<string, number> = {};
   #log: Returned['log'] = [];
-  /** Something ran out that Xen has more of: what comes after cannot be compared. */
+  /** What comes after cannot be compared. */
   #isOver = false;
 
   readonly #without: string | undefined;
@@ -166,6 +167,11 @@ class Run implements Driven {
     return { kind: 'skipped' };
   }
 
+  #end(reason: string): { readonly kind: 'skipped' } {
+    this.#isOver = true;
+    return this.#skip(reason);
+  }
+
   apply(given: Step): { readonly kind: string; readonly reply?: Reply } {
     if (!isAct(given) || this.#isOver) return { kind: 'skipped' };
     const step = adapted(given);
@@ -176,10 +182,10 @@ class Run implements Driven {
     const { kind, reply } = this.#run.apply(step);
     if (kind !== 'returned' || reply === undefined) return { kind };
     if (reply.status === 'gone') return this.#skip('vCPUs that do not run');
-    if (this.#log.some(({ choice }) => choice.kind === 'failed')) {
-      this.#isOver = true;
-      return this.#skip('resources that the model has less of: the sequence ends');
-    }
+    if (this.#log.some(({ choice }) => choice.kind === 'failed'))
+      return this.#end('resources that the model has less of: the sequence ends');
+    const isStopped = step.agent.kind === 'vcpu' && this.state.domains.get(step.agent.domain)?.crashed === true;
+    if (isStopped) return this.#end('calls that stop their caller, who hears nothing: the sequence ends');
     this.moments.push({ step, agent: step.agent, op: concrete, reply, state: this.state });
     return { kind, reply };
   }

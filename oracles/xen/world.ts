@@ -70,9 +70,10 @@ export class World {
     }
   }
 
-  /** Xen's version as its console says it. */
+  /** Xen's version as its console says it: the distribution's, if there is one. */
   get version(): string {
-    return /Xen version ([\w.+~-]+)/u.exec(this.machine.console)?.[1] ?? 'unknown';
+    const said = /Xen version ([\d.]+)(?: \(Debian ([^)]+)\))?/u.exec(this.machine.console);
+    return said?.[2] ?? said?.[1] ?? 'unknown';
   }
 
   /** Back to where there is no domain. */

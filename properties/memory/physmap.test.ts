@@ -1,5 +1,7 @@
-// What addToPhysmap answers where something that holds a reference lies at the gfn: it is not taken away like RAM.
-// A first reader may skip it. Seen on Xen 4.17.7+13 (oracles/README.md); source: Xen common/memory.c (guest_remove_page).
+// What addToPhysmap answers where something that holds a reference lies at the gfn, which is not taken away like RAM, and to large
+// numbers of grant frames.
+// A first reader may skip it. Seen on Xen 4.17.7+13 (oracles/README.md); source: Xen common/memory.c
+// (guest_remove_page), common/grant_table.c (gnttab_get_shared_frame_mfn).
 
 import { describe, expect, test } from 'vitest';
 import { DOMID_SELF, type DomId, type GrantRef, type VcpuId } from '#abi/address.ts';
@@ -82,5 +84,23 @@ describe('addToPhysmap', () => {
     expect(run.failure).toBeUndefined();
     expect(replies[1]?.elements[0]?.status).toBe('okay');
     expect(replies[2]?.status).toBe('ENXIO');
+  });
+
+  test.each([
+    [2 ** 32, 'ok'],
+    [2 ** 32 + 2, 'EINVAL'],
+    [2 ** 32 - 1, 'EINVAL'],
+  ])('looks at 32 bits of the index of a grant frame: %d', (index, status) => {
+    const run = new Lockstep({ subject: clean, header });
+    const op = {
+      kind: 'memory.addToPhysmap',
+      target: DOMID_SELF,
+      space: 'grantTable',
+      foreign: 2 as DomId,
+      index: { raw: index },
+      gfn: { raw: MAPPED_AT },
+    } as const;
+    expect(run.apply({ label: 0, agent: vcpu(2), op }).reply?.status).toBe(status);
+    expect(run.failure).toBeUndefined();
   });
 });
