@@ -8,6 +8,7 @@ import { Missing } from './cpu/build.ts';
 import { askCpu, type Asked, engineNames } from './cpu/command.ts';
 import { oracleNames } from './cpu/rules.ts';
 import { type AskedXen, askXen } from './xen/command.ts';
+import { Silent } from './xen/mailbox.ts';
 
 const USAGE = 2;
 
@@ -66,7 +67,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
-    if (!(error instanceof Missing)) throw error;
+    if (!(error instanceof Missing) && !(error instanceof Silent)) throw error;
     process.stderr.write(`${error.message}\n`);
     return USAGE;
   }

@@ -1,7 +1,7 @@
 // The model's operations put to Xen one to one: the hypercall or the access that each is, its arguments as bytes, and what comes
 // back. Sources: Xen public/memory.h, public/grant_table.h, public/domctl.h.
 
-import { DOMID_SELF } from '#abi/address.ts';
+import { DOMID_SELF, INVALID_GFN } from '#abi/address.ts';
 import { type Agent, callerOf } from '#abi/agents.ts';
 import { geometries } from '#abi/geometry.ts';
 import type { Buffer as Place, Extents } from '#abi/operand.ts';
@@ -103,6 +103,9 @@ async function exchange(caller: Caller, op: OpOf<'memory.exchange'>): Promise<He
   return { status: errnoName(await memoryOp(caller, command(MEMORY.exchange, op.start), padded(head, bytes))) };
 }
 
+/** "No gfn" has all 64 bits set for Xen. */
+const gfnWord = (gfn: number): number => (gfn === INVALID_GFN ? -1 : gfn);
+
 const SPACES = { sharedInfo: 0, grantTable: 1, gmfn: 2, gmfnForeign: 4 } as const;
 
 /** Foreign frames are only taken in batches: here of one, whose index, gfn and error follow the structure. */
@@ -118,7 +121,7 @@ async function addForeign(caller: Caller, op: OpOf<'memory.addToPhysmap'>): Prom
   ]);
   const list = structure(24, [
     [8, 0, op.index],
-    [8, 8, op.gfn],
+    [8, 8, gfnWord(op.gfn)],
   ]);
   const answer = await memoryOp(caller, MEMORY.addBatch, padded(head, list));
   const error = caller.box.arguments(LIST_AT + 24).readInt32LE(LIST_AT + 16);
@@ -131,7 +134,7 @@ async function addToPhysmap(caller: Caller, op: OpOf<'memory.addToPhysmap'>): Pr
     [2, 0, op.target],
     [4, 4, SPACES[op.space]],
     [8, 8, op.index],
-    [8, 16, op.gfn],
+    [8, 16, gfnWord(op.gfn)],
   ]);
   return { status: errnoName(await memoryOp(caller, MEMORY.addToPhysmap, bytes)) };
 }
