@@ -6,16 +6,15 @@
 
 import { DOMID_INVALID, DOMID_SELF, INVALID_GFN, type DomId, type GrantRef, type VcpuId } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
-import { operandsOf } from '#abi/fields.ts';
 import { bytesPerFrame, gfnCount, tableEntries, type Geometry } from '#abi/geometry.ts';
 import type { Buffer, GfnOperand, HandedOut, Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
 import type { VcpuName } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
-import { frameOf, type State } from '#model/state.ts';
+import type { State } from '#model/state.ts';
 import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
 import { linearContext } from '#model/paging/context.ts';
-import { domainsNamed } from './marks.ts';
+import { NO_FOCUS, type Focus } from './focus.ts';
 import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
 
 /** One generator per operation kind; the compiler asks for an arm per operation. */
@@ -37,56 +36,6 @@ export interface Handed {
   readonly index: number;
   readonly handle: number;
   readonly mapper: DomId;
-}
-
-/** What operations in flight are about: others that touch the same things make the interesting interleavings. */
-export interface Focus {
-  /** Whose memory or grants. */
-  readonly domains: ReadonlySet<number>;
-  readonly gfns: ReadonlySet<number>;
-  readonly refs: ReadonlySet<number>;
-  readonly handles: ReadonlySet<number>;
-}
-
-const NO_FOCUS: Focus = { domains: new Set(), gfns: new Set(), refs: new Set(), handles: new Set() };
-
-/** Of an extent of a higher order, so many gfns are in focus. */
-const EXTENT_FOCUS = 4;
-
-/** The domains that an operation works on: its target, or all that it names. */
-const concerned = (agent: Agent, op: Op<'concrete'>): Iterable<number> =>
-  'target' in op && op.target !== DOMID_SELF ? [op.target] : domainsNamed(agent, op);
-
-/** The focus of operations in flight. */
-export function focusOn(flights: readonly { agent: Agent; op: Op<'concrete'> }[], state: State): Focus {
-  if (flights.length === 0) return NO_FOCUS;
-  const domains = new Set(flights.flatMap(({ agent, op }) => [...concerned(agent, op)]));
-  const focus = { domains, gfns: new Set<number>(), refs: new Set<number>(), handles: new Set<number>() };
-  for (const { op } of flights) {
-    const size = 'order' in op ? Math.min(EXTENT_FOCUS, 2 ** op.order) : 1;
-    const note = (gfn: number): void => {
-      for (let i = 0; i < size; i += 1) focus.gfns.add(gfn + i);
-    };
-    for (const one of operandsOf(op)) {
-      if (one.type === 'gfn') note(one.value);
-      if (one.type === 'ref') focus.refs.add(one.value);
-      if (one.type === 'handle') focus.handles.add(one.value);
-      if (one.type === 'buffer' && one.value.in === 'guest') note(one.value.gfn);
-      if (one.type !== 'extents') continue;
-      if (one.value.by === 'value') one.value.gfns.forEach(note);
-      else if (one.value.buffer.in === 'guest') note(one.value.buffer.gfn);
-    }
-  }
-  for (const ref of focus.refs) for (const gfn of gfnsBehind(state, ref)) focus.gfns.add(gfn);
-  return focus;
-}
-
-/** Where frames lie, in anybody's address space, that are in use through a grant of this number. */
-function gfnsBehind(state: State, ref: number): readonly number[] {
-  return state.domains.values().flatMap(({ grants }) => {
-    const active = grants.active.get(ref);
-    return active === undefined ? [] : frameOf(state, active.mfn).mappings.map(({ gfn }) => gfn);
-  });
 }
 
 /** A gfn as the trace writes it: a path without leading zeros, or a raw number that no table can map. */
