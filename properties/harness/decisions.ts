@@ -11,9 +11,10 @@ import type { Buffer, GfnOperand, HandedOut, Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
 import type { VcpuName } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
-import type { State } from '#model/state.ts';
-import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
 import { linearContext } from '#model/paging/context.ts';
+import type { State } from '#model/state.ts';
+import { Changes } from '../paging/recent-changes.ts';
+import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
 import { NO_FOCUS, type Focus } from './focus.ts';
 import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
 
@@ -48,8 +49,6 @@ export function operandOf(geometry: Geometry, gfn: number): GfnOperand {
 }
 
 const HOT = 8;
-/** So many changes of guests' own tables are remembered. */
-const ALTERED = 4;
 /** So many walks are remembered. */
 const WALKED = 8;
 
@@ -60,6 +59,15 @@ function hotGfns(geometry: Geometry, prng: Prng): number[] {
   const bases = [0, size - 2, size * prng.below(size), top - 4, prng.below(Math.min(top, 2 ** 30))];
   return Array.from({ length: HOT }, () => Math.min(top - 1, prng.pick(bases) + prng.below(6)));
 }
+
+/** Guests with a vCPU that has paging on. */
+const pagersOf = (state: State): DomId[] => [
+  ...new Set(
+    callersOf(state)
+      .filter((one) => linearContext(state, { kind: 'vcpu', ...one }) !== undefined)
+      .map(({ domain }) => domain),
+  ),
+];
 
 /** Decisions of one run. Owned and moved on by `drive`. */
 export class Gen {
@@ -75,25 +83,28 @@ export class Gen {
   focus: Focus = NO_FOCUS;
   /** Whether this step is an access to what an operation in flight is about, by somebody whom it concerns. */
   probes = false;
-  /** The guest that uses paging of its own in this run, if any does; others may follow it. */
+  /** The guest that uses paging of its own in this run, if any does: one that was booted so, if any was; others may follow it. */
   readonly pager: DomId | undefined;
   /** Handles by the steps that handed them out, oldest first. */
   readonly handed: Handed[] = [];
+  /** Entries of guests' own tables that were changed lately. */
+  readonly changes = new Changes();
   readonly #hot: number[];
   /** Where processors were made to walk lately, and by what: oldest first. */
   readonly #walked: { readonly domain: DomId; readonly gfn: number; readonly p2m: unknown }[] = [];
-  /** Linear frames whose translation a guest has changed lately, and the vCPU that goes by those tables: oldest first. */
-  readonly #altered: { readonly vcpu: VcpuName; readonly page: number }[] = [];
   /** Operands still to be bent in this step. */
   #bends = 0;
 
-  constructor(of: { prng: Prng; state: State; pcpus: number }) {
+  constructor(of: { prng: Prng; state: State; pcpus: number; mayPage: boolean }) {
     this.prng = of.prng;
     this.state = of.state;
     this.geometry = of.state.geometry;
     this.pcpus = of.pcpus;
     this.#hot = hotGfns(this.geometry, of.prng);
-    this.pager = of.prng.chance(1, 2) ? (of.prng.pick([1, 1, 2]) as DomId) : undefined;
+    // Two runs in five have one that was booted so and goes on from there; with those that build everything themselves half have one.
+    const booted = pagersOf(of.state);
+    const isPaging = booted.length > 0 || (of.prng.chance(1, 3) && of.mayPage);
+    this.pager = isPaging ? of.prng.pick(booted.length > 0 ? booted : ([1, 1, 2] as DomId[])) : undefined;
   }
 
   /** True with a probability of `percent` in a hundred. */
@@ -105,6 +116,7 @@ export class Gen {
   begin(mood: Mood, state: State): void {
     this.mood = mood;
     this.state = state;
+    this.changes.tick();
     this.#bends = mood !== 'near' ? 0 : this.prng.chance(2, 3) ? 1 : 2;
   }
 
@@ -126,12 +138,42 @@ export class Gen {
   asVcpu(fits: (domain: DomId) => boolean = () => true): DomId {
     const callers = this.callers();
     const fitting = callers.filter(({ domain }) => fits(domain));
-    const last = this.share(40) ? this.#altered.at(-1)?.vcpu : undefined;
-    const eager = fitting.filter(({ domain, vcpu }) => domain === last?.domain && vcpu === last.vcpu);
+    const eager = this.#eager(fitting);
     const from: readonly VcpuName[] = eager.length > 0 ? eager : fitting.length > 0 ? fitting : callers;
     const one = from.length > 0 ? this.prng.pick(from) : { domain: 1 as DomId, vcpu: 0 as VcpuId };
     this.agent = { kind: 'vcpu', ...one };
     return one.domain;
+  }
+
+  /** Vcpus that can call now and go by tables that were changed lately. */
+  changers(): readonly VcpuName[] {
+    return this.changes.isEmpty ? [] : this.callers().filter((one) => this.#goesByChanges(one));
+  }
+
+  /**
+   * The same as `asVcpu` for a call that answers in memory. One in two, while tables have changed lately, is made by somebody who
+   * goes by them though it may come to nothing else: where it answers is walked all the same.
+   */
+  asHandler(fits: (domain: DomId) => boolean = () => true): DomId {
+    const changers = this.share(50) ? this.changers() : [];
+    if (changers.length === 0) return this.asVcpu(fits);
+    const one = this.prng.pick(changers);
+    this.agent = { kind: 'vcpu', ...one };
+    return one.domain;
+  }
+
+  readonly #goesByChanges = (one: VcpuName): boolean =>
+    this.changes.of(this.state, { kind: 'vcpu', ...one }).length > 0;
+
+  /**
+   * Those whose tables were changed lately, two times in five, for soon somebody else changes or flushes them; or one in five those that
+   * have paging on, for whom alone tables are walked.
+   */
+  #eager(from: readonly VcpuName[]): readonly VcpuName[] {
+    const drawn = this.prng.below(100);
+    if (drawn >= 60 || this.state.contexts.size === 0) return [];
+    if (drawn < 40) return from.filter(this.#goesByChanges);
+    return from.filter((one) => linearContext(this.state, { kind: 'vcpu', ...one }) !== undefined);
   }
 
   /**
@@ -251,9 +293,8 @@ export class Gen {
     const offset = this.share(90) ? 8 * this.prng.below(last + 1) : this.offset(8);
     const followed = from.filter((gfn) => from.includes(gfn + 1));
     const isLong = offset + 8 * words > size && followed.length > 0;
-    const altered = this.share(50) ? this.alteredPages() : [];
-    const gfn =
-      altered.length > 0 ? this.gfn(this.prng.pick(altered)) : this.address(this.oneOf(isLong ? followed : from));
+    const altered = this.share(60) ? this.alteredPage() : undefined;
+    const gfn = altered === undefined ? this.address(this.oneOf(isLong ? followed : from)) : this.gfn(altered);
     return { in: 'guest', gfn, offset: this.bends() ? size - 4 : offset };
   }
 
@@ -330,18 +371,10 @@ export class Gen {
     return from.filter((gfn) => tables.has(Math.floor(gfn / size)));
   }
 
-  /** The tables of a vCPU have changed under the linear frame `page`: what it translates is to be looked at. */
-  alters(vcpu: VcpuName, page: number): void {
-    this.#altered.push({ vcpu, page });
-    if (this.#altered.length > ALTERED) this.#altered.shift();
-  }
-
-  /** Linear frames that have changed lately for the caller; none if it has paging off. */
-  alteredPages(): readonly number[] {
-    const { agent } = this;
-    if (agent.kind !== 'vcpu' || linearContext(this.state, agent) === undefined) return [];
-    const own = this.#altered.filter(({ vcpu }) => vcpu.domain === agent.domain && vcpu.vcpu === agent.vcpu);
-    return own.map(({ page }) => page);
+  /** A linear frame whose way passes an entry that was changed lately in the tables that `agent` goes by. */
+  alteredPage(agent: Agent = this.agent): number | undefined {
+    const changes = this.changes.of(this.state, agent);
+    return changes.length === 0 ? undefined : this.prng.pick(this.prng.pick(changes).pages);
   }
 
   #remember(gfn: number): void {
