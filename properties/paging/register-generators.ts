@@ -20,8 +20,10 @@ function isReady(g: Gen, agent: Agent): boolean {
   return pages.some(({ gfn }) => gfn === context.root) || (pages.length > 2 && g.share(25));
 }
 
-/** vCPUs that could turn paging on with a root that leads somewhere. */
-const ready = (g: Gen): readonly Caller[] => g.callers().filter((one) => !isPaging(g, one) && isReady(g, agentOf(one)));
+/** Whether a vCPU could turn paging on with a root that leads somewhere. */
+const mayBegin = (g: Gen, one: Caller): boolean => !isPaging(g, one) && isReady(g, agentOf(one));
+
+const ready = (g: Gen): readonly Caller[] => g.callers().filter((one) => mayBegin(g, one));
 
 /** Whether the tables of a vCPU with paging on lead nowhere any more, and there was time to see what comes of it. */
 const isLost = (g: Gen, one: Caller): boolean =>
@@ -60,12 +62,13 @@ function betterRoot(g: Gen, one: Caller): Gfn | undefined {
 /** vCPUs that had better load another root. */
 const waiting = (g: Gen): readonly Caller[] => g.callers().filter((one) => betterRoot(g, one) !== undefined);
 
-/** Of the registers, what should be seen to before anything else: without it, a guest that is to use paging does not. */
+/** Which register of the guest that is to use paging should be seen to before anything else: without it, it does not. */
 export function urgent(g: Gen): 'paging.setRoot' | 'paging.setControl' | undefined {
   if (g.pager === undefined) return undefined;
-  if (ready(g).length > 0) return 'paging.setControl';
-  if (waiting(g).length > 0) return 'paging.setRoot';
-  return lostPagers(g).length > 0 ? 'paging.setControl' : undefined;
+  const callers = g.callers().filter(({ domain }) => domain === g.pager);
+  if (callers.some((one) => mayBegin(g, one))) return 'paging.setControl';
+  if (callers.some((one) => betterRoot(g, one) !== undefined)) return 'paging.setRoot';
+  return callers.some((one) => isLost(g, one)) ? 'paging.setControl' : undefined;
 }
 
 /** Whether the guest that is to use paging has no tree yet that it could run on. */
