@@ -9,6 +9,13 @@ import type { Phase } from './operand.ts';
 
 export const memorySpaces = ['sharedInfo', 'grantTable', 'gmfn', 'gmfnForeign'] as const;
 
+/** What a device model can make of a gfn: RAM, RAM that is only read, what a device model emulates; the last one is refused. */
+export const memTypes = ['ramRw', 'ramRo', 'mmioDm', 'unused'] as const;
+
+/** So many gfns or frames one call can name. */
+const rangeField = { type: 'int', min: 0, max: 4096 } as const;
+const frameField = { type: 'frame' } as const;
+
 export const memoryOps = {
   'memory.populate': {
     says: 'populates {extents} of {target} with order {order} from {start}',
@@ -66,6 +73,39 @@ export const memoryOps = {
   'memory.setPool': {
     says: 'sets the paging pool of {target} to {frames} frames',
     fields: { target: domainField, frames: { type: 'int', min: 0, max: 4096 } },
+  },
+  /** XEN_DMOP_set_mem_type. */
+  'memory.setMemType': {
+    says: 'makes {count} gfns of {target} from {gfn} on {type} from {start}',
+    fields: {
+      target: domainField,
+      gfn: gfnField,
+      count: rangeField,
+      type: { type: 'oneOf', values: memTypes },
+      start: startField,
+    },
+  },
+  /** XEN_DOMCTL_iomem_permission. */
+  'memory.iomemPermission': {
+    says: 'lets {target} map {count} device frames from {frame} on: {allow}',
+    fields: {
+      target: domainField,
+      frame: frameField,
+      count: rangeField,
+      allow: { type: 'oneOf', values: ['no', 'yes'] },
+    },
+  },
+  /** XEN_DOMCTL_memory_mapping. `start`: what an earlier call came to; Xen's caller moves both numbers on by it. */
+  'memory.mapMmio': {
+    says: '{action} device frames of {target}: {count} from {frame} on at {gfn} from {start}',
+    fields: {
+      target: domainField,
+      action: { type: 'oneOf', values: ['maps', 'unmaps'] },
+      gfn: gfnField,
+      frame: frameField,
+      count: rangeField,
+      start: startField,
+    },
   },
   'memory.scrub': { says: 'scrubs up to {frames} free frames', fields: { frames: countField } },
 } as const;

@@ -79,6 +79,9 @@ const domainTable = (g: Geometry) => {
     domStructure: { length },
     domSharedInfo: { length },
     domRoot: { length },
+    /** The highest gfn that was ever mapped (low, high), and which device frames may be given to the domain. */
+    domMaxGfn: { length: 2 * length },
+    domIomem: { length: length * g.deviceFrames, bits: 1 },
     /** Operations in flight that its vCPUs have called. */
     domBusy: { length, bits: 8 },
     /** Paging pool: first spare frame, spare frames, all frames. */

@@ -4,7 +4,7 @@
 // Sources: Xen asm/mm.h (page_info), xen/sched.h (domain), common/grant_table.c (active entries, maptrack).
 
 import { DOMID_SELF, type DomId, type Gfn, type GrantRef, type Mfn, type PcpuId, type Word } from '#abi/address.ts';
-import type { Geometry } from '#abi/geometry.ts';
+import { isDeviceFrame, type Geometry } from '#abi/geometry.ts';
 import type { P2mType } from '#abi/hap.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { NOWHERE } from '#abi/agents.ts';
@@ -120,6 +120,11 @@ export interface Domain {
   readonly totalPages: number;
   readonly vcpus: number;
   readonly p2m: Trie<Entry>;
+  /** The highest gfn that ever meant anything (max_mapped_pfn); 0 in the beginning. */
+  readonly maxGfn: number;
+  /** Device frames that it may be given at gfns. Ghost: those that it ever might, for what was mapped stays when that is taken back. */
+  readonly iomem: Trie<true>;
+  readonly iomemEver: Trie<true>;
   readonly stale: readonly Stale[];
   /** The frame of the domain structure. */
   readonly structure: Mfn;
@@ -196,7 +201,11 @@ export const FREE: Frame = {
   mappings: [],
 };
 
-export const frameOf = (state: State, mfn: Mfn): Frame => state.frames.get(mfn) ?? FREE;
+/** A frame of a device: never on the heap, nobody's, no memory. */
+const DEVICE: Frame = { ...FREE, role: 'mmio' };
+
+export const frameOf = (state: State, mfn: Mfn): Frame =>
+  state.frames.get(mfn) ?? (isDeviceFrame(state.geometry, mfn) ? DEVICE : FREE);
 
 export const withFrame = (state: State, mfn: Mfn, change: Partial<Frame>): State => ({
   ...state,

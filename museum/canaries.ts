@@ -33,7 +33,7 @@ export const canaries: readonly Canary[] = [
   },
   {
     law: 'harness/noAssertionFails',
-    edits: edit('hap/pages.ts', 'if (injected || poolSpare(m, dom) === 0) {', 'if (injected) {'),
+    edits: edit('hap/pages.ts', 'if (injected || poolSpare(m, dom) === 0 || !isAlive(m, dom)) {', 'if (injected) {'),
   },
   {
     law: 'harness/noLockIsKept',

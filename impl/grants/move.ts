@@ -8,7 +8,7 @@ import { codeOf } from '../hap/entry.ts';
 import { reserve } from '../hap/pages.ts';
 import { lookup } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
-import { ownGfn } from '../memory/p2m.ts';
+import { noteMapped, ownGfn } from '../memory/p2m.ts';
 import { giveTable } from '../memory/pool.ts';
 import type { Step } from '../port.ts';
 import { markFlush } from '../tlb/flush.ts';
@@ -46,6 +46,7 @@ export function* moveEntry(m: Machine, dom: number, { from, to, mfn, type, done 
   yield* m.port.point('store', 'table');
   apply(m, leaving, root);
   apply(m, arriving, root);
+  noteMapped(m, dom, to);
   m.f.m2p.setWide(mfn, 0);
   if (covered !== 0 && ownGfn(m, covered) === to) m.f.m2p.setWide(covered, 0);
   markFlush(m, dom);

@@ -59,6 +59,23 @@ export function lookup(m: Machine, dom: number, gfn: number): Found | undefined 
   return undefined;
 }
 
+/** The level of the entry that ends the look-up of `gfn`, a leaf or nothing: from there on down there is no table. */
+export function levelOf(m: Machine, dom: number, gfn: number): number {
+  const { codeIn, frameIn, isTable } = m.entries;
+  const { geometry } = m;
+  let table = m.f.domRoot.get(dom);
+  if (table === 0 || gfn >= gfnCount(geometry)) return geometry.levels;
+  for (let { levels: level } = geometry; level > 1; level -= 1) {
+    const index = Math.floor(gfn / framesPerLeaf(geometry, level)) % tableEntries(geometry);
+    const at = entryAt(m, table, index);
+    const low = m.f.memory.get(at);
+    const high = m.f.memory.get(at + 1);
+    if (codeIn(high) !== 0 || !isTable(low, high)) return level;
+    table = frameIn(low, high);
+  }
+  return 1;
+}
+
 /** Calls `visit` for every leaf of `dom`, gfns ascending; a superpage is one leaf of 2^order frames. */
 export function forEachLeaf(
   m: Machine,

@@ -15,6 +15,7 @@ import type { Machine } from '../machine.ts';
 import { resetRegisters } from '../paging/registers.ts';
 import type { Step } from '../port.ts';
 import { allocate, allocateAll } from './heap.ts';
+import { resetPermissions } from './permissions.ts';
 import { addSpare, givePoolFrame } from './pool.ts';
 import { callerIn, controlled, exists, isAlive } from './target.ts';
 
@@ -90,6 +91,8 @@ function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'
   f.domPauses.set(target, 1);
   f.domCrashed.set(target, 0);
   f.domMaxPages.set(target, maxPages);
+  f.domMaxGfn.setWide(target, 0);
+  resetPermissions(m, target);
   f.domVcpus.set(target, vcpus);
   // No vCPU of the last domain by that name has left it an ASID.
   const { vcpusPerDomain } = m.geometry.capacity;

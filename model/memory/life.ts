@@ -12,6 +12,7 @@ import { dropAllocated, free, putReference, reap, unplace } from '../frames.ts';
 import { dropGrip } from '../grants/pins.ts';
 import { setP2m } from '../p2m.ts';
 import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
+import { initialPermissions } from './mmio.ts';
 import { frameOf, vcpuKey, withDomain, withGrants, type Domain, type State } from '../state.ts';
 import { NOWHERE } from '#abi/agents.ts';
 
@@ -53,6 +54,7 @@ export function createDomain(cut: Cut, task: Task<Create>): Turn {
 function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
   const [structure, sharedInfo, ...frames] = given as readonly [Mfn, Mfn, ...Mfn[]];
   if (cut.state.domains.has(op.target)) return refuse(`d${op.target} is created twice`, 'refines');
+  const iomem = initialPermissions(cut.state.geometry, op.target);
   const domain: Domain = {
     id: op.target,
     kind: op.target === 0 ? 'control' : 'hvm',
@@ -65,6 +67,9 @@ function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
     totalPages: 0,
     vcpus: op.vcpus,
     p2m: Trie.empty(),
+    maxGfn: 0,
+    iomem,
+    iomemEver: iomem,
     stale: [],
     structure,
     sharedInfo,

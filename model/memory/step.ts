@@ -17,8 +17,10 @@ import {
 } from '../progress.ts';
 import { frameOf } from '../state.ts';
 import { createDomain, killDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
+import { iomemPermission, mapMmio } from './mmio.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
 import { exchange, reservation, reservationStep } from './reservation.ts';
+import { setMemType } from './types.ts';
 
 const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.populate': reservationStep,
@@ -34,6 +36,9 @@ const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.killDomain': killDomain,
   'memory.setMaxPages': setMaxPages,
   'memory.setPool': setPool,
+  'memory.setMemType': setMemType,
+  'memory.iomemPermission': iomemPermission,
+  'memory.mapMmio': mapMmio,
   'memory.scrub': scrubSome,
 };
 

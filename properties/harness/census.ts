@@ -96,7 +96,7 @@ export const mappedOf = (state: State, domain: DomId): readonly number[] => {
 export function freeFrames(state: State): number {
   let used = 0;
   state.frames.forEach((frame) => {
-    if (frame.role !== 'free') used += 1;
+    if (frame.role !== 'free' && frame.role !== 'mmio') used += 1;
   });
   return Math.max(0, state.geometry.frameCount - 1 - used);
 }

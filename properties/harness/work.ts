@@ -20,6 +20,9 @@ interface Bound {
   readonly element?: number;
   /** For each grant frame that there may be. */
   readonly grantFrame?: number;
+  /** For each gfn of a range between two checks, and for each piece of a mapping of devices. */
+  readonly range?: number;
+  readonly piece?: number;
   /** For each page that a paging pool may have. */
   readonly poolFrame?: number;
 }
@@ -44,6 +47,9 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.killDomain': { base: 20, poolFrame: 1 },
   'memory.setMaxPages': SMALL,
   'memory.setPool': { base: 18 },
+  'memory.setMemType': { base: 0, range: 14 },
+  'memory.iomemPermission': { base: 8 },
+  'memory.mapMmio': { base: 8, piece: 20 },
   'memory.scrub': { base: 4, frame: 1 },
   'paging.read': NONE,
   'paging.write': NONE,
@@ -86,11 +92,18 @@ function walkActs(geometry: Geometry, op: Op<'concrete'>): number {
 
 /** Acts that `op` may perform between two preemption checks; `worst`: how many it has performed. */
 export function mostActs(geometry: Geometry, op: Op<'concrete'>, worst: number): number {
-  const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
-  const { grantFrames, poolFrames } = geometry.capacity;
+  const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0, range = 0, piece = 0 } = bounds[op.kind];
+  const { grantFrames, poolFrames, rangeCheck, devicePieces } = geometry.capacity;
   const walks = worst > base ? walkActs(geometry, op) : 0;
   return (
-    walks + base + frame * framesOf(op) + element * elementsOf(op) + grantFrame * grantFrames + poolFrame * poolFrames
+    walks +
+    range * rangeCheck +
+    piece * devicePieces +
+    base +
+    frame * framesOf(op) +
+    element * elementsOf(op) +
+    grantFrame * grantFrames +
+    poolFrame * poolFrames
   );
 }
 
