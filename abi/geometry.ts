@@ -42,6 +42,9 @@ export interface Capacity {
   readonly poolFrames: number;
   /** Elements of one batch at most; more is E2BIG before anything happens. */
   readonly batch: number;
+  /** Frames that a word of the bitmap of written frames has bits for, and levels of that bitmap (leaves among them). */
+  readonly dirtyBits: number;
+  readonly dirtyLevels: number;
   /** gfns of a range that are worked on between two preemption checks, and pieces that one mapping of devices makes at most. */
   readonly rangeCheck: number;
   readonly devicePieces: number;
@@ -86,6 +89,8 @@ const tiny: Geometry = {
     cacheEntries: 48,
     poolFrames: 12,
     batch: 6,
+    dirtyBits: 2,
+    dirtyLevels: 3,
     rangeCheck: 3,
     devicePieces: 3,
     orderMaxGuest: 2,
@@ -113,6 +118,8 @@ const x86: Geometry = {
     cacheEntries: 64,
     poolFrames: 64,
     batch: 6,
+    dirtyBits: 64,
+    dirtyLevels: 4,
     rangeCheck: 256,
     devicePieces: 64,
     orderMaxGuest: 9,
@@ -137,3 +144,6 @@ export const grantsPerFrame = (g: Geometry): number => g.wordsPerFrame;
 /** Whether a machine frame is one of a device: it is never on the heap and belongs to nobody. */
 export const isDeviceFrame = (g: Geometry, mfn: number): boolean =>
   mfn >= g.frameCount && mfn < g.frameCount + g.deviceFrames;
+/** gfns that one page at `level` of the bitmap of written frames is about (0: a leaf). */
+export const framesPerBitmap = (g: Geometry, level: number): number =>
+  g.capacity.dirtyBits * g.wordsPerFrame ** (level + 1);

@@ -4,7 +4,16 @@
 // `start` is the continuation of a preempted batch, held in the caller's registers as in Xen: 0 in a first call, the done
 // count when a preempted call is taken up again, and anything at all when forged.
 
-import { countField, domainField, extentsField, gfnField, orderField, startField, type OpsOf } from './field.ts';
+import {
+  bufferField,
+  countField,
+  domainField,
+  extentsField,
+  gfnField,
+  orderField,
+  startField,
+  type OpsOf,
+} from './field.ts';
 import type { Phase } from './operand.ts';
 
 export const memorySpaces = ['sharedInfo', 'grantTable', 'gmfn', 'gmfnForeign'] as const;
@@ -14,6 +23,7 @@ export const memTypes = ['ramRw', 'ramRo', 'mmioDm', 'unused'] as const;
 
 /** So many gfns or frames one call can name. */
 const rangeField = { type: 'int', min: 0, max: 4096 } as const;
+const resumingField = { type: 'oneOf', values: ['anew', 'resuming'] } as const;
 const frameField = { type: 'frame' } as const;
 
 export const memoryOps = {
@@ -73,6 +83,29 @@ export const memoryOps = {
   'memory.setPool': {
     says: 'sets the paging pool of {target} to {frames} frames',
     fields: { target: domainField, frames: { type: 'int', min: 0, max: 4096 } },
+  },
+  /** XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY. */
+  'memory.enableLogDirty': { says: 'logs the writes of {target}', fields: { target: domainField } },
+  /** XEN_DOMCTL_SHADOW_OP_OFF. `resuming`: the continuation of a preempted call, whose progress the hypervisor keeps. */
+  'memory.disableLogDirty': {
+    says: 'logs the writes of {target} no more, {resuming}',
+    fields: { target: domainField, resuming: resumingField },
+  },
+  /** XEN_DOMCTL_SHADOW_OP_CLEAN and _PEEK. A bit for each gfn below `pages`, dirtyBits in a word; `bitmap` null: none is told. */
+  'memory.logDirty': {
+    says: '{action} the log of {pages} gfns of {target} into {bitmap}, {resuming}',
+    fields: {
+      target: domainField,
+      action: { type: 'oneOf', values: ['cleans', 'peeks'] },
+      pages: rangeField,
+      bitmap: bufferField,
+      resuming: resumingField,
+    },
+  },
+  /** XEN_DMOP_modified_memory, of one extent. */
+  'memory.modifiedMemory': {
+    says: 'has written {count} gfns of {target} from {gfn} on, from {start}',
+    fields: { target: domainField, gfn: gfnField, count: rangeField, start: startField },
   },
   /** XEN_DMOP_set_mem_type. */
   'memory.setMemType': {

@@ -97,11 +97,34 @@ export interface GrantTable {
   readonly maptrack: readonly Mfn[];
 }
 
-/** Frames from which a domain's tables are made; `used` of them are tables. */
+/** Frames from which a domain's tables and its bitmap of written frames are made; `used` of them are one of these. */
 export interface Pool {
-  readonly frames: Trie<'spare' | 'table'>;
+  readonly frames: Trie<'spare' | 'table' | 'bitmap'>;
   readonly used: number;
 }
+
+/** A call about the log of writes that was preempted: whose, which, and how many gfns it has dealt with. The domain stays paused. */
+export interface Unfinished {
+  readonly by: DomId;
+  readonly action: 'cleans' | 'peeks' | 'disables';
+  readonly done: number;
+}
+
+/** Which gfns were written since they were looked at last, as far as pages for the bitmap could be had. */
+export interface DirtyLog {
+  readonly on: boolean;
+  readonly dirty: Trie<true>;
+  /** Pages that the bitmap has, by level (0: leaves), each by its number. */
+  readonly pages: readonly Trie<true>[];
+  /** Bits set since the last clean, as it is told: clearing does not count. */
+  readonly count: number;
+  /** Pages that could not be had. */
+  readonly failed: number;
+  readonly unfinished: Unfinished | undefined;
+}
+
+/** What has been written and is to be noted in the log of its domain: a gfn, or the frame that it is. */
+export type Written = { readonly domain: DomId } & ({ readonly gfn: Gfn } | { readonly mfn: Mfn });
 
 export interface Domain {
   readonly id: DomId;
@@ -111,6 +134,9 @@ export interface Domain {
   /** How far relinquishing has come. */
   readonly relinquish: 'handles' | 'tables' | 'pages';
   readonly pauseCount: number;
+  /** Pauses by the hypervisor itself, which nobody else ends. */
+  readonly held: number;
+  readonly log: DirtyLog;
   /** Whether Xen has stopped it for a crime (domain_crash): it never runs again. */
   readonly crashed: boolean;
   /** Calls of its vCPUs in flight, while others are too: pausing and killing wait for them. */

@@ -9,6 +9,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { killDomain } from './kill.ts';
 import { createDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
+import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
 import { iomemPermission, mapMmio } from './mmio.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
 import { exchange, reservation, reservationStep } from './reservation.ts';
@@ -42,6 +43,14 @@ export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): S
       return yield* setMaxPages(m, call, op);
     case 'memory.setPool':
       return yield* setPool(m, call, op);
+    case 'memory.enableLogDirty':
+      return yield* enableLogDirty(m, call, op);
+    case 'memory.disableLogDirty':
+      return yield* disableLogDirty(m, call, op);
+    case 'memory.logDirty':
+      return yield* logDirty(m, call, op);
+    case 'memory.modifiedMemory':
+      return yield* modifiedMemory(m, call, op);
     case 'memory.setMemType':
       return yield* setMemType(m, call, op);
     case 'memory.iomemPermission':

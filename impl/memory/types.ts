@@ -11,6 +11,7 @@ import type { Call } from '../execution.ts';
 import { lockP2m, lookup, unlockP2m } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { markGfn } from './dirty-log.ts';
 import { isRamType, setP2m } from './p2m.ts';
 import { callerIn, exists } from './target.ts';
 
@@ -59,5 +60,8 @@ function* changeOne(
   if (found === undefined) return type === 'none' ? undefined : 'EINVAL';
   if (!isRamType(found.type)) return 'EINVAL';
   const mfn = type === 'none' ? 0 : found.mfn;
-  return (yield* setP2m(m, target, { gfn, order: 0, mfn, type, done: index })) ? undefined : 'ENOMEM';
+  if (!(yield* setP2m(m, target, { gfn, order: 0, mfn, type, done: index }))) return 'ENOMEM';
+  // Xen does not: then what is written there from now on goes unnoticed.
+  if (type === 'ramRw') yield* markGfn(m, target, gfn);
+  return undefined;
 }

@@ -34,6 +34,14 @@ const compared = (wanted: number, is: number): number => Math.sign(wanted - is) 
 const deviceClass = (state: State, id: DomId, mfn: Mfn): number =>
   !isDeviceFrame(state.geometry, mfn) ? 0 : state.domains.get(id)?.iomem.has(mfn) === true ? 2 : 1;
 
+/** How the log of a domain's writes stands: off or on, with something in it, with pages that could not be had, with a call unfinished. */
+function logClass(state: State, id: DomId): number {
+  const log = state.domains.get(id)?.log;
+  if (log === undefined) return 0;
+  const { on, dirty, failed, unfinished } = log;
+  return (on ? 1 : 0) + (dirty.size > 0 ? 2 : 0) + (failed > 0 ? 4 : 0) + (unfinished === undefined ? 0 : 8);
+}
+
 type Targeted = Exclude<MemoryOp<'concrete'>, { kind: 'memory.scrub' }>;
 
 const listClasses = (state: State, id: DomId, op: OpOf<'memory.populate' | 'memory.decrease'>): readonly number[] => [
@@ -63,6 +71,16 @@ const argumentClasses: {
     const pool = state.domains.get(id)?.pool;
     return [compared(frames, pool?.used ?? 0) * 3 + compared(frames, pool?.frames.size ?? 0)];
   },
+  'memory.enableLogDirty': (state, id) => [logClass(state, id)],
+  'memory.disableLogDirty': (state, id, { resuming }) => [logClass(state, id), resuming === 'anew' ? 0 : 1],
+  'memory.logDirty': (state, id, { resuming, action, bitmap, pages }) => [
+    logClass(state, id) * 4 + (resuming === 'anew' ? 0 : 2) + (action === 'cleans' ? 1 : 0),
+    (bitmap.in === 'null' ? 1 : 0) + Math.min(Math.floor(pages / 16), 2) * 2,
+  ],
+  'memory.modifiedMemory': (state, id, { gfn, count }) => [
+    logClass(state, id) * 3 + Math.min(count, 2),
+    ...gfnClass(state, id, gfn),
+  ],
   'memory.setMemType': (state, id, { gfn, count, start, type }) => [
     memTypes.indexOf(type) * 3 + Math.min(count - start, 2),
     ...gfnClass(state, id, (gfn + start) as Gfn),

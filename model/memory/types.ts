@@ -2,7 +2,7 @@
 // A range is worked on gfn by gfn, each change on its own; what an error leaves behind stays. Type changes keep frame, owner
 // and contents. RAM that is made nothing stays with its owner, at no gfn.
 // Two things differ from Xen: there the entry of such RAM goes on naming the frame, which no walk uses; and RAM that is made
-// writable while writes are logged is not marked dirty.
+// writable while writes are logged is not marked as written.
 // A first reader may skip `objection`. Sources: Xen arch/x86/hvm/dm.c (dm_op, set_mem_type, allow_p2m_type_change),
 // arch/x86/mm/p2m.c (p2m_change_type_one).
 
@@ -11,7 +11,7 @@ import type { P2mType } from '#abi/hap.ts';
 import type { Errno } from '#abi/reply.ts';
 import { failure, preemption, type Cut } from '../cut.ts';
 import { setP2m, settle } from '../p2m.ts';
-import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
+import { at, end, go, noting, type OpOf, type Task, type Turn } from '../progress.ts';
 import { isRamType, type Domain, type Entry } from '../state.ts';
 
 type Change = OpOf<'memory.setMemType'>;
@@ -72,5 +72,6 @@ function change(cut: Cut, task: Task<Change>, domain: Domain): Turn {
   if (entry === undefined) return go(cut, task, next);
   const failed = failure(cut, { class: 'pool', domain: domain.id, done: work.index });
   if (failed !== undefined) return end(failed, 'ENOMEM', { done: work.index });
-  return go(at(cut, setP2m(cut.state, place, type && { mfn: entry.mfn, type })), task, next);
+  const changed = at(cut, setP2m(cut.state, place, type && { mfn: entry.mfn, type }));
+  return go(type === 'ramRw' ? noting(changed, place) : changed, task, next);
 }

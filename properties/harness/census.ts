@@ -40,7 +40,7 @@ export const domainsOf: (state: State) => readonly Domain[] = once((state) => st
 
 /** Alive, unpaused and uncrashed: its vCPUs run. */
 export const isActive = (domain: Domain): boolean =>
-  domain.state === 'running' && domain.pauseCount === 0 && !domain.crashed;
+  domain.state === 'running' && domain.pauseCount === 0 && domain.held === 0 && !domain.crashed;
 
 /** All vCPUs of living domains. */
 export const vcpusOf: (state: State) => readonly VcpuName[] = once((state) =>

@@ -10,6 +10,7 @@ import { frameOf, type Domain, type Frame, type State } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
 import { firstDifference, type Relation, type Row } from '../harness/difference.ts';
 import type { Problem } from '../harness/law.ts';
+import { logRows } from './log-abstract.ts';
 
 /** A frame on both sides. */
 interface FrameSides {
@@ -162,6 +163,7 @@ const domains: Relation<DomainSides> = {
       ({ domain }) => (domain.state === 'dying' ? domain.relinquish : ''),
       ({ m, domain }) => (domain.state === 'dying' ? domStages[m.f.domStage.get(domain.id)] : ''),
     ),
+    ...logRows,
     row('pauses', ({ domain }) => domain.pauseCount, ({ m, domain }) => m.f.domPauses.get(domain.id)), // prettier-ignore
     row('crashed', ({ domain }) => domain.crashed, ({ m, domain }) => m.f.domCrashed.get(domain.id) === 1), // prettier-ignore
     row('maxPages', ({ domain }) => domain.maxPages, ({ m, domain }) => m.f.domMaxPages.get(domain.id)), // prettier-ignore
