@@ -161,6 +161,22 @@ export const canaries: readonly Canary[] = [
     without: comparing,
   },
   {
+    law: 'memory/writesAreMarked',
+    edits: edit(
+      'paging/log-write.ts',
+      "  if (found?.type === 'ramRw' || found?.type === 'ramLogDirty') yield* markGfn(m, dom, gfn);\n",
+      '',
+    ),
+  },
+  {
+    law: 'memory/unmarkedFramesAreProtected',
+    edits: edit(
+      'memory/log-dirty.ts',
+      "    if (op.action === 'cleans') yield* clearLeaf(m, dom, first);\n",
+      '    yield* clearLeaf(m, dom, first);\n',
+    ),
+  },
+  {
     law: 'paging/accessesWalkArchitecturally',
     edits: edit('paging/step.ts', "'paging.fetch': RIGHT.execute,", "'paging.fetch': RIGHT.read,"),
   },

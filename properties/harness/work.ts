@@ -171,8 +171,8 @@ export const workIsBounded: AlwaysLaw = {
       sentence: `${op.kind} ${sentence}`,
     });
     const { capacity } = machine.geometry;
-    // Others can turn logging on and off meanwhile.
-    let logs = !returned.alone;
+    // Others can turn logging on and off meanwhile; and a clean protects RAM though nothing is logged.
+    let logs = !returned.alone || 'via' in op;
     for (let id = 0; id < capacity.domains && !logs; id += 1)
       logs = machine.f.domLogDirty.get(id) !== 0 || returned.before.domains.get(id)?.log.on === true;
     const most = mostActs(machine.geometry, op, { worst, logs });
