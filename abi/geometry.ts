@@ -77,7 +77,7 @@ const tiny: Geometry = {
   superpageLevels: 2,
   wordsPerFrame: 4,
   frameCount: 96,
-  deviceFrames: 8,
+  deviceFrames: 16,
   maxPhysAddr: 46,
   capacity: {
     domains: 4,

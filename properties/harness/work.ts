@@ -56,7 +56,7 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.modifiedMemory': { base: 0, range: 8 },
   'memory.setMemType': { base: 0, range: 14 },
   'memory.iomemPermission': { base: 8 },
-  'memory.mapMmio': { base: 8, piece: 20 },
+  'memory.mapMmio': { base: 8, piece: 9 },
   'memory.scrub': { base: 4, frame: 1 },
   'paging.read': NONE,
   'paging.write': NONE,

@@ -70,7 +70,7 @@ export const unmarkedFramesAreProtected: AlwaysLaw = {
   id: 'memory/unmarkedFramesAreProtected',
   invariant: 'LOG',
   statement:
-    'With nothing in flight, no table and no processor lets a domain whose writes are logged write RAM that is not marked.',
+    'With nothing in flight, no table and no processor lets a domain whose writes are logged write RAM that is not marked, unless a call about the log is unfinished.',
   judge: (view: View): Problem | undefined => {
     const { machine, quiescent, reach, returned, audit, touched } = view;
     if (!quiescent) return undefined;
@@ -84,6 +84,8 @@ export const unmarkedFramesAreProtected: AlwaysLaw = {
         const gfn = unmarked(machine, marked, mfn);
         if (gfn < 0) continue;
         const owner = machine.f.frameOwner.get(mfn) - 1;
+        // Between the parts of a preempted call the domain is paused, and what was cleared is protected in the last part.
+        if (machine.f.dirtyAction.get(owner) !== 0) continue;
         for (const ways of [reach.leavesOf(mfn), reach.cachedOf(mfn)])
           for (const way of ways) {
             if (way.domain !== owner || and(way.rights, RIGHT.write) === 0) continue;

@@ -62,7 +62,9 @@ function iomemPermission(g: Gen): Extract<MappingOp, { kind: 'memory.iomemPermis
   const size = tableEntries(g.geometry);
   const isWhole = g.share(60);
   const index = isWhole ? size * g.below(g.geometry.deviceFrames / size) : g.below(g.geometry.deviceFrames);
-  const count = g.bends() ? g.prng.pick([0, 4096]) : isWhole ? size : g.prng.pick([1, 1, 2]);
+  const most = g.geometry.deviceFrames - index;
+  const usual = isWhole ? g.prng.pick([size, 2 * size, 4 * size]) : g.prng.pick([1, 1, 2]);
+  const count = g.bends() ? g.prng.pick([0, 4096]) : Math.min(usual, most);
   const allow = g.share(85) ? 'yes' : 'no';
   const frame = device(deviceIndex(g, index));
   return { kind: 'memory.iomemPermission', target: g.domain(id), frame, count, allow };
@@ -102,7 +104,11 @@ function mapMmio(g: Gen): MapMmio {
   const aligned = permitted.filter((mfn) => mfn % size === 0 && permitted.includes(mfn + size - 1));
   const isLarge = aligned.length > 0 && g.share(50);
   const mfn = isLarge ? g.prng.pick(aligned) : permitted.length > 0 ? g.prng.pick(permitted) : frameCount;
-  const count = g.bends() ? g.prng.pick([0, 4096]) : isLarge ? size : runLength(permitted, mfn, g.prng.pick([1, 2, 4]));
+  const count = g.bends()
+    ? g.prng.pick([0, 4096])
+    : isLarge
+      ? size
+      : runLength(permitted, mfn, g.prng.pick([1, 2, 4, 8, 16]));
   const order = isLarge && g.share(80) ? g.geometry.bitsPerLevel : 0;
   const over = g.share(20) ? g.oneOf(ramOf(g.state, id).slice(1), id) : g.unmapped(id, order);
   const gfn = g.gfn(over - (over % 2 ** order));
