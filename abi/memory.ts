@@ -29,18 +29,22 @@ const frameField = { type: 'frame' } as const;
 export const memoryOps = {
   'memory.populate': {
     says: 'populates {extents} of {target} with order {order} from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'ENOMEM'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
   'memory.increase': {
     says: 'gives {target} {count} extents of order {order} outside its address space from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EINVAL', 'ENOMEM'],
     fields: { target: domainField, count: countField, order: orderField, start: startField },
   },
   'memory.decrease': {
     says: 'takes {extents} of order {order} from {target} from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'ENOENT', 'ENOMEM'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
   'memory.exchange': {
     says: 'exchanges {given} of order {givenOrder} of {target} for order {takenOrder} from {start}',
+    replies: ['ok', 'E2BIG', 'EINVAL', 'ESRCH', 'EFAULT', 'EOPNOTSUPP'],
     fields: {
       target: domainField,
       given: extentsField,
@@ -51,6 +55,7 @@ export const memoryOps = {
   },
   'memory.addToPhysmap': {
     says: 'puts {space} {index} (of {foreign}) at {gfn} of {target}',
+    replies: ['ok', 'ESRCH', 'EINVAL', 'EBUSY', 'ENOMEM'],
     fields: {
       target: domainField,
       space: { type: 'oneOf', values: memorySpaces },
@@ -61,11 +66,17 @@ export const memoryOps = {
   },
   'memory.removeFromPhysmap': {
     says: 'removes {gfn} of {target}',
+    replies: ['ok', 'ESRCH', 'ENOENT', 'ENOMEM'],
     fields: { target: domainField, gfn: gfnField },
   },
-  'memory.reservation': { says: 'asks for the page count of {target}', fields: { target: domainField } },
+  'memory.reservation': {
+    says: 'asks for the page count of {target}',
+    replies: ['ok', 'ESRCH'],
+    fields: { target: domainField },
+  },
   'memory.createDomain': {
     says: 'creates {target} with {vcpus} vCPUs, {maxPages} pages at most, {grantFrames} grant frames',
+    replies: ['ok', 'EINVAL', 'EEXIST', 'ENOMEM'],
     fields: {
       target: domainField,
       vcpus: { type: 'int', min: 1, max: 8 },
@@ -73,27 +84,47 @@ export const memoryOps = {
       grantFrames: { type: 'int', min: 0, max: 64 },
     },
   },
-  'memory.pauseDomain': { says: 'pauses {target}', fields: { target: domainField } },
-  'memory.unpauseDomain': { says: 'unpauses {target}', fields: { target: domainField } },
-  'memory.killDomain': { says: 'kills {target}', fields: { target: domainField } },
+  'memory.pauseDomain': {
+    says: 'pauses {target}',
+    replies: ['ok', 'ESRCH', 'EINVAL'],
+    fields: { target: domainField },
+  },
+  'memory.unpauseDomain': {
+    says: 'unpauses {target}',
+    replies: ['ok', 'ESRCH', 'EINVAL'],
+    fields: { target: domainField },
+  },
+  'memory.killDomain': {
+    says: 'kills {target}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL'],
+    fields: { target: domainField },
+  },
   'memory.setMaxPages': {
     says: 'limits {target} to {maxPages} pages',
+    replies: ['ok', 'ESRCH'],
     fields: { target: domainField, maxPages: { type: 'int', min: 0, max: 4096 } },
   },
   'memory.setPool': {
     says: 'sets the paging pool of {target} to {frames} frames',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'EBUSY', 'ENOMEM'],
     fields: { target: domainField, frames: { type: 'int', min: 0, max: 4096 } },
   },
   /** XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY. */
-  'memory.enableLogDirty': { says: 'logs the writes of {target}', fields: { target: domainField } },
+  'memory.enableLogDirty': {
+    says: 'logs the writes of {target}',
+    replies: ['ok', 'ESRCH', 'EINVAL', 'EBUSY'],
+    fields: { target: domainField },
+  },
   /** XEN_DOMCTL_SHADOW_OP_OFF. `resuming`: the continuation of a preempted call, whose progress the hypervisor keeps. */
   'memory.disableLogDirty': {
     says: 'logs the writes of {target} no more, {resuming}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'EBUSY'],
     fields: { target: domainField, resuming: resumingField },
   },
   /** XEN_DOMCTL_SHADOW_OP_CLEAN and _PEEK. A bit for each gfn below `pages`, dirtyBits in a word; `bitmap` null: none is told. */
   'memory.logDirty': {
     says: '{action} the log of {pages} gfns of {target} into {bitmap}, {resuming}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'EBUSY', 'ENOMEM', 'EFAULT'],
     fields: {
       target: domainField,
       action: { type: 'oneOf', values: ['cleans', 'peeks'] },
@@ -105,11 +136,13 @@ export const memoryOps = {
   /** XEN_DMOP_modified_memory, of one extent. */
   'memory.modifiedMemory': {
     says: 'has written {count} gfns of {target} from {gfn} on, from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL'],
     fields: { target: domainField, gfn: gfnField, count: rangeField, start: startField },
   },
   /** XEN_DMOP_set_mem_type. */
   'memory.setMemType': {
     says: 'makes {count} gfns of {target} from {gfn} on {type} from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM'],
     fields: {
       target: domainField,
       gfn: gfnField,
@@ -121,6 +154,7 @@ export const memoryOps = {
   /** XEN_DOMCTL_iomem_permission. */
   'memory.iomemPermission': {
     says: 'lets {target} map {count} device frames from {frame} on: {allow}',
+    replies: ['ok', 'ESRCH', 'EINVAL'],
     fields: {
       target: domainField,
       frame: frameField,
@@ -131,6 +165,7 @@ export const memoryOps = {
   /** XEN_DOMCTL_memory_mapping. `start`: what an earlier call came to; Xen's caller moves both numbers on by it. */
   'memory.mapMmio': {
     says: '{action} device frames of {target}: {count} from {frame} on at {gfn} from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM'],
     fields: {
       target: domainField,
       action: { type: 'oneOf', values: ['maps', 'unmaps'] },
@@ -140,7 +175,7 @@ export const memoryOps = {
       start: startField,
     },
   },
-  'memory.scrub': { says: 'scrubs up to {frames} free frames', fields: { frames: countField } },
+  'memory.scrub': { says: 'scrubs up to {frames} free frames', replies: ['ok'], fields: { frames: countField } },
 } as const;
 
 export type MemoryOp<P extends Phase> = OpsOf<typeof memoryOps, P>;
