@@ -88,7 +88,8 @@ export function disableLogDirty(cut: Cut, task: Task<Disable>): Turn {
     const changed = domain.log.on ? changeTypes(off, domain, { from: 'ramLogDirty', to: 'ramRw' }) : off;
     return go(at(cut, changed), task, { at: 'release' });
   }
-  return release(at(cut, settle(cut.state, task.debts)), task, domain);
+  if (work.at !== 'finish') return release(at(cut, settle(cut.state, task.debts)), task, domain);
+  return end(at(cut, hold(withLog(cut.state, domain.id, { unfinished: undefined }), domain, -1)), 'ok');
 }
 
 /** Gives back one page above the leaves with what is below it; after the last all the rest. */
@@ -110,8 +111,7 @@ function release(cut: Cut, task: Task<Disable>, domain: Domain): Turn {
   }
   const freed = hasBitmap(domain) ? freePages(cut, id, () => true) : cut;
   const failed = hasBitmap(domain) ? 0 : log.failed;
-  const over = withLog(freed.state, id, { failed, unfinished: undefined });
-  return end(at(freed, hold(over, domain, -1)), 'ok');
+  return go(at(freed, withLog(freed.state, id, { failed })), task, { at: 'finish' });
 }
 
 /** What the caller hears of the domain's log, whatever else. */

@@ -14,9 +14,9 @@ type LogOp = Extract<MemoryOp<'symbolic'>, { kind: Kind }>;
 
 export const weights: Weights<LogOp> = {
   'memory.enableLogDirty': 5,
-  'memory.disableLogDirty': 2,
+  'memory.disableLogDirty': 3,
   'memory.logDirty': 8,
-  'memory.modifiedMemory': 1,
+  'memory.modifiedMemory': 2,
 };
 
 const isGuest = ({ id, state }: Domain): boolean => id !== 0 && state === 'running';
@@ -58,7 +58,10 @@ function logDirty(g: Gen): Extract<LogOp, { kind: 'memory.logDirty' }> {
 export const generators: Generators<LogOp> = {
   'memory.enableLogDirty': (g) => {
     g.asToolstack();
-    return { kind: 'memory.enableLogDirty', target: g.domain(guest(g, ({ log }) => !log.on)) };
+    return {
+      kind: 'memory.enableLogDirty',
+      target: g.domain(guest(g, (domain) => !domain.log.on || isUnfinished(domain))),
+    };
   },
   'memory.disableLogDirty': (g) => {
     g.asToolstack();
@@ -71,8 +74,11 @@ export const generators: Generators<LogOp> = {
     const id = guest(g, ({ log }) => log.on);
     g.asToolstack();
     if (g.agent.kind === 'toolstack' && g.share(50)) g.agent = { kind: 'deviceModel', domain: 0 as DomId, serves: id };
-    const count = g.bends() ? g.prng.pick([0, 4096]) : g.prng.pick([1, 2, 4, 6]);
-    const gfn = g.oneOf(ramOf(g.state, id));
+    const count = g.bends() ? g.prng.pick([0, 4096]) : g.prng.pick([1, 2, 4, 6, 8]);
+    // The range ends below the highest gfn that was ever mapped.
+    const most = Math.max(0, (g.state.domains.get(id)?.maxGfn ?? 0) - count);
+    const at = g.oneOf(ramOf(g.state, id));
+    const gfn = g.share(80) ? Math.min(at, most) : at;
     return { kind: 'memory.modifiedMemory', target: g.domain(id), gfn: g.gfn(gfn), count, start: g.start(count) };
   },
 };
@@ -82,7 +88,7 @@ const some = (likes: (domain: Domain) => boolean) => (g: Gen) =>
 
 /** When a legal operation of a kind is possible. */
 export const needs: Needs<LogOp> = {
-  'memory.enableLogDirty': some(({ log }) => !log.on),
+  'memory.enableLogDirty': some((domain) => !domain.log.on || isUnfinished(domain)),
   'memory.disableLogDirty': (g) => some(isUnfinished)(g) || (g.share(50) && some(({ log }) => log.on)(g)),
   'memory.logDirty': some((domain) => domain.log.on || isUnfinished(domain)),
   'memory.modifiedMemory': some(({ log }) => log.on),
