@@ -131,7 +131,7 @@ export function logDirty(cut: Cut, task: Task<Look>): Turn {
   if (domain === undefined) return end(cut, 'ESRCH');
   if (work.at === 'check') {
     const begun = { ...task, work: { ...work, handle: domain.log.count } };
-    if (domain.log.failed > 0) return leave(cut, begun, { domain, status: 'ENOMEM' });
+    if (domain.log.failed > 0) return go(cut, begun, { at: 'finish', status: 'ENOMEM' });
     return go(cut, begun, { at: 'next' });
   }
   if (work.at === 'next') return next(cut, task, domain);
@@ -162,7 +162,10 @@ function next(cut: Cut, task: Task<Look>, domain: Domain): Turn {
 }
 
 function finish(cut: Cut, task: Task<Look>, domain: Domain): Turn {
-  return leave(at(cut, settle(cut.state, task.debts)), task, { domain, status: task.work.status as 'ok' | 'EFAULT' });
+  return leave(at(cut, settle(cut.state, task.debts)), task, {
+    domain,
+    status: task.work.status as 'ok' | 'ENOMEM' | 'EFAULT',
+  });
 }
 
 /** The bits of the gfns from `first` on, as the words of the bitmap have them. */
@@ -196,7 +199,7 @@ function copyOut(cut: Cut, task: Task<Look>, domain: Domain): Turn {
 function fault(cut: Cut, task: Task<Look>, domain: Domain): Turn {
   const status = { status: 'EFAULT' } as const;
   const isCleaned = task.op.action === 'cleans' && task.work.part >= framesPerBitmap(cut.state.geometry, 0);
-  if (!isCleaned) return leave(cut, task, { domain, ...status });
+  if (!isCleaned) return go(cut, task, { at: 'finish', ...status });
   return go(at(cut, changeTypes(cut.state, domain, { from: 'ramRw', to: 'ramLogDirty' })), task, {
     at: 'finish',
     ...status,

@@ -3,7 +3,7 @@
 
 import type { Mfn } from '#abi/address.ts';
 import { describeRights, RIGHT } from '#abi/rights.ts';
-import { frameRoles } from '#abi/roles.ts';
+import { frameRoles, type FrameRole } from '#abi/roles.ts';
 import { handlesOf, refsOf } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
 import { brokenInvariant } from '#model/invariants.ts';
@@ -41,9 +41,13 @@ function justifies(reason: Justification, one: Leaf | Cached, mfn: number): bool
   return isCached(one) && reason.pcpus.some((pcpu) => pcpu === one.pcpu);
 }
 
+/** What a frame is for; those behind the frame table are devices'. */
+const roleOf = (m: Machine, mfn: number): FrameRole =>
+  mfn < m.geometry.frameCount ? (frameRoles[m.f.frameRole.get(mfn)] ?? 'free') : 'mmio';
+
 /** What an unjustified way to a frame breaks. */
 function unjustified(m: Machine, one: Leaf | Cached, mfn: number): Problem {
-  const role = mfn < m.geometry.frameCount ? (frameRoles[m.f.frameRole.get(mfn)] ?? 'free') : 'mmio';
+  const role = roleOf(m, mfn);
   const way = isCached(one)
     ? `pCPU ${one.pcpu} still holds a ${one.kind} entry by which d${one.domain}`
     : `d${one.domain}`;
@@ -114,7 +118,7 @@ interface Search {
 function count({ machine, reach, looks }: Search, state: State, mfn: number): void {
   if (looks === undefined) return;
   if (reach.leavesOf(mfn).size > 0) looks('hap', 'OWN');
-  if (reach.leavesOf(mfn).size > 0 && frameRoles[machine.f.frameRole.get(mfn)] === 'pool') looks('hap', 'PTW');
+  if (reach.leavesOf(mfn).size > 0 && roleOf(machine, mfn) === 'pool') looks('hap', 'PTW');
   if (reach.cachedOf(mfn).size > 0) looks('tlb', 'STALE');
   if (owed(state, mfn as Mfn).length > 0) looks('hap', 'MUST');
 }

@@ -2,11 +2,14 @@
 // let the domain write. A log that could not have a page for its bitmap promises nothing any more.
 // A first reader may skip `isShared`.
 
+import type { Mfn } from '#abi/address.ts';
 import { p2mTypes } from '#abi/hap.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { frameRoles } from '#abi/roles.ts';
 import type { Machine } from '#impl/machine.ts';
 import { and } from '#lib/bits.ts';
+import type { State } from '#model/state.ts';
+import { wordAt } from '#model/words.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
 import { bitmapOf } from './log-abstract.ts';
@@ -41,6 +44,12 @@ function isShared({ machine: { f }, reach }: View, mfn: number): boolean {
   return false;
 }
 
+/** Whether a word, by its key, holds something else than it did. */
+function isOther({ f, geometry }: Machine, before: State, key: number): boolean {
+  const { lo, hi } = wordAt(before, Math.floor(key / geometry.wordsPerFrame) as Mfn, key % geometry.wordsPerFrame);
+  return f.memory.get(2 * key) !== lo || f.memory.get(2 * key + 1) !== hi;
+}
+
 /** Who writes marks, whoever it is. */
 export const writesAreMarked: AlwaysLaw = {
   kind: 'always',
@@ -56,7 +65,7 @@ export const writesAreMarked: AlwaysLaw = {
     for (const key of touched.words) {
       const mfn = Math.floor(key / machine.geometry.wordsPerFrame);
       const gfn = unmarked(machine, marked, mfn);
-      if (gfn < 0 || isShared(view, mfn)) continue;
+      if (gfn < 0 || !isOther(machine, returned.before, key) || isShared(view, mfn)) continue;
       const sentence = `gfn ${gfn} of d${machine.f.frameOwner.get(mfn) - 1} was written and is not marked`;
       return { invariant: 'LOG', mechanism: 'memory', field: 'log.marked', sentence };
     }

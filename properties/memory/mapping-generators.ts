@@ -64,7 +64,7 @@ function iomemPermission(g: Gen): Extract<MappingOp, { kind: 'memory.iomemPermis
   const index = isWhole ? size * g.below(g.geometry.deviceFrames / size) : g.below(g.geometry.deviceFrames);
   const most = g.geometry.deviceFrames - index;
   const usual = isWhole ? g.prng.pick([size, 2 * size, 4 * size]) : g.prng.pick([1, 1, 2]);
-  const count = g.bends() ? g.prng.pick([0, 4096]) : Math.min(usual, most);
+  const count = g.bends() ? g.prng.pick([0, 4096]) : Math.max(0, Math.min(usual, most));
   const allow = g.share(85) ? 'yes' : 'no';
   const frame = device(deviceIndex(g, index));
   return { kind: 'memory.iomemPermission', target: g.domain(id), frame, count, allow };
