@@ -150,6 +150,11 @@ export function tablesFor(m: Machine, dom: number, change: Change): number {
   return missing(m, jobOf(change), root) + (root.table === 0 ? 1 : 0);
 }
 
+/** The highest gfn that was ever mapped is `gfn`, if none above it was. */
+export function noteMapped(m: Machine, dom: number, gfn: number): void {
+  if (gfn > m.f.domMaxGfn.getWide(dom)) m.f.domMaxGfn.setWide(dom, gfn);
+}
+
 /**
  * Changes the P2M of `dom`, the P2M lock held. False: the pool refused a table, and nothing has changed. `entered` is done in
  * the same act as the change: what else says where frames are must not lag behind the tables while processors are flushed.
@@ -171,6 +176,7 @@ export function* setEntry(m: Machine, dom: number, change: Change, entered: () =
   yield* m.port.point('store', 'table');
   apply(m, job, rootOf(m, dom));
   entered();
+  if (job.code !== 0) noteMapped(m, dom, job.end - 1);
   invariant(job.spare.length === 0, 'a change takes as many tables as were counted');
   if (!job.changed) return true;
   markFlush(m, dom);

@@ -37,17 +37,11 @@ function orphan(m: Machine, dom: number, at: { readonly gfn: number; readonly or
   return covered;
 }
 
-/** The highest gfn that was ever mapped is `gfn`, if none above it was. */
-export function noteMapped(m: Machine, dom: number, gfn: number): void {
-  if (gfn > m.f.domMaxGfn.getWide(dom)) m.f.domMaxGfn.setWide(dom, gfn);
-}
-
 /** Changes what gfns of `dom` mean, the P2M lock held. False: the pool refused a table, and nothing has changed. */
 export function* setP2m(m: Machine, dom: number, change: Change): Step<boolean> {
   const covered = orphan(m, dom, change);
   return yield* setEntry(m, dom, change, () => {
     for (const mfn of covered) m.f.m2p.setWide(mfn, 0);
-    if (change.type !== 'none') noteMapped(m, dom, change.gfn + pow2(change.order) - 1);
     if (!isRamType(change.type)) return;
     for (let i = 0; i < pow2(change.order); i += 1)
       if (m.f.frameOwner.get(change.mfn + i) === dom + 1) m.f.m2p.setWide(change.mfn + i, change.gfn + i + 1);

@@ -14,9 +14,8 @@ export const exhibit: Exhibit = {
   edits: [
     {
       file: 'memory/mmio.ts',
-      before:
-        "    if (left === 0) {\n      m.port.choose({ kind: 'preempted', done });\n      return reply('preempted', { done });\n    }\n",
-      after: '',
+      before: '    if (left === 0) {\n',
+      after: '    if (left === -m.geometry.deviceFrames) {\n',
     },
   ],
   killedBy: ['harness/workIsBounded'],

@@ -22,7 +22,7 @@ export const exhibit: Exhibit = {
     {
       file: 'memory/types.ts',
       before: "  if (!isRamType(found.type)) return 'EINVAL';\n",
-      after: "  if (found.type.startsWith('grant')) return 'EINVAL';\n",
+      after: "  if (!isRamType(found.type) && found.type.startsWith('grant')) return 'EINVAL';\n",
     },
   ],
   killedBy: [
