@@ -13,6 +13,11 @@ export type Choice =
   | { readonly kind: 'tableTaken'; readonly domain: DomId; readonly mfn: Mfn }
   /** A table page returned to the domain's pool. */
   | { readonly kind: 'tableGiven'; readonly domain: DomId; readonly mfn: Mfn }
+  /** A page of the domain's pool became part of its bitmap of written frames, and was given back. */
+  | { readonly kind: 'bitmapTaken'; readonly domain: DomId; readonly mfn: Mfn }
+  | { readonly kind: 'bitmapGiven'; readonly domain: DomId; readonly mfn: Mfn }
+  /** An access met a page whose writes are logged; that is done, and the processor makes the access again. */
+  | { readonly kind: 'retried' }
   /** A pool page was given back to the heap. */
   | { readonly kind: 'poolGiven'; readonly domain: DomId; readonly mfn: Mfn }
   /** A pCPU forgot all translations of a domain. */

@@ -3,7 +3,7 @@
 
 /** Classes of injected failures. */
 export const failureClasses = [
-  'heap', 'pool', 'iommuTable', 'maptrack', 'iommuOperation', 'copyBack', 'compareExchange', 'lateInvalidation',
+  'heap', 'pool', 'iommuTable', 'maptrack', 'iommuOperation', 'copyBack', 'compareExchange', 'lateInvalidation', 'logDirty',
 ] as const; // prettier-ignore
 
 export type FailureClass = (typeof failureClasses)[number];

@@ -16,6 +16,8 @@ export interface Geometry {
   readonly wordsPerFrame: number;
   /** Machine frames. */
   readonly frameCount: number;
+  /** Machine frames of devices, which are no memory: they follow the others. */
+  readonly deviceFrames: number;
   /** Physical address bits: frame numbers in entries at or above 2^(maxPhysAddr-12) are reserved. */
   readonly maxPhysAddr: number;
   readonly capacity: Capacity;
@@ -40,6 +42,12 @@ export interface Capacity {
   readonly poolFrames: number;
   /** Elements of one batch at most; more is E2BIG before anything happens. */
   readonly batch: number;
+  /** Frames that a word of the bitmap of written frames has bits for, and levels of that bitmap (leaves among them). */
+  readonly dirtyBits: number;
+  readonly dirtyLevels: number;
+  /** gfns of a range that are worked on between two preemption checks, and pieces that one mapping of devices makes at most. */
+  readonly rangeCheck: number;
+  readonly devicePieces: number;
   /** Largest extent order for ordinary guests and for the control domain. */
   readonly orderMaxGuest: number;
   readonly orderMaxControl: number;
@@ -71,6 +79,7 @@ const tiny: Geometry = {
   superpageLevels: 2,
   wordsPerFrame: 4,
   frameCount: 96,
+  deviceFrames: 16,
   maxPhysAddr: 46,
   capacity: {
     domains: 4,
@@ -82,6 +91,10 @@ const tiny: Geometry = {
     cacheEntries: 48,
     poolFrames: 12,
     batch: 6,
+    dirtyBits: 2,
+    dirtyLevels: 3,
+    rangeCheck: 3,
+    devicePieces: 3,
     orderMaxGuest: 2,
     orderMaxControl: 4,
   },
@@ -95,6 +108,7 @@ const x86: Geometry = {
   superpageLevels: 3,
   wordsPerFrame: 512,
   frameCount: 2048,
+  deviceFrames: 1024,
   maxPhysAddr: 46,
   capacity: {
     domains: 4,
@@ -106,6 +120,10 @@ const x86: Geometry = {
     cacheEntries: 64,
     poolFrames: 64,
     batch: 6,
+    dirtyBits: 64,
+    dirtyLevels: 4,
+    rangeCheck: 256,
+    devicePieces: 64,
     orderMaxGuest: 9,
     orderMaxControl: 18,
   },
@@ -125,3 +143,9 @@ export const framesPerLeaf = (g: Geometry, level: number): number => 2 ** (g.bit
 export const bytesPerFrame = (g: Geometry): number => g.wordsPerFrame * 8;
 /** Version-1 grant entries (8 bytes each) in a frame. */
 export const grantsPerFrame = (g: Geometry): number => g.wordsPerFrame;
+/** Whether a machine frame is one of a device: it is never on the heap and belongs to nobody. */
+export const isDeviceFrame = (g: Geometry, mfn: number): boolean =>
+  mfn >= g.frameCount && mfn < g.frameCount + g.deviceFrames;
+/** gfns that one page at `level` of the bitmap of written frames is about (0: a leaf). */
+export const framesPerBitmap = (g: Geometry, level: number): number =>
+  g.capacity.dirtyBits * g.wordsPerFrame ** (level + 1);

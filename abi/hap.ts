@@ -44,6 +44,8 @@ export const nptBits = {
   present: 0,
   write: 1,
   user: 2,
+  /** In a leaf: not cached. */
+  cacheDisable: 4,
   accessed: 5,
   dirty: 6,
   superpage: 7,
@@ -60,7 +62,8 @@ export const nptBits = {
   typeCount: 7,
 } as const;
 
-/** Write-back memory, the type of every leaf here (Intel SDM vol. 3A, memory types: 6). */
+/** Memory types of leaves (Intel SDM vol. 3A, memory types): uncacheable for devices, write-back for everything else. */
+export const EPT_UNCACHEABLE = 0;
 export const EPT_WRITE_BACK = 6;
 
 /** P2M types by their code in the software bits (names after Xen asm/p2m.h, p2m_type_t). */
@@ -81,14 +84,14 @@ export type P2mType = (typeof p2mTypes)[number];
 /**
  * Rights an entry of each type gives the guest, as tables are written: read, write, execute, in both formats. What such an
  * entry may give is said apart from this (model/entitlement.ts). Sources: Xen mm/p2m-ept.c,
- * ept_p2m_type_to_flags; mm/p2m-pt.c, p2m_type_to_flags (where devices alone can be executed as well).
+ * ept_p2m_type_to_flags; mm/p2m-pt.c, p2m_type_to_flags.
  */
 export const p2mRights: Readonly<Record<P2mType, string>> = {
   none: '',
   ramRw: 'rwx',
   ramRo: 'rx',
   ramLogDirty: 'rx',
-  mmioDirect: 'rw',
+  mmioDirect: 'rwx',
   foreign: 'rw',
   grantRw: 'rw',
   grantRo: 'r',

@@ -12,6 +12,7 @@ export const invariants = {
   STALE: 'Nobody uses a translation after the flush that was owed for it.',
   REF: 'Every counter equals a recount.',
   DMA: 'What a device reaches is what ownership, type and reserved regions demand.',
+  LOG: 'No write goes unnoticed while the writes of a domain are logged.',
   M2P: 'The map from machine to guest frames is the inverse of the map from guest to machine frames.',
   LEAK: 'No word written by one domain reaches another without authority.',
   WALK: 'Every walk gives what the architecture says.',

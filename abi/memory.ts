@@ -4,10 +4,27 @@
 // `start` is the continuation of a preempted batch, held in the caller's registers as in Xen: 0 in a first call, the done
 // count when a preempted call is taken up again, and anything at all when forged.
 
-import { countField, domainField, extentsField, gfnField, orderField, startField, type OpsOf } from './field.ts';
+import {
+  bufferField,
+  countField,
+  domainField,
+  extentsField,
+  gfnField,
+  orderField,
+  startField,
+  type OpsOf,
+} from './field.ts';
 import type { Phase } from './operand.ts';
 
 export const memorySpaces = ['sharedInfo', 'grantTable', 'gmfn', 'gmfnForeign'] as const;
+
+/** What a device model can make of a gfn: RAM, RAM that is only read, what a device model emulates; the last one is refused. */
+export const memTypes = ['ramRw', 'ramRo', 'mmioDm', 'unused'] as const;
+
+/** So many gfns or frames one call can name. */
+const rangeField = { type: 'int', min: 0, max: 4096 } as const;
+const resumingField = { type: 'oneOf', values: ['anew', 'resuming'] } as const;
+const frameField = { type: 'frame' } as const;
 
 export const memoryOps = {
   'memory.populate': {
@@ -89,8 +106,74 @@ export const memoryOps = {
   },
   'memory.setPool': {
     says: 'sets the paging pool of {target} to {frames} frames',
-    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM'],
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'EBUSY', 'ENOMEM'],
     fields: { target: domainField, frames: { type: 'int', min: 0, max: 4096 } },
+  },
+  /** XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY. */
+  'memory.enableLogDirty': {
+    says: 'logs the writes of {target}',
+    replies: ['ok', 'ESRCH', 'EINVAL', 'EBUSY'],
+    fields: { target: domainField },
+  },
+  /** XEN_DOMCTL_SHADOW_OP_OFF. `resuming`: the continuation of a preempted call, whose progress the hypervisor keeps. */
+  'memory.disableLogDirty': {
+    says: 'logs the writes of {target} no more, {resuming}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'EBUSY'],
+    fields: { target: domainField, resuming: resumingField },
+  },
+  /** XEN_DOMCTL_SHADOW_OP_CLEAN and _PEEK. A bit for each gfn below `pages`, dirtyBits in a word; `bitmap` null: none is told. */
+  'memory.logDirty': {
+    says: '{action} the log of {pages} gfns of {target} into {bitmap}, {resuming}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'EBUSY', 'ENOMEM', 'EFAULT'],
+    fields: {
+      target: domainField,
+      action: { type: 'oneOf', values: ['cleans', 'peeks'] },
+      pages: rangeField,
+      bitmap: bufferField,
+      resuming: resumingField,
+    },
+  },
+  /** XEN_DMOP_modified_memory, of one extent. */
+  'memory.modifiedMemory': {
+    says: 'has written {count} gfns of {target} from {gfn} on, from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL'],
+    fields: { target: domainField, gfn: gfnField, count: rangeField, start: startField },
+  },
+  /** XEN_DMOP_set_mem_type. */
+  'memory.setMemType': {
+    says: 'makes {count} gfns of {target} from {gfn} on {type} from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM'],
+    fields: {
+      target: domainField,
+      gfn: gfnField,
+      count: rangeField,
+      type: { type: 'oneOf', values: memTypes },
+      start: startField,
+    },
+  },
+  /** XEN_DOMCTL_iomem_permission. */
+  'memory.iomemPermission': {
+    says: 'lets {target} map {count} device frames from {frame} on: {allow}',
+    replies: ['ok', 'ESRCH', 'EINVAL'],
+    fields: {
+      target: domainField,
+      frame: frameField,
+      count: rangeField,
+      allow: { type: 'oneOf', values: ['no', 'yes'] },
+    },
+  },
+  /** XEN_DOMCTL_memory_mapping. `start`: what an earlier call came to; Xen's caller moves both numbers on by it. */
+  'memory.mapMmio': {
+    says: '{action} device frames of {target}: {count} from {frame} on at {gfn} from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM'],
+    fields: {
+      target: domainField,
+      action: { type: 'oneOf', values: ['maps', 'unmaps'] },
+      gfn: gfnField,
+      frame: frameField,
+      count: rangeField,
+      start: startField,
+    },
   },
   'memory.scrub': { says: 'scrubs up to {frames} free frames', replies: ['ok'], fields: { frames: countField } },
 } as const;

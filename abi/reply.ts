@@ -17,6 +17,7 @@ export type Errno = (typeof errnos)[number];
  * gfn and 1 if it was one of the guest's tables, else 0.
  * pageFault: the guest's own tables refuse an access; `out` is the error code, `words` the linear address (CR2).
  * generalProtection: a linear address that is not canonical, or a register that cannot be so.
+ * ERESTART, of an access: it was not made, and the processor will come back to it (Xen lets it try for ever).
  * gone: the calling domain no longer runs (dead, dying or paused): nothing was done.
  */
 export type Status =

@@ -222,6 +222,7 @@ const failureWords: Readonly<Record<FailureClass, string>> = {
   copyBack: 'copy-back',
   compareExchange: 'compare-exchange',
   lateInvalidation: 'late invalidation',
+  logDirty: 'request for a page of a bitmap',
 };
 
 /** What fails: `the 2nd heap request`. */

@@ -18,6 +18,9 @@ export const domStates = ['none', 'running', 'dying', 'dead'] as const;
 /** Codes of `domStage`: how far relinquishing has come. */
 export const domStages = ['handles', 'tables', 'pages'] as const;
 
+/** Codes of `dirtyAction`: the call about a log of writes that was preempted. */
+export const dirtyActions = ['none', 'disables', 'cleans', 'peeks'] as const;
+
 /** Grant references of one domain: 0..refsOf-1. */
 export const refsOf = (g: Geometry): number => g.capacity.grantFrames * grantsPerFrame(g);
 /** Mapping handles of one domain: 0..handlesOf-1. */
@@ -79,6 +82,20 @@ const domainTable = (g: Geometry) => {
     domStructure: { length },
     domSharedInfo: { length },
     domRoot: { length },
+    /** How often the hypervisor itself has paused the domain. */
+    domHeld: { length, bits: 8 },
+    /** The log of writes: whether it is on, the root of its bitmap (0: none), bits set, pages that could not be had. */
+    domLogDirty: { length, bits: 1 },
+    dirtyTop: { length },
+    dirtyCount: { length },
+    dirtyFailed: { length },
+    /** A call about it that was preempted: which (index into `dirtyActions`), whose (domain id + 1), how many gfns it has done. */
+    dirtyAction: { length, bits: 2 },
+    dirtyBy: { length, bits: 16 },
+    dirtyDone: { length },
+    /** The highest gfn that was ever mapped (low, high), and which device frames may be given to the domain. */
+    domMaxGfn: { length: 2 * length },
+    domIomem: { length: length * g.deviceFrames, bits: 1 },
     /** Operations in flight that its vCPUs have called. */
     domBusy: { length, bits: 8 },
     /** Paging pool: first spare frame, spare frames, all frames. */

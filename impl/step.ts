@@ -25,6 +25,7 @@ export const isRunning = (m: Machine, id: number): boolean =>
   id < m.geometry.capacity.domains &&
   m.f.domState.get(id) === RUNNING &&
   m.f.domPauses.get(id) === 0 &&
+  m.f.domHeld.get(id) === 0 &&
   m.f.domCrashed.get(id) === 0;
 
 /** Whether `agent` can call now. The toolstack always can; devices have no calls. */
@@ -76,7 +77,7 @@ function* route(m: Machine, call: Call): Step<Reply> {
   const mechanism = mechanismOf(op.kind);
   switch (mechanism) {
     case 'paging':
-      return pagingStep(m, call, op as PagingOp<'concrete'>);
+      return yield* pagingStep(m, call, op as PagingOp<'concrete'>);
     case 'memory':
       return yield* memoryStep(m, call, op as MemoryOp<'concrete'>);
     case 'grants':

@@ -4,12 +4,13 @@
 // A first reader may skip `partsOf`. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy): hypercall buffers may lie in the caller's own
 // RAM and in foreign entries, never in granted ones; copies to read-only RAM are dropped silently.
 
-import type { DomId, Mfn, Word } from '#abi/address.ts';
+import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import type { Buffer } from '#abi/operand.ts';
 import { Detour, type Cut } from './cut.ts';
 import { linearContext, PAGES } from './paging/context.ts';
 import { isNowhere, type Trail } from './paging/software.ts';
+import { noting } from './progress.ts';
 import { entryOf, frameOf, type State } from './state.ts';
 import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Piece } from './words.ts';
 
@@ -66,15 +67,18 @@ export function storeWord(
   cut: Cut,
   user: User,
   to: Element & { readonly word: Word },
-): { readonly state: State; readonly ok: boolean } {
+): { readonly cut: Cut; readonly ok: boolean } {
   let rest = bytesOf(to.word, 8);
-  let now = cut.state;
+  let now = cut;
   for (const part of partsOf(cut, user, { ...to, write: true })) {
-    const frame = bufferFrame(now, user.caller, part);
-    if (part === undefined || frame === undefined) return { state: now, ok: false };
+    const frame = bufferFrame(now.state, user.caller, part);
+    if (part === undefined || frame === undefined) return { cut: now, ok: false };
     const at = { mfn: frame.mfn, offset: part.offset, author: undefined };
-    if (!frame.readOnly) now = writeBytes(now, at, rest.slice(0, part.count));
+    if (!frame.readOnly) {
+      const state = writeBytes(now.state, at, rest.slice(0, part.count));
+      now = noting({ ...now, state }, { domain: user.caller, gfn: part.gfn as Gfn });
+    }
     rest = rest.slice(part.count);
   }
-  return { state: now, ok: true };
+  return { cut: now, ok: true };
 }

@@ -12,7 +12,7 @@ import { isOrdered } from './failures.ts';
 import { free, handOver, isHeapEmpty, scrub } from './frames.ts';
 import { flush } from './p2m.ts';
 import type { Sought } from './paging/software.ts';
-import { frameOf, withDomain, withFrame, type Domain, type State } from './state.ts';
+import { frameOf, withDomain, withFrame, type Domain, type State, type Written } from './state.ts';
 
 /** A state and how much of the operation's log it has taken in. `sealed`: nothing more will be logged. */
 export interface Cut {
@@ -22,6 +22,8 @@ export interface Cut {
   readonly sealed: boolean;
   /** Failures that the step orders. */
   readonly ordered: readonly Failure[];
+  /** What the micro-step has written: noted in micro-steps of their own before the operation goes on. */
+  readonly written: readonly Written[];
 }
 
 /** Needs a choice that has not been logged yet, or another operation to come to its end. */
@@ -71,9 +73,14 @@ type Bookkeeping = Extract<Choice, { kind: 'tableTaken' | 'tableGiven' | 'flush'
 const isBookkeeping = (choice: Choice): choice is Bookkeeping =>
   choice.kind === 'tableTaken' || choice.kind === 'tableGiven' || choice.kind === 'flush' || choice.kind === 'scrub';
 
-function withPoolFrame(state: State, domain: Domain, change: { mfn: Mfn; use: 'spare' | 'table' }): State {
+/** `state` with a pool frame in another use, where spare turns into something or something into spare. */
+export function withPoolFrame(
+  state: State,
+  domain: Domain,
+  change: { mfn: Mfn; use: 'spare' | 'table' | 'bitmap' },
+): State {
   const { mfn, use } = change;
-  const used = domain.pool.used + (use === 'table' ? 1 : -1);
+  const used = domain.pool.used + (use === 'spare' ? -1 : 1);
   const next = withDomain(state, domain.id, { pool: { frames: domain.pool.frames.set(mfn, use), used } });
   return use === 'spare' ? next : withFrame(next, mfn, { tableLife: frameOf(next, mfn).tableLife + 1 });
 }
@@ -162,7 +169,7 @@ function isLegal(cut: Cut, failed: Failed, want: Want): boolean {
   // harness sees that there were others (properties/harness/problems.ts).
   if (failed.class === 'compareExchange' || isOrdered({ ...cut, at: cut.cursor - 1 }, want.nth)) return true;
   if (failed.class === 'heap') return isHeapEmpty(state, want.order ?? 0);
-  if (failed.class === 'pool') return isPoolEmpty(domain);
+  if (failed.class === 'pool' || failed.class === 'logDirty') return isPoolEmpty(domain);
   return failed.class === 'maptrack' && isMaptrackFull(state, domain);
 }
 

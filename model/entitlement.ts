@@ -2,7 +2,8 @@
 // operations and the implementation are two transcriptions of the same code and can share a slip; what they agree on is
 // held by these.
 
-import type { DomId } from '#abi/address.ts';
+import type { DomId, Mfn } from '#abi/address.ts';
+import { isDeviceFrame, type Geometry } from '#abi/geometry.ts';
 import { grantFlags } from '#abi/grants.ts';
 import type { P2mType } from '#abi/hap.ts';
 import { RIGHT } from '#abi/rights.ts';
@@ -21,7 +22,7 @@ export const rightsOfType: Readonly<Record<P2mType, number>> = {
   ramRw: read + write + execute,
   ramRo: read + execute,
   ramLogDirty: read + execute,
-  mmioDirect: read + write,
+  mmioDirect: read + write + execute,
   foreign: read + write,
   grantRw: read + write,
   grantRo: read,
@@ -59,3 +60,7 @@ export function isGiven(granter: DomId, active: Active): boolean {
 /** Privilege: whose frames a domain may map without being granted them. The control domain those of all others; nobody else any. */
 export const mayMapFramesOf = ({ kind, id }: Pick<Domain, 'kind' | 'id'>, owner: DomId | undefined): boolean =>
   kind === 'control' && owner !== undefined && owner !== id;
+
+/** Whose devices: a domain reaches frames of devices alone, and only those that it was ever permitted to be given. */
+export const mayReachDevice = (geometry: Geometry, { iomemEver }: Pick<Domain, 'iomemEver'>, mfn: Mfn): boolean =>
+  isDeviceFrame(geometry, mfn) && iomemEver.has(mfn);

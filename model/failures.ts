@@ -17,6 +17,7 @@ const isRefusal =
 const answersTo: Readonly<Partial<Record<FailureClass, Answers>>> = {
   heap: (choice) => choice.kind === 'frame' || isRefusal('heap')(choice),
   pool: (choice) => choice.kind === 'tableTaken' || isRefusal('pool')(choice),
+  logDirty: (choice) => choice.kind === 'bitmapTaken' || isRefusal('logDirty')(choice),
   // A handle is asked for, given, or refused: by the maptrack or, when that must grow, by the heap.
   maptrack: (choice) => choice.kind === 'handle' || isRefusal('maptrack', 'heap')(choice),
 };

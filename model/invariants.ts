@@ -114,7 +114,7 @@ function domainProblem(state: State, counts: Recount, domain: Domain): Broken | 
   const { pool, grants, totalPages, id } = domain;
   const pages = counts.pages.get(id) ?? 0;
   if (totalPages !== pages) return broken('REF', `d${id} counts ${totalPages} pages of ${pages}`);
-  const tables = pool.frames.values().filter((use) => use === 'table').length;
+  const tables = pool.frames.values().filter((use) => use !== 'spare').length;
   if (pool.used !== tables) return broken('REF', `the pool of d${id} counts ${pool.used} tables of ${tables}`);
   if (pool.frames.keys().some((mfn) => frameOf(state, mfn as Mfn).role !== 'pool'))
     return broken('FREE', `the pool of d${id} has a frame of another role`);

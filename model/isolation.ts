@@ -3,12 +3,12 @@
 // bytes of the tables and the contents of the caches (hap/walk.ts says what they mean).
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
-import { isGiven, mayMapFramesOf, visibleAs } from './entitlement.ts';
+import { isGiven, mayMapFramesOf, mayReachDevice, visibleAs } from './entitlement.ts';
 import { rightsOfEntry } from './p2m.ts';
 import { frameOf, type Domain, type Entry, type Frame, type State } from './state.ts';
 
 /** Every reason for which a domain may reach a frame. */
-export const reasons = ['own', 'special', 'grant', 'foreign', 'stale'] as const;
+export const reasons = ['own', 'special', 'grant', 'foreign', 'mmio', 'stale'] as const;
 
 /** `domain` may reach the frame at `gfn` with `rights`: everywhere, or (stale) only from what `pcpus` remember. */
 export interface Justification {
@@ -42,6 +42,7 @@ function reasonFor(state: State, domain: Domain, entry: Entry): Justification['w
   if (type === 'grantRw' || type === 'grantRo')
     return isGranted(state, frame, { domain: domain.id, entry }) ? 'grant' : undefined;
   if (type === 'foreign') return mayMapFramesOf(domain, frame.owner) && frame.refs > 0 ? 'foreign' : undefined;
+  if (type === 'mmioDirect') return mayReachDevice(state.geometry, domain, entry.mfn) ? 'mmio' : undefined;
   const isRam = type === 'ramRw' || type === 'ramRo' || type === 'ramLogDirty';
   return isRam && frame.owner === domain.id ? visibleAs[frame.role] : undefined;
 }

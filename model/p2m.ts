@@ -62,7 +62,8 @@ export function setP2m(
   }
   if (entry === undefined) return withDomain(next, at.domain, { p2m: domain.p2m.delete(at.gfn) });
   next = withFrame(next, entry.mfn, { mappings: [...frameOf(next, entry.mfn).mappings, at] });
-  return withDomain(next, at.domain, { p2m: domain.p2m.set(at.gfn, entry) });
+  const maxGfn = Math.max(domain.maxGfn, at.gfn);
+  return withDomain(next, at.domain, { p2m: domain.p2m.set(at.gfn, entry), maxGfn });
 }
 
 /** Where its owner sees the frame as RAM; undefined: nowhere. */

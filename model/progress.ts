@@ -19,7 +19,7 @@ import { reply, type ElementReply, type Expected, type Reply, type Status } from
 import type { Cut, Refused, Waits } from './cut.ts';
 import type { Debt } from './p2m.ts';
 import { NO_TRAIL, type Trail } from './paging/software.ts';
-import { domainNamed, frameOf, type Domain, type State } from './state.ts';
+import { domainNamed, frameOf, type Domain, type State, type Written } from './state.ts';
 
 /** Where a micro-step begins. Each operation uses those it needs. */
 export type At =
@@ -112,6 +112,8 @@ export interface Progress {
   readonly cursor: number;
   readonly work: Work;
   readonly debts: readonly Debt[];
+  /** What it has written and is still to be noted in logs, before it does anything else. */
+  readonly written: readonly Written[];
   /** Whether its domain counts it among its calls in flight. */
   readonly isCounted: boolean;
   readonly ending: Expected | undefined;
@@ -178,6 +180,10 @@ export const end = (cut: Cut, status: Status, parts: Partial<Omit<Reply, 'status
 
 /** `cut` with another state. */
 export const at = (cut: Cut, state: State): Cut => ({ ...cut, state });
+
+/** `cut`, in which something was written that the log of its domain, if that is on by then, is to know. The control domain has none. */
+export const noting = (cut: Cut, written: Written): Cut =>
+  written.domain === DOMID_CONTROL ? cut : { ...cut, written: [...cut.written, written] };
 
 /** Whether `caller` may manage `target`: itself, or as control domain. A device model calls as its domain: nobody states whom it serves. */
 export const mayManage = (caller: DomId, target: DomId): boolean => caller === target || caller === DOMID_CONTROL;

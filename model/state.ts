@@ -4,7 +4,7 @@
 // Sources: Xen asm/mm.h (page_info), xen/sched.h (domain), common/grant_table.c (active entries, maptrack).
 
 import { DOMID_SELF, type DomId, type Gfn, type GrantRef, type Mfn, type PcpuId, type Word } from '#abi/address.ts';
-import type { Geometry } from '#abi/geometry.ts';
+import { isDeviceFrame, type Geometry } from '#abi/geometry.ts';
 import type { P2mType } from '#abi/hap.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { NOWHERE } from '#abi/agents.ts';
@@ -97,11 +97,34 @@ export interface GrantTable {
   readonly maptrack: readonly Mfn[];
 }
 
-/** Frames from which a domain's tables are made; `used` of them are tables. */
+/** Frames from which a domain's tables and its bitmap of written frames are made; `used` of them are one of these. */
 export interface Pool {
-  readonly frames: Trie<'spare' | 'table'>;
+  readonly frames: Trie<'spare' | 'table' | 'bitmap'>;
   readonly used: number;
 }
+
+/** A call about the log of writes that was preempted: whose, which, and how many gfns it has dealt with. The domain stays paused. */
+export interface Unfinished {
+  readonly by: DomId;
+  readonly action: 'cleans' | 'peeks' | 'disables';
+  readonly done: number;
+}
+
+/** Which gfns were written since they were looked at last, as far as pages for the bitmap could be had. */
+export interface DirtyLog {
+  readonly on: boolean;
+  readonly dirty: Trie<true>;
+  /** Pages that the bitmap has, by level (0: leaves), each by its number. */
+  readonly pages: readonly Trie<true>[];
+  /** Bits set since the last clean, as it is told: clearing does not count. */
+  readonly count: number;
+  /** Pages that could not be had. */
+  readonly failed: number;
+  readonly unfinished: Unfinished | undefined;
+}
+
+/** What has been written and is to be noted in the log of its domain: a gfn, or the frame that it is. */
+export type Written = { readonly domain: DomId } & ({ readonly gfn: Gfn } | { readonly mfn: Mfn });
 
 export interface Domain {
   readonly id: DomId;
@@ -111,6 +134,9 @@ export interface Domain {
   /** How far relinquishing has come. */
   readonly relinquish: 'handles' | 'tables' | 'pages';
   readonly pauseCount: number;
+  /** Pauses by the hypervisor itself, which nobody else ends. */
+  readonly held: number;
+  readonly log: DirtyLog;
   /** Whether Xen has stopped it for a crime (domain_crash): it never runs again. */
   readonly crashed: boolean;
   /** Calls of its vCPUs in flight, while others are too: pausing and killing wait for them. */
@@ -120,6 +146,11 @@ export interface Domain {
   readonly totalPages: number;
   readonly vcpus: number;
   readonly p2m: Trie<Entry>;
+  /** The highest gfn that ever meant anything (max_mapped_pfn); 0 in the beginning. */
+  readonly maxGfn: number;
+  /** Device frames that it may be given at gfns. Ghost: those that it ever might, for what was mapped stays when that is taken back. */
+  readonly iomem: Trie<true>;
+  readonly iomemEver: Trie<true>;
   readonly stale: readonly Stale[];
   /** The frame of the domain structure. */
   readonly structure: Mfn;
@@ -196,7 +227,11 @@ export const FREE: Frame = {
   mappings: [],
 };
 
-export const frameOf = (state: State, mfn: Mfn): Frame => state.frames.get(mfn) ?? FREE;
+/** A frame of a device: never on the heap, nobody's, no memory. */
+const DEVICE: Frame = { ...FREE, role: 'mmio' };
+
+export const frameOf = (state: State, mfn: Mfn): Frame =>
+  state.frames.get(mfn) ?? (isDeviceFrame(state.geometry, mfn) ? DEVICE : FREE);
 
 export const withFrame = (state: State, mfn: Mfn, change: Partial<Frame>): State => ({
   ...state,

@@ -14,12 +14,14 @@ import type { TlbOp } from '#abi/tlb.ts';
 import { unreachable } from '#lib/invariant.ts';
 import { absorb, absorbNext, Detour, leftover, Stop, type Cut, type Refused } from './cut.ts';
 import { grantsStep } from './grants/step.ts';
+import { markWritten } from './memory/dirty-log.ts';
 import { memoryStep } from './memory/step.ts';
 import { debtsAfter, doubt, settle } from './p2m.ts';
 import { NO_TRAIL, walkOn } from './paging/software.ts';
 import { pagingStep } from './paging/step.ts';
 import {
   BEGIN,
+  noting,
   performing,
   type Done,
   type Outcome,
@@ -28,7 +30,7 @@ import {
   type Turn,
   type Work,
 } from './progress.ts';
-import { placeOfVcpu, withDomain, type State } from './state.ts';
+import { placeOfVcpu, withDomain, type State, type Written } from './state.ts';
 import { tlbStep } from './tlb/step.ts';
 
 /** How an operation goes on, by mechanism. The table of operations says that a mechanism's kinds bear its name. */
@@ -43,6 +45,7 @@ const byMechanism: Readonly<Record<Mechanism, (op: never) => Perform>> = {
 const performOf = (op: Op<'concrete'>): Perform => byMechanism[mechanismOf(op.kind)](op as never);
 
 const NONE: readonly Failure[] = [];
+const NOTHING: readonly Written[] = [];
 
 /** An operation that has been called and has done nothing yet. `ordered`: what fate makes fail. */
 export const begin = (agent: Agent, op: Op<'concrete'>, ordered: readonly Failure[] = NONE): Progress => ({
@@ -53,6 +56,7 @@ export const begin = (agent: Agent, op: Op<'concrete'>, ordered: readonly Failur
   cursor: 0,
   work: BEGIN,
   debts: [],
+  written: [],
   isCounted: false,
   ending: undefined,
 });
@@ -60,7 +64,13 @@ export const begin = (agent: Agent, op: Op<'concrete'>, ordered: readonly Failur
 /** Whether the vCPUs of `id` may run. */
 function runs(state: State, id: DomId): boolean {
   const domain = state.domains.get(id);
-  return domain !== undefined && domain.state === 'running' && domain.pauseCount === 0 && !domain.crashed;
+  return (
+    domain !== undefined &&
+    domain.state === 'running' &&
+    domain.pauseCount === 0 &&
+    domain.held === 0 &&
+    !domain.crashed
+  );
 }
 
 /** What an agent hears that cannot call, or not now; undefined: it calls. */
@@ -89,6 +99,12 @@ function silence(state: State, agent: Agent, op: Op<'concrete'>): Status | undef
 const callerIn = (agent: Agent): DomId =>
   agent.kind === 'toolstack' ? DOMID_CONTROL : (callerOf(agent) ?? DOMID_INVALID);
 
+/** One thing that was written is noted. */
+const note = (cut: Cut, { written }: Progress): Cut => {
+  const [first, ...rest] = written as readonly [Written, ...Written[]];
+  return { ...markWritten(cut, first), written: rest };
+};
+
 /** One turn of the handler, or one act of the walk that it needs first. Throws `Stop`. */
 function turn(cut: Cut, progress: Progress): Turn {
   const { agent, op, work, debts, perform } = progress;
@@ -99,8 +115,9 @@ function turn(cut: Cut, progress: Progress): Turn {
     return 'work' in next && next.work.trail !== NO_TRAIL ? { ...next, work: { ...next.work, trail: NO_TRAIL } } : next;
   } catch (detour) {
     if (!(detour instanceof Detour) || agent.kind !== 'vcpu') throw detour;
-    const { state, trail } = walkOn(detour.cut.state, agent, work.trail, detour.sought);
-    return { cut: { ...detour.cut, state }, work: { ...work, trail } };
+    const { state, trail, written } = walkOn(detour.cut.state, agent, work.trail, detour.sought);
+    const walked = { ...detour.cut, state };
+    return { cut: written === undefined ? walked : noting(walked, written), work: { ...work, trail } };
   }
 }
 
@@ -130,13 +147,17 @@ function close(cut: Cut, progress: Progress, ending: Expected): Outcome {
 
 /** One indivisible part of an operation. */
 export function advance(state: State, progress: Progress, log: readonly Logged[], sealed: boolean): Outcome {
-  const cut: Cut = { state, cursor: progress.cursor, log, sealed, ordered: progress.ordered };
+  const cut: Cut = { state, cursor: progress.cursor, log, sealed, ordered: progress.ordered, written: NOTHING };
   if (progress.work === BEGIN && progress.ending === undefined) return admit(state, progress);
-  if (progress.ending !== undefined) return close(cut, progress, progress.ending);
+  if (progress.ending !== undefined && progress.written.length === 0) return close(cut, progress, progress.ending);
   try {
+    if (progress.written.length > 0) {
+      const { cursor, state: noted, written } = note(cut, progress);
+      return { kind: 'moved', state: noted, progress: { ...progress, cursor, written } };
+    }
     const next = turn(cut, progress);
-    const { cursor, state: after } = next.cut;
-    const rest = { ...progress, cursor, debts: debtsAfter(progress.debts, state, after) };
+    const { cursor, state: after, written } = next.cut;
+    const rest = { ...progress, cursor, written, debts: debtsAfter(progress.debts, state, after) };
     const moved = 'work' in next ? { ...rest, work: next.work } : { ...rest, ending: next.expected };
     return { kind: 'moved', state: after, progress: moved };
   } catch (stop) {
@@ -153,7 +174,7 @@ export function advanceLog(state: State, progress: Progress, log: readonly Logge
   // The scrubber counts its own, one by one.
   const isEarly = progress.work === BEGIN || progress.op.kind === 'memory.scrub';
   const { cursor, ordered } = progress;
-  const next = isEarly ? undefined : absorbNext({ state, cursor, log, sealed: false, ordered });
+  const next = isEarly ? undefined : absorbNext({ state, cursor, log, sealed: false, ordered, written: NOTHING });
   return next === undefined
     ? { kind: 'waits' }
     : { kind: 'moved', state: next.state, progress: { ...progress, cursor: next.cursor } };
@@ -177,13 +198,23 @@ const STUCK: Refused = { kind: 'refused', reason: 'it waits for calls of its tar
 /** The whole operation, or what is left of it, with its complete log, while no other is in flight. */
 export function runAlone(state: State, progress: Progress, log: readonly Logged[]): Done | Refused {
   let now = progress;
-  let cut: Cut = { state, cursor: progress.cursor, log, sealed: true, ordered: progress.ordered };
+  let cut: Cut = { state, cursor: progress.cursor, log, sealed: true, ordered: progress.ordered, written: NOTHING };
   try {
-    while (now.ending === undefined) {
+    while (now.ending === undefined || now.written.length > 0) {
+      if (now.written.length > 0) {
+        cut = note(cut, now);
+        now = { ...now, written: cut.written };
+        cut = { ...cut, written: NOTHING };
+        continue;
+      }
       const next = turn(cut, now);
       const debts = debtsAfter(now.debts, cut.state, next.cut.state);
-      cut = next.cut;
-      now = 'work' in next ? { ...now, debts, work: next.work } : { ...now, debts, ending: next.expected };
+      const { written } = next.cut;
+      cut = { ...next.cut, written: NOTHING };
+      now =
+        'work' in next
+          ? { ...now, debts, written, work: next.work }
+          : { ...now, debts, written, ending: next.expected };
     }
     return finish(cut, now, now.ending);
   } catch (stop) {

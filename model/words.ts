@@ -2,7 +2,7 @@
 // A first reader may skip the byte arithmetic.
 
 import { ZERO_WORD, type DomId, type Mfn, type Word } from '#abi/address.ts';
-import { bytesPerFrame } from '#abi/geometry.ts';
+import { bytesPerFrame, isDeviceFrame } from '#abi/geometry.ts';
 import { field, withField } from '#lib/bits.ts';
 import type { Authored, State } from './state.ts';
 
@@ -12,11 +12,16 @@ export interface Byte {
   readonly offset: number;
 }
 
-export const wordAt = (state: State, mfn: Mfn, index: number): Word =>
-  state.words.get(mfn * state.geometry.wordsPerFrame + index) ?? ZERO_WORD;
+/** What is read where no memory is: devices answer nothing here. */
+const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
 
-/** `state` with a word of a frame replaced. */
+export const wordAt = (state: State, mfn: Mfn, index: number): Word =>
+  state.words.get(mfn * state.geometry.wordsPerFrame + index) ??
+  (isDeviceFrame(state.geometry, mfn) ? ALL_ONES : ZERO_WORD);
+
+/** `state` with a word of a frame replaced. What is written to a device is gone. */
 export function withWord(state: State, at: { mfn: Mfn; index: number }, word: Authored): State {
+  if (isDeviceFrame(state.geometry, at.mfn)) return state;
   const key = at.mfn * state.geometry.wordsPerFrame + at.index;
   const isZero = word.lo === 0 && word.hi === 0;
   return { ...state, words: isZero ? state.words.delete(key) : state.words.set(key, word) };

@@ -33,7 +33,7 @@ export const canaries: readonly Canary[] = [
   },
   {
     law: 'harness/noAssertionFails',
-    edits: edit('hap/pages.ts', 'if (injected || poolSpare(m, dom) === 0) {', 'if (injected) {'),
+    edits: edit('hap/pages.ts', 'if (injected || poolSpare(m, dom) === 0 || !isAlive(m, dom)) {', 'if (injected) {'),
   },
   {
     law: 'harness/noLockIsKept',
@@ -159,6 +159,22 @@ export const canaries: readonly Canary[] = [
     law: 'memory/referencesEqualUses',
     edits: edit('memory/frames.ts', '  m.f.frameRefs.set(mfn, refs + 1);\n', ''),
     without: comparing,
+  },
+  {
+    law: 'memory/writesAreMarked',
+    edits: edit(
+      'paging/log-write.ts',
+      "  if (found?.type === 'ramRw' || found?.type === 'ramLogDirty') yield* markGfn(m, dom, gfn);\n",
+      '',
+    ),
+  },
+  {
+    law: 'memory/unmarkedFramesAreProtected',
+    edits: edit(
+      'memory/log-dirty.ts',
+      "    if (op.action === 'cleans') yield* clearLeaf(m, dom, first);\n",
+      '    yield* clearLeaf(m, dom, first);\n',
+    ),
   },
   {
     law: 'paging/accessesWalkArchitecturally',

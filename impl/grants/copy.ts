@@ -15,6 +15,7 @@ import { callerIn, exists } from '../memory/target.ts';
 import type { Step } from '../port.ts';
 import { dropPins, type Grip } from './active.ts';
 import { answerAtOnce, copyBack } from './batch.ts';
+import { markFrame } from '../memory/dirty-log.ts';
 import { moveBytes } from './bytes.ts';
 import { acquire, pagedFrame } from './claim.ts';
 
@@ -107,6 +108,7 @@ function* copyBetween(m: Machine, { caller, source, dest }: Claims, element: Ele
   const from = { mfn: source.mfn, offset: sourceOffset };
   const to = { mfn: dest.mfn, offset: destOffset };
   yield* moveBytes(m, { domain: caller, purpose: 'guest' }, { from, to, length });
+  yield* markFrame(m, m.f.frameOwner.get(dest.mfn) - 1, dest.mfn);
   return 'okay';
 }
 

@@ -6,7 +6,7 @@ import type { P2mType } from '#abi/hap.ts';
 import { apply, missing, type Job } from '../hap/change.ts';
 import { codeOf } from '../hap/entry.ts';
 import { reserve } from '../hap/pages.ts';
-import { lookup } from '../hap/table.ts';
+import { lookup, noteMapped } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import { ownGfn } from '../memory/p2m.ts';
 import { giveTable } from '../memory/pool.ts';
@@ -46,6 +46,7 @@ export function* moveEntry(m: Machine, dom: number, { from, to, mfn, type, done 
   yield* m.port.point('store', 'table');
   apply(m, leaving, root);
   apply(m, arriving, root);
+  noteMapped(m, dom, to);
   m.f.m2p.setWide(mfn, 0);
   if (covered !== 0 && ownGfn(m, covered) === to) m.f.m2p.setWide(covered, 0);
   markFlush(m, dom);

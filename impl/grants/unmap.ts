@@ -11,10 +11,11 @@ import { and, hasAny, without } from '#lib/bits.ts';
 import type { Call } from '../execution.ts';
 import { lockP2m, lookup, unlockP2m } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
+import { markFrame } from '../memory/dirty-log.ts';
 import { setP2m } from '../memory/p2m.ts';
 import { callerIn } from '../memory/target.ts';
 import type { Step } from '../port.ts';
-import { activeAt, dropGrip, isPinned, type Grip } from './active.ts';
+import { activeAt, dropGrip, isPinned, isReadOnly, type Grip } from './active.ts';
 import { answerAtOnce, copyBack } from './batch.ts';
 import { bindHandle, giveHandle, mappedAt, type Mapped } from './maptrack.ts';
 
@@ -58,8 +59,11 @@ function* unmapOne(m: Machine, unmapping: Unmapping, grips: Grip[]): Step<GrantS
   const { activeLock } = m.f;
   const at = activeAt(m, mapped);
   yield* m.port.lock('activeLock', activeLock, at);
+  const mfn = m.f.activeMfn.get(at);
   const status = yield* unmapLocked(m, unmapping, { mapped, grips });
   yield* m.port.unlock('activeLock', activeLock, at);
+  // Whoever could write through the mapping is taken to have written.
+  if (status === 'okay' && !isReadOnly(mapped.flags)) yield* markFrame(m, mapped.granter, mfn);
   return status;
 }
 

@@ -1,23 +1,30 @@
-// EPT entries as the hypervisor writes and reads them. Leaves are write-back memory; accessed and dirty flags are left to
+// EPT entries as the hypervisor writes and reads them. Leaves are write-back memory, but devices are uncacheable whatever the
+// guest's PAT says; accessed and dirty flags are left to
 // the processor. A first reader may skip it. Sources: Intel SDM vol. 3C, "EPT Translation Mechanism", formats of entries;
-// Xen mm/p2m-ept.c, ept_p2m_type_to_flags.
+// Xen mm/p2m-ept.c, ept_p2m_type_to_flags, epte_get_entry_emt.
 
-import { EPT_WRITE_BACK, eptBits } from '#abi/hap.ts';
+import { EPT_UNCACHEABLE, EPT_WRITE_BACK, eptBits } from '#abi/hap.ts';
 import { rightsOf } from '#abi/rights.ts';
 import { and, bit, field, or, pow2 } from '#lib/bits.ts';
-import { frameHigh, frameIn, frameLow, rightsByCode, type EntryFormat } from './entry.ts';
+import { codeOf, frameHigh, frameIn, frameLow, rightsByCode, type EntryFormat } from './entry.ts';
 
 const ALL_RIGHTS = rightsOf('rwx');
-const MEMORY_TYPE = EPT_WRITE_BACK * pow2(eptBits.memoryTypeFrom);
+const RAM_TYPE = EPT_WRITE_BACK * pow2(eptBits.memoryTypeFrom);
+const DEVICE_TYPE = EPT_UNCACHEABLE * pow2(eptBits.memoryTypeFrom) + bit(eptBits.ignorePat);
 const SUPERPAGE = bit(eptBits.superpage);
 const FLAGS = or(bit(eptBits.accessed), bit(eptBits.dirty));
+const DEVICE = codeOf('mmioDirect');
 const TYPE_UNIT = pow2(eptBits.typeFrom);
 
 const codeIn = (high: number): number => field(high, eptBits.typeFrom, eptBits.typeCount);
 
 export const eptEntries: EntryFormat = {
   leafLow: ({ mfn, level, code, flags }) =>
-    frameLow(mfn) + flags + (level > 1 ? SUPERPAGE : 0) + MEMORY_TYPE + (rightsByCode[code] ?? 0),
+    frameLow(mfn) +
+    flags +
+    (level > 1 ? SUPERPAGE : 0) +
+    (code === DEVICE ? DEVICE_TYPE : RAM_TYPE) +
+    (rightsByCode[code] ?? 0),
   leafHigh: ({ mfn, code }) => frameHigh(mfn) + code * TYPE_UNIT,
   tableLow: (mfn) => frameLow(mfn) + ALL_RIGHTS,
   tableHigh: frameHigh,

@@ -1,12 +1,12 @@
 // NPT entries as the hypervisor writes and reads them. Every entry has the user bit, since every access of a guest counts as
-// one by a user. Memory type bits are 0 (write-back); accessed and dirty flags are left to the processor, where Xen sets
+// one by a user. Memory type bits are 0 (write-back), but devices are not cached; accessed and dirty flags are left to the processor, where Xen sets
 // them beforehand. A first reader may skip it. Sources: AMD64 APM vol. 2, "Nested Paging", "Page-Translation-Table Entry
 // Fields"; Xen mm/p2m-pt.c, p2m_type_to_flags.
 
 import { nptBits } from '#abi/hap.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { bit, field, hasAll, or, and, pow2 } from '#lib/bits.ts';
-import { frameHigh, frameIn, frameLow, rightsByCode, type EntryFormat } from './entry.ts';
+import { codeOf, frameHigh, frameIn, frameLow, rightsByCode, type EntryFormat } from './entry.ts';
 
 const PRESENT = bit(nptBits.present);
 const WRITE = bit(nptBits.write);
@@ -20,6 +20,7 @@ const TYPE_UNIT = pow2(nptBits.typeFrom);
 const lowByCode = rightsByCode.map((rights) =>
   rights === 0 ? 0 : PRESENT + USER + (hasAll(rights, RIGHT.write) ? WRITE : 0),
 );
+lowByCode[codeOf('mmioDirect')] = (lowByCode[codeOf('mmioDirect')] ?? 0) + bit(nptBits.cacheDisable);
 const highByCode = rightsByCode.map((rights) => (hasAll(rights, RIGHT.execute) ? 0 : NO_EXECUTE));
 
 const codeIn = (high: number): number => field(high, nptBits.typeFrom, nptBits.typeCount);

@@ -5,10 +5,11 @@
 import { tableEntries } from '#abi/geometry.ts';
 import type { Machine } from '../machine.ts';
 import { giveTable, poolSpare, takeTable } from '../memory/pool.ts';
+import { isAlive } from '../memory/target.ts';
 import type { Step } from '../port.ts';
 import { entryAt } from './entry.ts';
 
-/** Zeroed pages as asked; undefined if the pool refuses one: then those taken by then are back. */
+/** Zeroed pages as asked; undefined if the pool refuses one (that of a dying domain gives none): then those taken by then are back. */
 export function* reserve(
   m: Machine,
   dom: number,
@@ -17,7 +18,7 @@ export function* reserve(
   const taken: number[] = [];
   while (taken.length < want.count) {
     const injected = m.port.fails('pool');
-    if (injected || poolSpare(m, dom) === 0) {
+    if (injected || poolSpare(m, dom) === 0 || !isAlive(m, dom)) {
       m.port.refuse('pool', want.done);
       for (const mfn of taken.toReversed()) yield* giveTable(m, dom, mfn);
       return undefined;

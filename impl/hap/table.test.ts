@@ -10,6 +10,7 @@ import { vendors, type Vendor } from '#abi/vendor.ts';
 import { low32 } from '#lib/bits.ts';
 import { Prng } from '#lib/prng.ts';
 import { Execution, type Call } from '../execution.ts';
+import { domStates } from '../layout.ts';
 import { Machine } from '../machine.ts';
 import { addSpare, poolSpare } from '../memory/pool.ts';
 import type { Step } from '../port.ts';
@@ -40,6 +41,7 @@ class Bench {
     this.pool = pool;
     const policies = { flush: 'eager', scrub: 'always', scrubAt: 'free', superpages } as const;
     this.m = new Machine({ version: TRACE_VERSION, geometry: 'tiny', vendor, width: {}, pcpus: 2, iommus: [], ...policies, domains: [] }); // prettier-ignore
+    this.m.f.domState.set(DOM, domStates.indexOf('running'));
     for (let n = 0; n < pool; n += 1) addSpare(this.m, DOM, FRAMES + n);
   }
 

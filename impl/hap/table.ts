@@ -59,6 +59,23 @@ export function lookup(m: Machine, dom: number, gfn: number): Found | undefined 
   return undefined;
 }
 
+/** The level of the entry that ends the look-up of `gfn`, a leaf or nothing: from there on down there is no table. */
+export function levelOf(m: Machine, dom: number, gfn: number): number {
+  const { codeIn, frameIn, isTable } = m.entries;
+  const { geometry } = m;
+  let table = m.f.domRoot.get(dom);
+  if (table === 0 || gfn >= gfnCount(geometry)) return geometry.levels;
+  for (let { levels: level } = geometry; level > 1; level -= 1) {
+    const index = Math.floor(gfn / framesPerLeaf(geometry, level)) % tableEntries(geometry);
+    const at = entryAt(m, table, index);
+    const low = m.f.memory.get(at);
+    const high = m.f.memory.get(at + 1);
+    if (codeIn(high) !== 0 || !isTable(low, high)) return level;
+    table = frameIn(low, high);
+  }
+  return 1;
+}
+
 /** Calls `visit` for every leaf of `dom`, gfns ascending; a superpage is one leaf of 2^order frames. */
 export function forEachLeaf(
   m: Machine,
@@ -133,6 +150,11 @@ export function tablesFor(m: Machine, dom: number, change: Change): number {
   return missing(m, jobOf(change), root) + (root.table === 0 ? 1 : 0);
 }
 
+/** The highest gfn that was ever mapped is `gfn`, if none above it was. */
+export function noteMapped(m: Machine, dom: number, gfn: number): void {
+  if (gfn > m.f.domMaxGfn.getWide(dom)) m.f.domMaxGfn.setWide(dom, gfn);
+}
+
 /**
  * Changes the P2M of `dom`, the P2M lock held. False: the pool refused a table, and nothing has changed. `entered` is done in
  * the same act as the change: what else says where frames are must not lag behind the tables while processors are flushed.
@@ -154,6 +176,7 @@ export function* setEntry(m: Machine, dom: number, change: Change, entered: () =
   yield* m.port.point('store', 'table');
   apply(m, job, rootOf(m, dom));
   entered();
+  if (job.code !== 0) noteMapped(m, dom, job.end - 1);
   invariant(job.spare.length === 0, 'a change takes as many tables as were counted');
   if (!job.changed) return true;
   markFlush(m, dom);

@@ -15,6 +15,7 @@ import type { Step } from '../port.ts';
 import { walkGuest, type Sought } from '../paging/guest-walk.ts';
 import { hasControl } from '../paging/registers.ts';
 import { inTables, isCanonical, PAGES, runningOf } from '../paging/step.ts';
+import { markGfn } from './dirty-log.ts';
 import { isRamType } from './p2m.ts';
 
 /** Element `index` of an array of words of `domain`. */
@@ -40,6 +41,9 @@ interface Place {
   /** Its place in the word: 0..7. */
   readonly byte: number;
   readonly readOnly: boolean;
+  /** Which page of the element it is in, 0 or 1, and where that lies. */
+  readonly page: number;
+  readonly gfn: number;
 }
 
 /** The gfns of the page that an element begins in and of that after it; undefined: a fault. */
@@ -77,14 +81,15 @@ function placeOf(m: Machine, { domain, buffer, index }: Element, pages: Pages, i
   if (buffer.in !== 'guest') return undefined;
   const size = bytesPerFrame(m.geometry);
   const at = ((buffer.offset + index * BYTES) % size) + i;
-  const gfn = pages[at < size ? 0 : 1];
+  const page = at < size ? 0 : 1;
+  const gfn = pages[page];
   const found = gfn === undefined ? undefined : lookup(m, domain, gfn);
-  if (found === undefined) return undefined;
+  if (gfn === undefined || found === undefined) return undefined;
   const { mfn, type } = found;
   const isOwn = isRamType(type) && m.f.frameOwner.get(mfn) === domain + 1;
   if (!isOwn && type !== 'foreign') return undefined;
   const offset = at % size;
-  return { mfn, index: Math.floor(offset / BYTES), byte: offset % BYTES, readOnly: type === 'ramRo' };
+  return { mfn, index: Math.floor(offset / BYTES), byte: offset % BYTES, readOnly: type === 'ramRo', page, gfn };
 }
 
 /** Whether an element is a word of one frame: the ordinary case. */
@@ -134,17 +139,28 @@ export function* storeWord(m: Machine, who: Principal, to: Stored): Step<boolean
   if (to.buffer.in !== 'guest') return false;
   const pages = yield* pagesOf(m, who, { ...to, write: true });
   yield* m.port.point('copyTo', 'guest');
+  const { isStored, written } = storeBytes(m, who, to, pages);
+  for (const gfn of written) yield* markGfn(m, to.domain, gfn);
+  return isStored;
+}
+
+/** Stores what can be stored, at once; and the gfns that were written. */
+function storeBytes(m: Machine, who: Principal, to: Stored, pages: Pages): { isStored: boolean; written: number[] } {
   const { lo, hi } = to;
+  const written: number[] = [];
+  let last = -1;
   for (let i = 0; i < BYTES; i += 1) {
     const place = placeOf(m, to, pages, i);
-    if (place === undefined) return false;
+    if (place === undefined) return { isStored: false, written };
+    if (place.page !== last && !place.readOnly) written.push(place.gfn);
+    last = place.page;
     if (isAligned(to)) {
       store(m, who, { ...place, lo, hi });
-      return true;
+      return { isStored: true, written };
     }
     m.port.peek(who, place);
     const at = { i: place.byte, value: byteOf(i, lo, hi) };
     store(m, who, { ...place, lo: withByte(0, m.port.lo, at), hi: withByte(1, m.port.hi, at) });
   }
-  return true;
+  return { isStored: true, written };
 }

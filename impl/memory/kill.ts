@@ -16,6 +16,7 @@ import { lockP2m, unlockP2m } from '../hap/table.ts';
 import { domStages, domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { endLog } from './dirty-log.ts';
 import { buryIfOver, dropAllocated } from './frames.ts';
 import { awaitCalls, lockDomain, unlockDomain, unplace } from './life.ts';
 import { forgetP2m } from './p2m.ts';
@@ -96,6 +97,7 @@ function* giveUp(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean> {
 function* giveTables(m: Machine, dom: DomId): Step<boolean> {
   if (m.f.domRoot.get(dom) !== 0) yield* forgetP2m(m, dom);
   yield* lockP2m(m, dom);
+  yield* endLog(m, dom);
   const isLeft = m.f.poolTotal.get(dom) > 0;
   if (isLeft) yield* givePoolFrame(m, dom);
   yield* unlockP2m(m, dom);

@@ -16,6 +16,8 @@ import type { Machine } from '../machine.ts';
 import { resetRegisters } from '../paging/registers.ts';
 import type { Step } from '../port.ts';
 import { allocate, allocateAll } from './heap.ts';
+import { resetLog } from './dirty-log.ts';
+import { resetPermissions } from './permissions.ts';
 import { addSpare, givePoolFrame } from './pool.ts';
 import { callerIn, controlled, exists, isAlive } from './target.ts';
 
@@ -94,6 +96,10 @@ function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'
   f.domPauses.set(target, 1);
   f.domCrashed.set(target, 0);
   f.domMaxPages.set(target, representable(m, maxPages));
+  f.domMaxGfn.setWide(target, 0);
+  f.domHeld.set(target, 0);
+  resetPermissions(m, target);
+  resetLog(m, target);
   f.domVcpus.set(target, vcpus);
   // No vCPU of the last domain by that name has left it an ASID.
   const { vcpusPerDomain } = m.geometry.capacity;
@@ -161,7 +167,9 @@ function* resize(
 ): Step<Reply | undefined> {
   const dom: DomId | Errno = controlled(m, call, op.target);
   if (typeof dom === 'string') return reply(dom);
-  if (!isAlive(m, dom) || op.frames > m.geometry.capacity.poolFrames) return reply('EINVAL');
+  if (!isAlive(m, dom)) return reply('EINVAL');
+  if (m.f.dirtyAction.get(dom) !== 0) return reply('EBUSY', { done: part });
+  if (op.frames > m.geometry.capacity.poolFrames) return reply('EINVAL');
   const total = m.f.poolTotal.get(dom);
   const wanted = Math.max(op.frames, total - m.f.poolSpare.get(dom));
   if (total === wanted) return reply('ok');

@@ -26,7 +26,12 @@ function orphan(m: Machine, dom: number, at: { readonly gfn: number; readonly or
   const covered: number[] = [];
   for (let gfn = at.gfn; gfn < at.gfn + pow2(at.order); gfn += 1) {
     const old = lookup(m, dom, gfn);
-    if (old !== undefined && m.f.m2p.getWide(old.mfn) === gfn + 1 && m.f.frameOwner.get(old.mfn) === dom + 1)
+    if (
+      old !== undefined &&
+      old.type !== 'mmioDirect' &&
+      m.f.m2p.getWide(old.mfn) === gfn + 1 &&
+      m.f.frameOwner.get(old.mfn) === dom + 1
+    )
       covered.push(old.mfn);
   }
   return covered;

@@ -17,6 +17,7 @@ import { reserve } from '../hap/pages.ts';
 import { lockP2m, lookup, tablesFor, unlockP2m, type Change } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { markGfn } from './dirty-log.ts';
 import { getReference, putReference } from './frames.ts';
 import { isRamType, isSpecialType, ownGfn, setP2m, settleP2m } from './p2m.ts';
 import { giveTable } from './pool.ts';
@@ -137,6 +138,8 @@ function* carryOut(m: Machine, target: DomId, { plan, pages }: { readonly plan: 
   if (plan.moves !== undefined) yield* setP2m(m, target, { ...plan.moves, pages });
   yield* settleP2m(m, target);
   yield* setP2m(m, target, { ...plan.appears, pages });
+  // What the gfn holds has changed as if it were written.
+  if (plan.appears.type !== 'foreign') yield* markGfn(m, target, plan.appears.gfn);
 }
 
 /** Takes away what is at a gfn. RAM stays owned, at no gfn; a foreign entry gives its reference back. */

@@ -28,6 +28,14 @@ function removeSpare(m: Machine, dom: number): number {
   return mfn;
 }
 
+/** A zeroed page that becomes part of a bitmap. The caller holds the P2M lock and has seen that there is a spare one. */
+export function takeSpare(m: Machine, dom: number): number {
+  const mfn = removeSpare(m, dom);
+  m.f.tableLife.add(mfn, 1);
+  fill(m, mfn, { purpose: 'table', half: 0 });
+  return mfn;
+}
+
 /** A zeroed table page. The caller holds the P2M lock and has seen that there is a spare one. */
 export function* takeTable(m: Machine, dom: number): Step<number> {
   yield* m.port.point('allocate', 'pool');

@@ -16,6 +16,7 @@ import type { Call } from '../execution.ts';
 import { lockP2m, lookup, unlockP2m } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { markGfn } from './dirty-log.ts';
 import { dropAllocated } from './frames.ts';
 import { fetchWord } from './guest.ts';
 import { allocateRam, type Given } from './heap.ts';
@@ -119,7 +120,9 @@ function* install(
     crash(m, target);
     return 'EPERM';
   }
-  return (yield* setP2m(m, target, { gfn, order, mfn, type: 'ramRw', done })) ? undefined : 'ENOMEM';
+  if (!(yield* setP2m(m, target, { gfn, order, mfn, type: 'ramRw', done }))) return 'ENOMEM';
+  for (let i = 0; i < size; i += 1) yield* markGfn(m, target, gfn + i);
+  return undefined;
 }
 
 /** Takes an extent away page by page. */

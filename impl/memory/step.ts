@@ -9,9 +9,12 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { killDomain } from './kill.ts';
 import { createDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
+import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
+import { iomemPermission, mapMmio } from './mmio.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
 import { exchange, reservation, reservationStep } from './reservation.ts';
 import { scrubSome } from './scrub.ts';
+import { setMemType } from './types.ts';
 
 /** The body of a memory operation. */
 export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): Step<Reply> {
@@ -40,6 +43,20 @@ export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): S
       return yield* setMaxPages(m, call, op);
     case 'memory.setPool':
       return yield* setPool(m, call, op);
+    case 'memory.enableLogDirty':
+      return yield* enableLogDirty(m, call, op);
+    case 'memory.disableLogDirty':
+      return yield* disableLogDirty(m, call, op);
+    case 'memory.logDirty':
+      return yield* logDirty(m, call, op);
+    case 'memory.modifiedMemory':
+      return yield* modifiedMemory(m, call, op);
+    case 'memory.setMemType':
+      return yield* setMemType(m, call, op);
+    case 'memory.iomemPermission':
+      return yield* iomemPermission(m, call, op);
+    case 'memory.mapMmio':
+      return yield* mapMmio(m, call, op);
     case 'memory.scrub':
       return yield* scrubSome(m, call, op);
     default:

@@ -104,9 +104,8 @@ describe('a compare and exchange', () => {
     const value = { lo: 0xaaaa_aaaa, hi: 0xbbbb_bbbb };
     const op = { kind: 'paging.compareExchange', gfn: 0, via: 0, value, ...of } as unknown as Exchange;
     const call = { agent, op };
-    // oxlint-disable-next-line require-yield -- an access is one act, and an execution is a generator.
     const body = (function* (): Step<Reply> {
-      return pagingStep(m, call, op);
+      return yield* pagingStep(m, call, op);
     })();
     const execution = new Execution(m.port, { call, slot: 1, body, sequence: () => 0 });
     execution.run();

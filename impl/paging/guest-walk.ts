@@ -11,6 +11,7 @@ import { tableFlags } from '#abi/paging.ts';
 import { and, bit, field, hasAll, or, pow2 } from '#lib/bits.ts';
 import { lookup } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
+import { markFrame } from '../memory/dirty-log.ts';
 import type { Step } from '../port.ts';
 import { hasControl } from './registers.ts';
 
@@ -103,4 +104,5 @@ function* setFlags(m: Machine, who: Principal, dom: number, read: Read): Step<vo
   if (mfn < 0) return;
   if (port.peek(who, { mfn, index }) !== lo || port.hi !== hi) return;
   port.poke(who, { mfn, index, lo: or(lo, flags), hi });
+  yield* markFrame(m, dom, mfn);
 }

@@ -4,7 +4,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Control, Privilege } from '#abi/paging.ts';
 import { vendors } from '#abi/vendor.ts';
-import { bits, DEVICE, Guest, KEY, LEAVES, MIDDLE, NOWHERE, NX, OTHER, READ_ONLY, TOP } from './guest.testing.ts';
+import { bits, Guest, KEY, LEAVES, MIDDLE, NOWHERE, NX, OTHER, READ_ONLY, TOP } from './guest.testing.ts';
 
 const { P, W, U, A, D, S, G, all, PAT } = bits;
 const OK = -1;
@@ -130,7 +130,7 @@ describe.each(vendors)('nested tables under those of the guest, with %s', (vendo
   it.each<readonly [string, (guest: Guest) => string]>([
     [`violation: page ${NOWHERE}`, (guest) => guest.entry(LEAVES, 0, NOWHERE).read(0)],
     [`violation: page ${READ_ONLY}`, (guest) => guest.entry(LEAVES, 0, READ_ONLY).write(0)],
-    [`violation: page ${DEVICE}`, (guest) => guest.entry(LEAVES, 0, DEVICE).fetch(0)],
+    [`violation: page ${OTHER}`, (guest) => guest.nested(OTHER, 'foreign').entry(LEAVES, 0, OTHER).fetch(0)],
     [`gfn ${READ_ONLY} walked`, (guest) => guest.entry(LEAVES, 0, READ_ONLY).read(0)],
     [`violation: table ${NOWHERE}`, (guest) => guest.entry(MIDDLE, 0, NOWHERE).read(0)],
     [`violation: table ${READ_ONLY}`, (guest) => guest.entry(TOP, 0, READ_ONLY).read(0)],

@@ -116,14 +116,15 @@ function isMalformed(m: Machine, query: LinearQuery, level: number, entry: { low
 
 /** Walks on from a table to the end. */
 function walkFrom(m: Machine, query: LinearQuery, from: Position, via: number): LinearOutcome {
-  const { wordsPerFrame, bitsPerLevel } = m.geometry;
+  const { wordsPerFrame, bitsPerLevel, frameCount } = m.geometry;
   const used: Used[] = [];
   let { mfn, bits } = from;
   for (let { level } = from; ; level -= 1) {
     const span = m.walker.span[level] as number;
     const at = 2 * (mfn * wordsPerFrame + (Math.floor(query.page / span) % (1 << bitsPerLevel)));
-    const low = m.f.memory.get(at);
-    const high = m.f.memory.get(at + 1);
+    // Where there is no memory, ones are read.
+    const low = mfn < frameCount ? m.f.memory.get(at) : -1;
+    const high = mfn < frameCount ? m.f.memory.get(at + 1) : -1;
     if ((low & PRESENT) === 0) return fault(m, query, 0);
     if (isMalformed(m, query, level, { low, high })) return fault(m, query, FAULT.present | FAULT.reserved);
     bits &= ((low >>> 1) & 3) | ((high & NX_HIGH) === 0 ? LINEAR.execute : 0);

@@ -9,13 +9,15 @@ import { bytesPerFrame } from '#abi/geometry.ts';
 import type { AccessOp, PagingOp } from '#abi/paging.ts';
 import { reply, type Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { low32, pow2 } from '#lib/bits.ts';
+import { and, low32, pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
+import type { Step } from '../port.ts';
 import type { Running } from '../tlb/linear-cache.ts';
 import { lookUp, lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
 import { translateLinear, type LinearOutcome, type Wanted } from './linear-walker.ts';
+import { isLogged, logWrite } from './log-write.ts';
 import { hasControl, setControl, setRoot } from './registers.ts';
 
 const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
@@ -37,13 +39,12 @@ const wants: Readonly<Record<AccessOp<'concrete'>['kind'], Wanted>> = {
 };
 
 /** What a vCPU does, which runs on some pCPU. */
-export function pagingStep(m: Machine, call: Call, op: PagingOp<'concrete'>): Reply {
+export function* pagingStep(m: Machine, call: Call, op: PagingOp<'concrete'>): Step<Reply> {
   const { agent } = call;
   if (agent.kind !== 'vcpu') return reply('EPERM');
   const key = agent.domain * m.geometry.capacity.vcpusPerDomain + agent.vcpu;
   if (op.kind === 'paging.setControl') return setControl(m, key, op);
-  const of = runningOf(m, agent);
-  return op.kind === 'paging.setRoot' ? setRoot(m, of, op) : access(m, of, op);
+  return op.kind === 'paging.setRoot' ? setRoot(m, runningOf(m, agent), op) : yield* access(m, agent, op);
 }
 
 /** Where a vCPU that runs does so. */
@@ -52,10 +53,35 @@ export function runningOf(m: Machine, { domain, vcpu }: VcpuAgent): Running {
   return { pcpu: m.f.vcpuOn.get(key) - 1, key, root: m.f.domRoot.get(domain) };
 }
 
-function access(m: Machine, of: Running, op: AccessOp<'concrete'>): Reply {
+/** So often an access is made anew before its processor is left to itself. */
+const RETRIES_MAX = 16;
+
+/** What the nested tables refuse: a gfn, whether it was to be written, and what the vCPU hears unless that write is logged. */
+interface Refused {
+  readonly gfn: number;
+  readonly isWrite: boolean;
+  readonly reply: Reply;
+}
+
+/** An access, made again after each write that it had to have logged. */
+function* access(m: Machine, agent: VcpuAgent, op: AccessOp<'concrete'>): Step<Reply> {
+  for (let retries = 0; retries < RETRIES_MAX; retries += 1) {
+    const of = runningOf(m, agent);
+    if (of.pcpu < 0) return reply('ERESTART');
+    const answer = perform(m, of, op);
+    if (!('gfn' in answer)) return answer;
+    if (!answer.isWrite || !isLogged(m, agent.domain, answer.gfn)) return answer.reply;
+    if (!(yield* logWrite(m, agent.domain, answer.gfn))) return reply('ERESTART');
+    const on = m.f.vcpuOn.get(of.key);
+    if (on !== 0) m.flushing.resumed(m, on - 1, agent.domain);
+  }
+  return reply('ERESTART');
+}
+
+/** One attempt. */
+function perform(m: Machine, of: Running, op: AccessOp<'concrete'>): Reply | Refused {
   const runs = hasControl(m, of.key, 'paging') ? locateLinear(m, of, op) : locate(m, of, op);
-  if (runs === undefined) return violation(op);
-  if ('status' in runs) return runs;
+  if ('status' in runs || 'gfn' in runs) return runs;
   switch (op.kind) {
     case 'paging.read':
     case 'paging.fetch':
@@ -69,6 +95,8 @@ function access(m: Machine, of: Running, op: AccessOp<'concrete'>): Reply {
       return unreachable(op);
   }
 }
+
+const isWriting = ({ kind }: AccessOp<'concrete'>): boolean => and(needs[kind], RIGHT.write) !== 0;
 
 /** What is read where the nested tables refuse it. */
 const violation = (op: AccessOp<'concrete'>, out: readonly number[] = []): Reply =>
@@ -86,8 +114,8 @@ function exchange(
   return old;
 }
 
-/** Where the bytes of an access without paging lie in the machine; undefined: a violation. */
-function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | undefined {
+/** Where the bytes of an access without paging lie in the machine, or that they do not. */
+function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Refused {
   const size = bytesPerFrame(m.geometry);
   const query = { ...of, access: needs[op.kind], via: op.via };
   const runs: Run[] = [];
@@ -95,7 +123,8 @@ function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run
   for (let at = op.offset; left > 0;) {
     const offset = at % size;
     const count = Math.min(left, size - offset);
-    if (!lookUp(m, { ...query, gfn: op.gfn + Math.floor(at / size) })) return undefined;
+    const gfn = op.gfn + Math.floor(at / size);
+    if (!lookUp(m, { ...query, gfn })) return { gfn, isWrite: isWriting(op), reply: violation(op) };
     runs.push({ mfn: m.walker.mfn, offset, count });
     at += count;
     left -= count;
@@ -116,7 +145,7 @@ export function isCanonical(m: Machine, page: number): boolean {
 }
 
 /** Where the bytes of an access with paging lie, or why they do not. */
-function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Reply {
+function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Reply | Refused {
   const size = bytesPerFrame(m.geometry);
   const pieces: { page: number; offset: number; count: number }[] = [];
   for (let at = op.offset, left = op.size; left > 0;) {
@@ -141,8 +170,11 @@ function refusal(
   op: AccessOp<'concrete'>,
   outcome: Exclude<LinearOutcome, { kind: 'found' }>,
   { page, offset }: { readonly page: number; readonly offset: number },
-): Reply {
-  if (outcome.kind === 'violation') return violation(op, [outcome.gfn, outcome.isTable ? 1 : 0]);
+): Reply | Refused {
+  if (outcome.kind === 'violation') {
+    const { gfn, isTable } = outcome;
+    return { gfn, isWrite: isTable || isWriting(op), reply: violation(op, [gfn, isTable ? 1 : 0]) };
+  }
   const address = { lo: low32((page % pow2(20)) * pow2(12) + offset), hi: Math.floor(page / pow2(20)) };
   return reply('pageFault', { out: [outcome.code], words: [address] });
 }

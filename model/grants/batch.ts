@@ -8,7 +8,7 @@ import type { Buffer } from '#abi/operand.ts';
 import type { ElementReply } from '#abi/reply.ts';
 import { low32 } from '#lib/bits.ts';
 import { failure, type Cut } from '../cut.ts';
-import { at, end, go, type Task, type Turn } from '../progress.ts';
+import { end, go, type Task, type Turn } from '../progress.ts';
 import { storeWord } from '../buffers.ts';
 
 /** A batch of elements of any kind. */
@@ -44,7 +44,7 @@ export function copyBack(cut: Cut, task: Task<Batch>): { readonly cut: Cut; read
   if (failed !== undefined) return { cut: failed, ok: false };
   const status = work.elements.at(-1)?.status as GrantStatus;
   const stored = storeWord(cut, task, { buffer: op.results, index: work.index, word: statusWord(status) });
-  return { cut: at(cut, stored.state), ok: stored.ok };
+  return stored;
 }
 
 /** What the caller hears of when the last result could not be written: not of that element, though its effects stay. */

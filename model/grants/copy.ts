@@ -9,8 +9,8 @@ import { bytesPerFrame } from '#abi/geometry.ts';
 import { mapFlags, type GrantStatus } from '#abi/grants.ts';
 import { preemption, type Cut } from '../cut.ts';
 import { getReference, putReference } from '../frames.ts';
-import { at, end, go, type Claim, type OpOf, type Task, type Turn, type Work } from '../progress.ts';
-import { domainNamed } from '../state.ts';
+import { at, end, go, noting, type Claim, type OpOf, type Task, type Turn, type Work } from '../progress.ts';
+import { domainNamed, frameOf } from '../state.ts';
 import { readBytes, writeBytes } from '../words.ts';
 import { beginBatch, conclude, copyBack, delivered } from './batch.ts';
 import { mark, pagedFrame, take, type Wanted } from './claim.ts';
@@ -140,7 +140,8 @@ function moveBytes(cut: Cut, task: Task<CopyOp>, element: Element): Turn {
   if (source === undefined || dest === undefined) return fail(cut, task, 'generalError');
   const bytes = readBytes(cut.state, { mfn: source.mfn, offset: sourceOffset }, length);
   const moved = writeBytes(cut.state, { mfn: dest.mfn, offset: destOffset, author: task.caller }, bytes);
-  return go(at(cut, moved), task, { at: 'complete', status: 'okay' });
+  const owner = frameOf(moved, dest.mfn).owner ?? task.caller;
+  return go(noting(at(cut, moved), { domain: owner, mfn: dest.mfn }), task, { at: 'complete', status: 'okay' });
 }
 
 /** One part of letting go per micro-step: the pin of the first claim, then its reference. */

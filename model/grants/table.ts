@@ -71,5 +71,5 @@ function tell(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Turn {
   if (failed !== undefined) return go(failed, task, { ...further, status: 'badVirtAddr' });
   const word = gfn === INVALID_GFN ? ALL_ONES : { lo: low32(gfn), hi: high21(gfn) };
   const stored = storeWord(cut, task, { buffer: op.list, index: work.index, word });
-  return go(at(cut, stored.state), task, { ...further, status: stored.ok ? work.status : 'badVirtAddr' });
+  return go(stored.cut, task, { ...further, status: stored.ok ? work.status : 'badVirtAddr' });
 }

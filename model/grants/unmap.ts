@@ -8,11 +8,11 @@ import { mapFlags, type GrantStatus } from '#abi/grants.ts';
 import { hasAny, without } from '#lib/bits.ts';
 import { failure, type Cut } from '../cut.ts';
 import { setP2m, settle } from '../p2m.ts';
-import { at, end, go, type Grip, type OpOf, type Task, type Turn } from '../progress.ts';
+import { at, end, go, noting, type Grip, type OpOf, type Task, type Turn } from '../progress.ts';
 import { entryOf, type Domain, type Mapped, type State } from '../state.ts';
 import { beginBatch, conclude, copyBack, delivered } from './batch.ts';
 import { mappedAt, withHandle } from './maptrack.ts';
-import { dropGrip } from './pins.ts';
+import { dropGrip, isReadOnly } from './pins.ts';
 
 type UnmapOp = OpOf<'grants.unmap'>;
 type Element = UnmapOp['elements'][number];
@@ -83,7 +83,10 @@ function unbind(cut: Cut, task: Task<UnmapOp>, parties: Parties & { readonly gri
   const left = withHandle(cut.state, mapper.id, { handle: element.handle, mapped: rest });
   const ended = { ...grip, flags: done + (mapped.flags - without(mapped.flags, mapFlags.readOnly)) };
   const grips = done === 0 ? task.work.grips : [...task.work.grips, ended];
-  return conclude(at(cut, left), { ...task, work: { ...task.work, grips } }, { status: 'okay', out: [] });
+  const unmapped = at(cut, left);
+  // Whoever could write through the mapping is taken to have written.
+  const noted = isReadOnly(mapped.flags) ? unmapped : noting(unmapped, { domain: mapped.domain, mfn: grip.mfn });
+  return conclude(noted, { ...task, work: { ...task.work, grips } }, { status: 'okay', out: [] });
 }
 
 function giveResult(cut: Cut, task: Task<UnmapOp>): Turn {

@@ -1,9 +1,10 @@
 // What a memory operation touches: its target, the gfns it names (of a list in memory only its length), and its size.
 // A first reader may skip this file: it only tells kinds of situations apart.
 
-import type { DomId } from '#abi/address.ts';
+import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
-import { memorySpaces, type MemoryOp } from '#abi/memory.ts';
+import { isDeviceFrame } from '#abi/geometry.ts';
+import { memorySpaces, memTypes, type MemoryOp } from '#abi/memory.ts';
 import type { Extents } from '#abi/operand.ts';
 import { countClass, domainClass, gfnClass, named, relation } from '../classes.ts';
 import type { OpOf } from '../progress.ts';
@@ -28,6 +29,18 @@ function sourceClasses(state: State, id: DomId, op: OpOf<'memory.addToPhysmap'>)
 
 /** Whether a wanted number lies below, at or above what is: 0, 1 or 2. */
 const compared = (wanted: number, is: number): number => Math.sign(wanted - is) + 1;
+
+/** What a frame named by number is to a domain: no device's 0, one that it may not have 1, one that it may 2. */
+const deviceClass = (state: State, id: DomId, mfn: Mfn): number =>
+  !isDeviceFrame(state.geometry, mfn) ? 0 : state.domains.get(id)?.iomem.has(mfn) === true ? 2 : 1;
+
+/** How the log of a domain's writes stands: off or on, with something in it, with pages that could not be had, with a call unfinished. */
+function logClass(state: State, id: DomId): number {
+  const log = state.domains.get(id)?.log;
+  if (log === undefined) return 0;
+  const { on, dirty, failed, unfinished } = log;
+  return (on ? 1 : 0) + (dirty.size > 0 ? 2 : 0) + (failed > 0 ? 4 : 0) + (unfinished === undefined ? 0 : 8);
+}
 
 type Targeted = Exclude<MemoryOp<'concrete'>, { kind: 'memory.scrub' }>;
 
@@ -58,6 +71,29 @@ const argumentClasses: {
     const pool = state.domains.get(id)?.pool;
     return [compared(frames, pool?.used ?? 0) * 3 + compared(frames, pool?.frames.size ?? 0)];
   },
+  'memory.enableLogDirty': (state, id) => [logClass(state, id)],
+  'memory.disableLogDirty': (state, id, { resuming }) => [logClass(state, id), resuming === 'anew' ? 0 : 1],
+  'memory.logDirty': (state, id, { resuming, action, bitmap, pages }) => [
+    logClass(state, id) * 4 + (resuming === 'anew' ? 0 : 2) + (action === 'cleans' ? 1 : 0),
+    (bitmap.in === 'null' ? 1 : 0) + Math.min(Math.floor(pages / 16), 2) * 2,
+  ],
+  'memory.modifiedMemory': (state, id, { gfn, count }) => [
+    logClass(state, id) * 3 + Math.min(count, 2),
+    ...gfnClass(state, id, gfn),
+  ],
+  'memory.setMemType': (state, id, { gfn, count, start, type }) => [
+    memTypes.indexOf(type) * 3 + Math.min(count - start, 2),
+    ...gfnClass(state, id, (gfn + start) as Gfn),
+  ],
+  'memory.iomemPermission': (state, id, { frame, count, allow }) => [
+    deviceClass(state, id, frame) * 3 + Math.min(count, 2),
+    allow === 'yes' ? 1 : 0,
+  ],
+  'memory.mapMmio': (state, id, { gfn, frame, count, start, action }) => [
+    deviceClass(state, id, frame) * 3 + Math.min(count - start, 2),
+    action === 'maps' ? 1 : 0,
+    ...gfnClass(state, id, (gfn + start) as Gfn),
+  ],
   'memory.reservation': noClasses,
   'memory.createDomain': noClasses,
   'memory.killDomain': noClasses,

@@ -13,6 +13,8 @@ import { dropAllocated, free, putReference, reap, unplace } from '../frames.ts';
 import { dropGrip } from '../grants/pins.ts';
 import { setP2m } from '../p2m.ts';
 import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
+import { emptyLog, freeBitmap, hasBitmap } from './dirty-log.ts';
+import { initialPermissions } from './mmio.ts';
 import { frameOf, vcpuKey, withDomain, withGrants, type Domain, type State } from '../state.ts';
 import { NOWHERE } from '#abi/agents.ts';
 
@@ -57,18 +59,24 @@ const representable = ({ state }: Cut, pages: number): number => Math.min(pages,
 function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
   const [structure, sharedInfo, ...frames] = given as readonly [Mfn, Mfn, ...Mfn[]];
   if (cut.state.domains.has(op.target)) return refuse(`d${op.target} is created twice`, 'refines');
+  const iomem = initialPermissions(cut.state.geometry, op.target);
   const domain: Domain = {
     id: op.target,
     kind: op.target === 0 ? 'control' : 'hvm',
     state: 'running',
     relinquish: 'handles',
     pauseCount: 1,
+    held: 0,
+    log: emptyLog(cut.state.geometry),
     crashed: false,
     calls: 0,
     maxPages: representable(cut, op.maxPages),
     totalPages: 0,
     vcpus: op.vcpus,
     p2m: Trie.empty(),
+    maxGfn: 0,
+    iomem,
+    iomemEver: iomem,
     stale: [],
     structure,
     sharedInfo,
@@ -157,9 +165,14 @@ function forgetP2m(state: State, domain: Domain): State {
   return now;
 }
 
+/** Nothing is logged any more. */
+const endLog = (cut: Cut, id: DomId): Cut => at(cut, withDomain(cut.state, id, { log: emptyLog(cut.state.geometry) }));
+
 /** Forgets the address space (foreign entries give their references back), then returns the pool to the heap. */
 function giveTables(cut: Cut, task: Task<unknown>, domain: Domain): Turn {
   if (domain.p2m.size > 0) return go(at(cut, forgetP2m(cut.state, domain)), task, { at: 'next' });
+  if (hasBitmap(domain) || domain.log.on)
+    return go(endLog(freeBitmap(cut, domain.id), domain.id), task, { at: 'next' });
   if (domain.pool.frames.size > 0) return more(givePoolFrame(cut, domain.id), task);
   return go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'pages' })), task, { at: 'next' });
 }
@@ -171,7 +184,7 @@ export function givePoolFrame(cut: Cut, id: DomId): Cut {
   const use = domain?.pool.frames.get(choice.mfn);
   if (domain === undefined || choice.domain !== id || use === undefined)
     return refuse(`frame ${choice.mfn} is not in the pool`, 'FREE');
-  if (use === 'table') return refuse(`pool frame ${choice.mfn} is given back while it is a table`, 'FREE');
+  if (use !== 'spare') return refuse(`pool frame ${choice.mfn} is given back while it is a ${use}`, 'FREE');
   const pool = { ...domain.pool, frames: domain.pool.frames.delete(choice.mfn) };
   return at(after, withDomain(free(after.state, choice.mfn), id, { pool }));
 }
@@ -198,8 +211,9 @@ export function setPool(cut: Cut, task: Task<OpOf<'memory.setPool'>>): Turn {
   const domain = controlled(cut, task);
   if (typeof domain === 'string') return end(cut, domain);
   const { part } = task.work;
-  const isLegal = domain.state === 'running' && task.op.frames <= cut.state.geometry.capacity.poolFrames;
-  if (!isLegal) return end(cut, 'EINVAL');
+  if (domain.state !== 'running') return end(cut, 'EINVAL');
+  if (domain.log.unfinished !== undefined) return end(cut, 'EBUSY', { done: part });
+  if (task.op.frames > cut.state.geometry.capacity.poolFrames) return end(cut, 'EINVAL');
   const { frames, used } = domain.pool;
   const wanted = Math.max(task.op.frames, used);
   if (frames.size === wanted) return end(cut, 'ok');

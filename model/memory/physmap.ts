@@ -12,7 +12,7 @@ import { failure, type Cut } from '../cut.ts';
 import { getReference, putReference } from '../frames.ts';
 import { growGrants } from '../grants/table.ts';
 import { ownGfn, setP2m, settle } from '../p2m.ts';
-import { at, end, go, isSame, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
+import { at, end, go, isSame, noting, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
 import { entryOf, frameOf, isRamType, isSpecialType, type Domain } from '../state.ts';
 import { letGo } from './reservation.ts';
 
@@ -135,7 +135,9 @@ function install(cut: Cut, task: Task<Add>, target: Domain): Turn {
   const place = { domain: target.id, gfn: op.gfn };
   const entry = { mfn: work.mfn, type: isForeign ? 'foreign' : 'ramRw' } as const;
   const isThere = entryOf(state, place.domain, place.gfn)?.mfn === work.mfn;
-  return end(at(cut, isThere ? state : setP2m(state, place, entry)), 'ok');
+  const appeared = at(cut, isThere ? state : setP2m(state, place, entry));
+  // What a gfn holds has changed as if it were written.
+  return end(isThere || isForeign ? appeared : noting(appeared, place), 'ok');
 }
 
 /** Whether another operation has put something that holds a reference there meanwhile. */

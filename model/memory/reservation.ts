@@ -12,7 +12,7 @@ import { pow2 } from '#lib/bits.ts';
 import { absorb, allocate, failure, preemption, type Cut } from '../cut.ts';
 import { crash, dropAllocated } from '../frames.ts';
 import { setP2m, settle } from '../p2m.ts';
-import { at, end, go, isSame, targetOf, type OpOf, type Situation, type Task, type Turn } from '../progress.ts';
+import { at, end, go, isSame, noting, targetOf, type OpOf, type Situation, type Task, type Turn } from '../progress.ts';
 import { domainNamed, entryOf, frameOf, isRamType, isSpecialType, type Domain, type State } from '../state.ts';
 import { fetchWord } from '../buffers.ts';
 
@@ -105,8 +105,13 @@ function install(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
   const failed = part === 0 ? failure(cut, { class: 'pool', domain: domain.id, done: index }) : undefined;
   if (failed !== undefined) return end(failed, 'ENOMEM', { done: index });
   const mapped = at(cut, setP2m(cut.state, place, { mfn: (work.mfn + part) as Mfn, type: 'ramRw' }));
-  return go(mapped, task, part + 1 === size ? { at: 'next', index: index + 1 } : { part: part + 1 });
+  if (part + 1 < size) return go(mapped, task, { part: part + 1 });
+  return go(notingRun(mapped, { domain: domain.id, gfn: work.gfn, size }), task, { at: 'next', index: index + 1 });
 }
+
+/** All gfns of an extent that has just been mapped are as good as written. */
+const notingRun = (cut: Cut, { domain, gfn, size }: { domain: Domain['id']; gfn: Gfn; size: number }): Cut =>
+  Array.from({ length: size }, (_, i) => (gfn + i) as Gfn).reduce((now, at) => noting(now, { domain, gfn: at }), cut);
 
 /** Takes one page of the extent out of the P2M. */
 function unhook(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {

@@ -17,8 +17,11 @@ import {
 } from '../progress.ts';
 import { frameOf } from '../state.ts';
 import { createDomain, killDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
+import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
+import { iomemPermission, mapMmio } from './mmio.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
 import { exchange, reservation, reservationStep } from './reservation.ts';
+import { setMemType } from './types.ts';
 
 const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.populate': reservationStep,
@@ -34,6 +37,13 @@ const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.killDomain': killDomain,
   'memory.setMaxPages': setMaxPages,
   'memory.setPool': setPool,
+  'memory.enableLogDirty': enableLogDirty,
+  'memory.disableLogDirty': disableLogDirty,
+  'memory.logDirty': logDirty,
+  'memory.modifiedMemory': modifiedMemory,
+  'memory.setMemType': setMemType,
+  'memory.iomemPermission': iomemPermission,
+  'memory.mapMmio': mapMmio,
   'memory.scrub': scrubSome,
 };
 

@@ -11,7 +11,7 @@ import { framesPerLeaf, tableEntries } from '#abi/geometry.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { hasAll, or } from '#lib/bits.ts';
 import { rightsOfEntry } from '../p2m.ts';
-import { entryOf, type State } from '../state.ts';
+import { entryOf, type State, type Written } from '../state.ts';
 import { wordAt, withWord } from '../words.ts';
 import { contextOf, isCanonicalPage, pageBitsOf, pagingOf } from './context.ts';
 import { decodeGuest, flagsFor } from './guest-entry.ts';
@@ -54,6 +54,7 @@ const FAULT = Symbol('fault');
 interface Act {
   readonly state: State;
   readonly next: Walking | Gfn | typeof FAULT;
+  readonly written?: Written | undefined;
 }
 
 /** The frame of a table, and whether the guest could write it. */
@@ -99,19 +100,25 @@ function mark(state: State, agent: VcpuAgent, at: Walking, found: Gfn): Act {
   const { lo, hi } = wordAt(state, table.mfn, one.index);
   if (lo !== one.word.lo || hi !== one.word.hi) return { state, next };
   const word = { lo: or(lo, one.flags), hi, author: undefined };
-  return { state: withWord(state, { mfn: table.mfn, index: one.index }, word), next };
+  const marked = withWord(state, { mfn: table.mfn, index: one.index }, word);
+  return { state: marked, next, written: { domain: agent.domain, mfn: table.mfn } };
 }
 
 /** One act further on the way to what is sought; a walk begins with its first act. */
-export function walkOn(state: State, agent: VcpuAgent, trail: Trail, sought: Sought): { state: State; trail: Trail } {
+export function walkOn(
+  state: State,
+  agent: VcpuAgent,
+  trail: Trail,
+  sought: Sought,
+): { state: State; trail: Trail; written?: Written | undefined } {
   const { root } = contextOf(state, agent);
   const begin = { gfn: root, level: state.geometry.levels, guest: ALL_RIGHTS, reads: [], found: undefined };
   const now = trail.walking ?? begin;
   const act = now.found === undefined ? read(state, agent, sought, now) : mark(state, agent, now, now.found);
-  const { next } = act;
-  if (typeof next === 'object') return { state: act.state, trail: { ...trail, walking: next } };
+  const { next, written } = act;
+  if (typeof next === 'object') return { state: act.state, written, trail: { ...trail, walking: next } };
   const gfn = next === FAULT ? undefined : next;
-  return { state: act.state, trail: { known: [...trail.known, { ...sought, gfn }], walking: undefined } };
+  return { state: act.state, written, trail: { known: [...trail.known, { ...sought, gfn }], walking: undefined } };
 }
 
 /** Whether the address is one that needs no walk to be refused. */

@@ -5,15 +5,16 @@
 // arch/x86/hvm/hvm.c (hvm_hap_nested_page_fault).
 
 import type { Gfn, Mfn, Word } from '#abi/address.ts';
-import type { VcpuAgent } from '#abi/agents.ts';
+import { NOWHERE, type VcpuAgent } from '#abi/agents.ts';
 import type { AccessOp, PagingOp } from '#abi/paging.ts';
 import type { Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { low32 } from '#lib/bits.ts';
+import { hasAll, low32 } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
-import type { Cut } from '../cut.ts';
-import { at, end, type Task, type Turn } from '../progress.ts';
-import type { State } from '../state.ts';
+import { ask, failure, type Cut } from '../cut.ts';
+import { setP2m, settle } from '../p2m.ts';
+import { at, end, go, noting, type Task, type Turn } from '../progress.ts';
+import { entryOf, placeOfVcpu, type State } from '../state.ts';
 import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Byte } from '../words.ts';
 import { attemptOf, isCanonicalPage, linearContext, PAGES } from './context.ts';
 import { translateLinear, type Linear } from './linear.ts';
@@ -38,11 +39,18 @@ interface Run {
 /** Why an access comes to nothing: with paging on, the reply says it all. */
 type Refusal = Pick<Reply, 'status'> & Partial<Reply>;
 
+/** A gfn that the nested tables refuse, and whether it was to be written: a guest's table always is. */
+interface Refused {
+  readonly gfn: Gfn;
+  readonly isWrite: boolean;
+}
+
 /** The bytes of an access, or what the caller hears instead. */
 interface Located {
   readonly cut: Cut;
   readonly runs: readonly Run[];
   readonly refusal: Refusal | undefined;
+  readonly refused?: Refused | undefined;
 }
 
 /** A linear address as CR2 tells it. */
@@ -50,6 +58,8 @@ const linearAddress = ({ gfn, offset }: Byte): Word => ({
   lo: low32((gfn % 0x10_0000) * 0x1000 + offset),
   hi: Math.floor(gfn / 0x10_0000),
 });
+
+const isWriting = ({ kind }: AccessOp<'concrete'>): boolean => hasAll(needs[kind], RIGHT.write);
 
 const VIOLATION: Refusal = { status: 'violation' };
 
@@ -60,7 +70,8 @@ function locatePhysical(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): L
   for (const { gfn, offset, count } of pieces(cut.state, op, op.size)) {
     const { cut: after, answer } = locate(now, agent, { gfn: gfn as Gfn, need: needs[op.kind] });
     now = after;
-    if (answer === undefined) return { cut: now, runs, refusal: VIOLATION };
+    if (answer === undefined)
+      return { cut: now, runs, refusal: VIOLATION, refused: { gfn: gfn as Gfn, isWrite: isWriting(op) } };
     runs.push({ mfn: answer.mfn, offset, count });
   }
   return { cut: now, runs, refusal: undefined };
@@ -84,12 +95,16 @@ function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Loc
     const aim = { page, attempt: attemptOf(op), need: needs[op.kind] };
     const { cut: after, linear } = translateLinear(now, agent, aim);
     now = after;
-    if (linear.kind !== 'found') return { cut: now, runs, refusal: refusalOf(linear, { gfn: page, offset }) };
-    runs.push({ mfn: linear.mfn, offset, count });
+    if (linear.kind === 'found') {
+      runs.push({ mfn: linear.mfn, offset, count });
+      continue;
+    }
+    const refused =
+      linear.kind === 'violation' ? { gfn: linear.gfn, isWrite: linear.isTable || isWriting(op) } : undefined;
+    return { cut: now, runs, refusal: refusalOf(linear, { gfn: page, offset }), refused };
   }
   return { cut: now, runs, refusal: undefined };
 }
-
 const load = (state: State, runs: readonly Run[]): Word =>
   wordOf(runs.flatMap((run) => readBytes(state, run, run.count)));
 
@@ -120,10 +135,15 @@ function exchange(
 
 const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
 
-/** An access: one micro-step. */
-function access(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Turn {
+/** An access that nothing interrupts is one micro-step. A write to RAM whose writes are logged is noted first, and made again. */
+function perform(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: VcpuAgent): Turn {
+  const { op, work } = task;
+  if (placeOfVcpu(cut.state, agent.domain, agent.vcpu) === NOWHERE || work.part === RETRIES_MAX)
+    return end(cut, 'ERESTART');
   const find = linearContext(cut.state, agent) === undefined ? locatePhysical : locateLinear;
-  const { cut: after, runs, refusal } = find(cut, agent, op);
+  const { cut: after, runs, refusal, refused } = find(cut, agent, op);
+  if (refused !== undefined && isLogged(after.state, agent, refused))
+    return go(after, task, { at: 'mark', gfn: refused.gfn });
   if (refusal !== undefined) {
     const { status, ...parts } = refusal;
     const reads = op.kind === 'paging.read' && status === 'violation';
@@ -140,9 +160,44 @@ function access(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Turn {
     .exhaustive();
 }
 
+/** So often an access is made anew before its processor is left to itself. */
+const RETRIES_MAX = 16;
+
+/** Whether a refused write is one to RAM whose writes are logged. */
+const isLogged = (state: State, { domain }: VcpuAgent, { gfn, isWrite }: Refused): boolean =>
+  isWrite && entryOf(state, domain, gfn)?.type === 'ramLogDirty';
+
+/**
+ * The hypervisor's answer to such a write: it is noted, then the gfn becomes writable, which may take a table (a superpage is
+ * split). Whatever the gfn has become meanwhile, the access is made again; without a table it never succeeds.
+ */
+function logWrite(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: VcpuAgent): Turn {
+  const { work } = task;
+  const { gfn } = work;
+  const { domain } = agent;
+  const entry = entryOf(cut.state, domain, gfn);
+  if (work.at === 'complete') {
+    const { cut: after } = ask(at(cut, settle(cut.state, task.debts)), ['retried']);
+    return go(after, task, { at: 'next', part: work.part + 1 });
+  }
+  if (work.at === 'mark') {
+    const isRam = entry?.type === 'ramRw' || entry?.type === 'ramLogDirty';
+    return go(isRam ? noting(cut, { domain, gfn }) : cut, task, { at: 'install' });
+  }
+  const isChanging = entry?.type === 'ramLogDirty';
+  const failed = isChanging ? failure(cut, { class: 'pool', domain }) : undefined;
+  if (failed !== undefined) return end(failed, 'ERESTART');
+  const changed = isChanging ? setP2m(cut.state, { domain, gfn }, { mfn: entry.mfn, type: 'ramRw' }) : cut.state;
+  return go(at(cut, changed), task, { at: 'complete' });
+}
+
 /** What a processor does for its guest. Only processors have accesses and registers. */
-export function pagingStep(cut: Cut, { agent, op }: Task<PagingOp<'concrete'>>): Turn {
+export function pagingStep(cut: Cut, { agent, caller, op, work, debts }: Task<PagingOp<'concrete'>>): Turn {
   if (agent.kind !== 'vcpu') return end(cut, 'EPERM');
   if (op.kind === 'paging.setControl') return setControl(cut, agent, op);
-  return op.kind === 'paging.setRoot' ? setRoot(cut, agent, op) : access(cut, agent, op);
+  if (op.kind === 'paging.setRoot') return setRoot(cut, agent, op);
+  const access = { agent, caller, op, work, debts };
+  return work.at === 'mark' || work.at === 'install' || work.at === 'complete'
+    ? logWrite(cut, access, agent)
+    : perform(cut, access, agent);
 }

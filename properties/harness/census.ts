@@ -40,7 +40,7 @@ export const domainsOf: (state: State) => readonly Domain[] = once((state) => st
 
 /** Alive, unpaused and uncrashed: its vCPUs run. */
 export const isActive = (domain: Domain): boolean =>
-  domain.state === 'running' && domain.pauseCount === 0 && !domain.crashed;
+  domain.state === 'running' && domain.pauseCount === 0 && domain.held === 0 && !domain.crashed;
 
 /** All vCPUs of living domains. */
 export const vcpusOf: (state: State) => readonly VcpuName[] = once((state) =>
@@ -96,7 +96,7 @@ export const mappedOf = (state: State, domain: DomId): readonly number[] => {
 export function freeFrames(state: State): number {
   let used = 0;
   state.frames.forEach((frame) => {
-    if (frame.role !== 'free') used += 1;
+    if (frame.role !== 'free' && frame.role !== 'mmio') used += 1;
   });
   return Math.max(0, state.geometry.frameCount - 1 - used);
 }

@@ -45,9 +45,9 @@ export const logOf = (logs: Logs, label: Label): readonly Logged[] => logs.get(l
 
 /** Every register counts: two operations that differ in one may go on differently. */
 function progressDigest(seed: number, { label, progress }: Pending): number {
-  const { work, ending, cursor, debts, isCounted } = progress;
+  const { work, ending, cursor, debts, written, isCounted } = progress;
   const at = fold(fold(seed, label), isCounted ? -1 - cursor : cursor);
-  return fold(fold(fold(at, digestOf(debts)), digestOf(work)), digestOf(ending));
+  return fold(fold(fold(fold(at, digestOf(debts)), digestOf(written)), digestOf(work)), digestOf(ending));
 }
 
 /** Digest of a candidate. */

@@ -20,6 +20,8 @@ function twisted(choice: Choice, reply: Reply, prng: Prng): Choice | undefined {
     case 'frame':
     case 'tableTaken':
     case 'tableGiven':
+    case 'bitmapTaken':
+    case 'bitmapGiven':
     case 'poolGiven':
     case 'scrub':
     case 'cached':
@@ -35,6 +37,7 @@ function twisted(choice: Choice, reply: Reply, prng: Prng): Choice | undefined {
     case 'preempted':
       return { kind: 'preempted', done: (choice.done ?? 0) + 1 };
     case 'walked':
+    case 'retried':
     case 'flush':
       return undefined;
   }

@@ -12,6 +12,7 @@ import { isAct, type Header, type Step, type Trace } from '#abi/trace.ts';
 import { Prng } from '#lib/prng.ts';
 import { Trie } from '#lib/trie.ts';
 import { emptyMachine } from '#model/machine.ts';
+import { emptyLog } from '#model/memory/dirty-log.ts';
 import { setP2m } from '#model/p2m.ts';
 import { vcpuKey, withFrame, type Domain, type State } from '#model/state.ts';
 import { TraceArbitrary } from './arbitrary.ts';
@@ -42,12 +43,17 @@ function stillLife(header: Header): State {
       state: 'running',
       relinquish: 'handles',
       pauseCount: 0,
+      held: 0,
+      log: emptyLog(state.geometry),
       crashed: false,
       calls: 0,
       maxPages: 16,
       totalPages: 6,
       vcpus: 1,
       p2m: Trie.empty(),
+      maxGfn: 0,
+      iomem: Trie.empty(),
+      iomemEver: Trie.empty(),
       stale: [],
       structure: (50 + id) as Mfn,
       sharedInfo: (60 + id) as Mfn,

@@ -3,7 +3,7 @@
 
 import type { Mfn } from '#abi/address.ts';
 import { describeRights, RIGHT } from '#abi/rights.ts';
-import { frameRoles } from '#abi/roles.ts';
+import { frameRoles, type FrameRole } from '#abi/roles.ts';
 import { handlesOf, refsOf } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
 import { brokenInvariant } from '#model/invariants.ts';
@@ -13,7 +13,14 @@ import { and } from '#lib/bits.ts';
 import { invariant } from '#lib/invariant.ts';
 import { activeProblem, handleProblem, isPinned } from '../grants/abstract.ts';
 import { placeProblem as p2mProblem } from '../hap/abstract.ts';
-import { contentsProblem, domainProblem, frameProblem, modelWordsProblem, wordProblem } from '../memory/abstract.ts';
+import {
+  contentsProblem,
+  domainProblem,
+  frameProblem,
+  modelWordsProblem,
+  permissionProblem,
+  wordProblem,
+} from '../memory/abstract.ts';
 import { placeProblem as vcpuProblem } from '../tlb/abstract.ts';
 import type { Problem } from './law.ts';
 import { Reach, type Cached, type Leaf } from './reach.ts';
@@ -34,9 +41,13 @@ function justifies(reason: Justification, one: Leaf | Cached, mfn: number): bool
   return isCached(one) && reason.pcpus.some((pcpu) => pcpu === one.pcpu);
 }
 
+/** What a frame is for; those behind the frame table are devices'. */
+const roleOf = (m: Machine, mfn: number): FrameRole =>
+  mfn < m.geometry.frameCount ? (frameRoles[m.f.frameRole.get(mfn)] ?? 'free') : 'mmio';
+
 /** What an unjustified way to a frame breaks. */
 function unjustified(m: Machine, one: Leaf | Cached, mfn: number): Problem {
-  const role = frameRoles[m.f.frameRole.get(mfn)] ?? 'free';
+  const role = roleOf(m, mfn);
   const way = isCached(one)
     ? `pCPU ${one.pcpu} still holds a ${one.kind} entry by which d${one.domain}`
     : `d${one.domain}`;
@@ -107,7 +118,7 @@ interface Search {
 function count({ machine, reach, looks }: Search, state: State, mfn: number): void {
   if (looks === undefined) return;
   if (reach.leavesOf(mfn).size > 0) looks('hap', 'OWN');
-  if (reach.leavesOf(mfn).size > 0 && frameRoles[machine.f.frameRole.get(mfn)] === 'pool') looks('hap', 'PTW');
+  if (reach.leavesOf(mfn).size > 0 && roleOf(machine, mfn) === 'pool') looks('hap', 'PTW');
   if (reach.cachedOf(mfn).size > 0) looks('tlb', 'STALE');
   if (owed(state, mfn as Mfn).length > 0) looks('hap', 'MUST');
 }
@@ -182,6 +193,7 @@ function overTouched(
     among(touched.domains, (id) => look(domainProblem(m, state, id))) ??
     among(touched.actives, (key) => look(activeProblem(m, state, key))) ??
     among(touched.handles, (key) => look(handleProblem(m, state, key))) ??
+    among(touched.devices, (key) => look(permissionProblem(m, state, key))) ??
     among(touched.vcpus, (key) => look(vcpuProblem(m, state, key))) ??
     among(touched.places, ([domain, gfns]) => among(gfns, (gfn) => look(p2mProblem(reach, state, { domain, gfn })))) ??
     among(touched.words, (key) =>
@@ -227,6 +239,7 @@ export function auditProblem(m: Machine, of: { state: State; reach: Reach }): Pr
     amongFirst(f.activeMfn.length, (key) => (isPinned(m, key) ? activeProblem(m, state, key) : undefined)) ??
     amongFirst(f.trackFlags.length, (key) => (f.trackFlags.get(key) > 0 ? handleProblem(m, state, key) : undefined)) ??
     among(state.domains.values(), ({ id, grants }) => inUse(m, state, { id, grants })) ??
+    amongFirst(f.domIomem.length, (key) => permissionProblem(m, state, key)) ??
     amongFirst(f.vcpuOn.length, (key) => vcpuProblem(m, state, key)) ??
     among(state.domains.keys(), (domain) =>
       among(state.domains.get(domain)?.p2m.keys() ?? [], (gfn) => p2mProblem(reach, state, { domain, gfn })),

@@ -94,7 +94,7 @@ export class Marks {
     const size = bytesPerFrame(before.geometry);
     const first = op.gfn + Math.floor(op.offset / size);
     let piece = 0;
-    for (const { choice } of log) {
+    for (const { choice } of log.slice(log.findLastIndex((one) => one.choice.kind === 'retried') + 1)) {
       if (choice.kind !== 'cached' && choice.kind !== 'walked') continue;
       const gfn = first + piece;
       piece += 1;

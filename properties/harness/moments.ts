@@ -46,7 +46,9 @@ const wasRefused = ({ log, failures }: Returned, refused: FailureClass, byFate: 
 
 const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
-const failing: readonly Moment[] = (['heap', 'pool', 'maptrack', 'compareExchange', 'copyBack'] as const).map((name) =>
+const failing: readonly Moment[] = (
+  ['heap', 'pool', 'maptrack', 'compareExchange', 'copyBack', 'logDirty'] as const
+).map((name) =>
   moment(`harness/${name}FailsByFate`, {
     invariant: 'ERR',
     statement: `A request of class ${name} is made to fail.`,
@@ -54,7 +56,7 @@ const failing: readonly Moment[] = (['heap', 'pool', 'maptrack', 'compareExchang
   }),
 );
 
-const exhausted: readonly Moment[] = (['heap', 'pool', 'maptrack'] as const).map((name) =>
+const exhausted: readonly Moment[] = (['heap', 'pool', 'maptrack', 'logDirty'] as const).map((name) =>
   moment(`harness/${name}IsExhausted`, {
     invariant: 'ERR',
     statement: `A request of class ${name} is refused because nothing is left.`,
@@ -137,6 +139,36 @@ const others: readonly Moment[] = [
     invariant: 'PTW',
     statement: 'Giving memory gives a table back: a superpage takes its place.',
     isShown: ({ op, log }) => op.kind === 'memory.populate' && log.some(({ choice }) => choice.kind === 'tableGiven'),
+  }),
+  moment('memory/writesAreNotedAndMadeAgain', {
+    invariant: 'LOG',
+    statement: 'A write meets RAM whose writes are logged, and is made again.',
+    isShown: ({ reply, log }) => reply.status === 'ok' && log.some(({ choice }) => choice.kind === 'retried'),
+  }),
+  moment('memory/notedWritesSplitSuperpages', {
+    invariant: 'LOG',
+    statement: 'A superpage whose writes are logged is split for one that is written.',
+    isShown: ({ log }) =>
+      log.some(({ choice }) => choice.kind === 'retried') && log.some(({ choice }) => choice.kind === 'tableTaken'),
+  }),
+  moment('memory/copiesIntoLoggedMemoryAreNoted', {
+    invariant: 'LOG',
+    statement: 'A copy by a grant goes to a domain whose writes are logged, and its bitmap grows.',
+    isShown: ({ op, log }) => op.kind === 'grants.copy' && log.some(({ choice }) => choice.kind === 'bitmapTaken'),
+  }),
+  moment('memory/preemptedLooksAreTakenUpAgain', {
+    invariant: 'WORK',
+    statement: 'A call about a log of writes that was preempted is taken up again and comes to its end.',
+    isShown: ({ op, reply }) => 'resuming' in op && op.resuming === 'resuming' && reply.status === 'ok',
+  }),
+  moment('memory/readOnlyMemoryIsWritten', {
+    invariant: 'OWN',
+    statement: 'A write to RAM that is only read comes to nothing.',
+    isShown: ({ agent, op, reply, before }) =>
+      agent.kind === 'vcpu' &&
+      op.kind === 'paging.write' &&
+      reply.status === 'violation' &&
+      domainIn(before, agent.domain)?.p2m.get(op.gfn)?.type === 'ramRo',
   }),
   moment('grants/pinsAreFull', {
     invariant: 'REF',

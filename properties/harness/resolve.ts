@@ -128,6 +128,7 @@ function resolveFrame(frame: FrameOperand, context: Context): Mfn {
     const number = context.handedOut(frame.step, frame.index);
     return number === undefined ? INVALID_MFN : mfnOf(number);
   }
+  if ('special' in frame && frame.special === 'mmio') return mfnOf(context.geometry.frameCount + frame.index);
   return context.frameAt?.(frame) ?? INVALID_MFN;
 }
 

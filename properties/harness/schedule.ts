@@ -45,7 +45,10 @@ const walks: readonly Point[] = [
   ['compareExchange', 'guest'],
 ];
 
-/** What each kind of operation can pass on its way. Accesses and what fate does to caches are indivisible. */
+/** An access that meets RAM whose writes are logged; others are indivisible, and so is what fate does to caches. */
+const logs: readonly Point[] = p2m;
+
+/** What each kind of operation can pass on its way. */
 export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.populate': [fetches, ...walks, ...heapTake, ...p2m],
   'memory.increase': heapTake,
@@ -67,15 +70,22 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   ],
   'memory.setMaxPages': [['store', 'domain']],
   'memory.setPool': [...life, ...heapTake, ...heapGive, ['lock', 'p2mLock'], ['unlock', 'p2mLock']],
+  'memory.enableLogDirty': [...life, ...p2m],
+  'memory.disableLogDirty': [...life, ...p2m],
+  'memory.logDirty': [...life, ...p2m, answers, ...walks],
+  'memory.modifiedMemory': p2m,
+  'memory.setMemType': p2m,
+  'memory.iomemPermission': life,
+  'memory.mapMmio': [['lock', 'domainLock'], ['unlock', 'domainLock'], ...p2m],
   'memory.scrub': [
     ['scrub', 'frame'],
     ['lock', 'heapLock'],
     ['unlock', 'heapLock'],
   ],
-  'paging.read': [],
-  'paging.write': [],
-  'paging.compareExchange': [],
-  'paging.fetch': [],
+  'paging.read': logs,
+  'paging.write': logs,
+  'paging.compareExchange': logs,
+  'paging.fetch': logs,
   'paging.setControl': [],
   'paging.setRoot': [],
   'tlb.schedule': [],
@@ -98,8 +108,13 @@ export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]
   'memory.addToPhysmap': ['pool', 'heap'],
   'memory.removeFromPhysmap': ['pool'],
   'memory.createDomain': ['heap'],
+  'memory.logDirty': ['copyBack'],
+  'memory.modifiedMemory': ['logDirty'],
+  'memory.setMemType': ['pool'],
+  'memory.mapMmio': ['pool'],
   'memory.setPool': ['heap'],
   'grants.map': ['maptrack', 'compareExchange', 'pool', 'heap', 'copyBack'],
+  'paging.write': ['pool', 'logDirty'],
   'grants.unmap': ['pool', 'copyBack'],
   'grants.copy': ['compareExchange', 'copyBack'],
   'grants.setupTable': ['heap', 'copyBack'],
@@ -133,6 +148,10 @@ export const partsPerCheck: Readonly<Partial<Record<OpKind, number>>> = {
   'memory.decrease': 1,
   'memory.killDomain': 1,
   'memory.setPool': 1,
+  'memory.setMemType': 256,
+  'memory.modifiedMemory': 256,
+  'memory.disableLogDirty': 1,
+  'memory.logDirty': 1,
   'grants.map': 1,
   'grants.unmap': 32,
   'grants.copy': 1,

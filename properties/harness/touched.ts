@@ -10,7 +10,7 @@ import type { State } from '#model/state.ts';
 /** What the words of a field are about, for whoever compares or judges. */
 type Subject =
   | 'frame' | 'm2p' | 'domain' | 'grantFrame' | 'maptrackFrame' | 'root' | 'active' | 'handle' | 'handleGfn'
-  | 'vcpu' | 'vcpuRoot' | 'cache' | 'cacheGfn' | 'linear' | 'linearGfn' | 'pcpu'; // prettier-ignore
+  | 'vcpu' | 'vcpuRoot' | 'domainWide' | 'device' | 'cache' | 'cacheGfn' | 'linear' | 'linearGfn' | 'pcpu'; // prettier-ignore
 
 /**
  * Every field of the implementation: what it is about, or that nobody looks at it. memory: its words are noted one by one.
@@ -47,6 +47,16 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   domStructure: 'domain',
   domSharedInfo: 'domain',
   domRoot: 'root',
+  domHeld: 'domain',
+  domLogDirty: 'domain',
+  dirtyTop: 'domain',
+  dirtyCount: 'domain',
+  dirtyFailed: 'domain',
+  dirtyAction: 'domain',
+  dirtyBy: 'domain',
+  dirtyDone: 'domain',
+  domMaxGfn: 'domainWide',
+  domIomem: 'device',
   domBusy: 'private',
   poolHead: 'private',
   poolSpare: 'domain',
@@ -142,6 +152,8 @@ export class Touched {
   readonly actives = new Set<number>();
   /** mapper * handlesOf + handle. */
   readonly handles = new Set<number>();
+  /** domain * deviceFrames + device frame. */
+  readonly devices = new Set<number>();
   readonly vcpus = new Set<number>();
   /** Ring slots of caches that changed, of the whole machine. */
   readonly slots = new Set<number>();
@@ -155,9 +167,24 @@ export class Touched {
   readonly places = new Map<number, Set<number>>();
 
   clear(): void {
-    const { frames, recent, words, domains, roots, actives, handles, vcpus, slots, linear, pcpus, places } = this;
+    const { frames, recent, words, domains, roots, actives, handles, devices, vcpus, slots, linear, pcpus, places } =
+      this;
     // Most are empty after most operations, and emptying an empty set is not free.
-    for (const set of [frames, recent, words, domains, roots, actives, handles, vcpus, slots, linear, pcpus, places])
+    for (const set of [
+      frames,
+      recent,
+      words,
+      domains,
+      roots,
+      actives,
+      handles,
+      devices,
+      vcpus,
+      slots,
+      linear,
+      pcpus,
+      places,
+    ])
       if (set.size > 0) set.clear();
   }
 
@@ -198,6 +225,8 @@ export class Touched {
         return;
       }
       if (a.p2m !== b.p2m) a.p2m.diff(b.p2m, (gfn) => this.place(id, gfn));
+      if (a.iomem !== b.iomem)
+        a.iomem.diff(b.iomem, (mfn) => this.devices.add(id * geometry.deviceFrames + mfn - geometry.frameCount));
       a.grants.active.diff(b.grants.active, (ref) => this.actives.add(id * refsOf(geometry) + ref));
       a.grants.handles.diff(b.grants.handles, (handle) => this.handles.add(id * handlesOf(geometry) + handle));
     });
@@ -227,6 +256,12 @@ export class Touched {
         return;
       case 'domain':
         this.domains.add(index);
+        return;
+      case 'domainWide':
+        this.domains.add(Math.floor(index / 2));
+        return;
+      case 'device':
+        this.devices.add(index);
         return;
       case 'grantFrame':
         this.domains.add(Math.floor(index / geometry.capacity.grantFrames));

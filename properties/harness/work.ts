@@ -4,7 +4,7 @@
 // A first reader may skip the table. Source: Xen common/memory.c, common/grant_table.c (hypercall_preempt_check).
 
 import { operandsOf } from '#abi/fields.ts';
-import type { Geometry } from '#abi/geometry.ts';
+import { framesPerBitmap, type Geometry } from '#abi/geometry.ts';
 import { invariants } from '#abi/invariants.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
@@ -20,6 +20,12 @@ interface Bound {
   readonly element?: number;
   /** For each grant frame that there may be. */
   readonly grantFrame?: number;
+  /** For each gfn of a range between two checks, and for each piece of a mapping of devices. */
+  readonly range?: number;
+  readonly piece?: number;
+  /** For each page of a bitmap that may be given back, and each word of one that may be told. */
+  readonly bitmapPage?: number;
+  readonly bitmapWord?: number;
   /** For each page that a paging pool may have. */
   readonly poolFrame?: number;
 }
@@ -44,6 +50,13 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.killDomain': { base: 20, poolFrame: 1 },
   'memory.setMaxPages': SMALL,
   'memory.setPool': { base: 18 },
+  'memory.enableLogDirty': { base: 12 },
+  'memory.disableLogDirty': { base: 16, bitmapPage: 1 },
+  'memory.logDirty': { base: 20, bitmapWord: 2 },
+  'memory.modifiedMemory': { base: 0, range: 8 },
+  'memory.setMemType': { base: 0, range: 14 },
+  'memory.iomemPermission': { base: 8 },
+  'memory.mapMmio': { base: 8, piece: 9 },
   'memory.scrub': { base: 4, frame: 1 },
   'paging.read': NONE,
   'paging.write': NONE,
@@ -76,21 +89,59 @@ export const hasBuffer = (op: Op<'concrete'>): boolean =>
       (one.type === 'buffer' && one.value.in === 'guest') || (one.type === 'extents' && one.value.by === 'buffer'),
   );
 
+/** Words that are fetched or stored between two checks. */
+function wordsOf(geometry: Geometry, op: Op<'concrete'>): number {
+  if (op.kind === 'memory.logDirty') return toldBy(geometry, op);
+  if (op.kind === 'grants.setupTable') return geometry.capacity.grantFrames;
+  return partsPerCheck[op.kind] === 1 ? 1 : elementsOf(op);
+}
+
+/** Words that are told of a bitmap between two checks. */
+function toldBy(geometry: Geometry, { pages }: Extract<Op<'concrete'>, { kind: 'memory.logDirty' }>): number {
+  return Math.ceil(Math.min(pages, framesPerBitmap(geometry, 1)) / geometry.capacity.dirtyBits);
+}
+
+/** Acts of noting one write: the lock, a page for each level, the bit, the flush of what else was owed at the unlock. */
+const notingActs = (geometry: Geometry): number => 3 + geometry.capacity.dirtyLevels + geometry.capacity.pcpus;
+
+/** Acts of noting writes, where a domain has them logged: of what is stored, of each frame of an extent, of each access made again. */
+function logActs(geometry: Geometry, op: Op<'concrete'>): number {
+  const isAccess = 'via' in op;
+  const writes = isAccess ? 16 : 2 * (1 + elementsOf(op)) + (op.kind === 'memory.populate' ? framesOf(op) : 0);
+  const others = isAccess ? 16 * (4 + geometry.levels + geometry.capacity.pcpus) : 0;
+  const walked = hasBuffer(op) ? 2 * geometry.levels * wordsOf(geometry, op) : 0;
+  return notingActs(geometry) * (writes + walked) + others;
+}
+
 /** Acts of walks through guests' own tables: an entry read and marked on each level, for two pages of each word. */
 function walkActs(geometry: Geometry, op: Op<'concrete'>): number {
   if (!hasBuffer(op)) return 0;
-  const words =
-    op.kind === 'grants.setupTable' ? geometry.capacity.grantFrames : partsPerCheck[op.kind] === 1 ? 1 : elementsOf(op);
-  return 4 * geometry.levels * words;
+  return 4 * geometry.levels * wordsOf(geometry, op);
 }
 
-/** Acts that `op` may perform between two preemption checks; `worst`: how many it has performed. */
-export function mostActs(geometry: Geometry, op: Op<'concrete'>, worst: number): number {
+/** Acts that `op` may perform between two preemption checks; `worst`: how many it has performed; `logs`: whether writes are logged. */
+export function mostActs(
+  geometry: Geometry,
+  op: Op<'concrete'>,
+  { worst, logs }: { readonly worst: number; readonly logs: boolean },
+): number {
   const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
-  const { grantFrames, poolFrames } = geometry.capacity;
+  const { range = 0, piece = 0, bitmapPage = 0, bitmapWord = 0 } = bounds[op.kind];
+  const { grantFrames, poolFrames, rangeCheck, devicePieces } = geometry.capacity;
   const walks = worst > base ? walkActs(geometry, op) : 0;
+  const told = op.kind === 'memory.logDirty' ? toldBy(geometry, op) : 0;
   return (
-    walks + base + frame * framesOf(op) + element * elementsOf(op) + grantFrame * grantFrames + poolFrame * poolFrames
+    walks +
+    (logs && worst > base ? logActs(geometry, op) : 0) +
+    bitmapPage * poolFrames +
+    bitmapWord * told +
+    range * rangeCheck +
+    piece * devicePieces +
+    base +
+    frame * framesOf(op) +
+    element * elementsOf(op) +
+    grantFrame * grantFrames +
+    poolFrame * poolFrames
   );
 }
 
@@ -120,7 +171,12 @@ export const workIsBounded: AlwaysLaw = {
       field: `work.${what}.${op.kind}`,
       sentence: `${op.kind} ${sentence}`,
     });
-    const most = mostActs(machine.geometry, op, worst);
+    const { capacity } = machine.geometry;
+    // Others can turn logging on and off meanwhile; and a clean protects RAM though nothing is logged.
+    let logs = !returned.alone || 'via' in op;
+    for (let id = 0; id < capacity.domains && !logs; id += 1)
+      logs = machine.f.domLogDirty.get(id) !== 0 || returned.before.domains.get(id)?.log.on === true;
+    const most = mostActs(machine.geometry, op, { worst, logs });
     if (worst > most) return problem('acts', `performs ${worst} acts without a preemption check; ${most} are allowed`);
     const { checks, call } = machine.finished ?? { checks: 0, call: undefined };
     if (call?.op !== op) return undefined;

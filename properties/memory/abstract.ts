@@ -10,6 +10,7 @@ import { frameOf, type Domain, type Frame, type State } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
 import { firstDifference, type Relation, type Row } from '../harness/difference.ts';
 import type { Problem } from '../harness/law.ts';
+import { logRows } from './log-abstract.ts';
 
 /** A frame on both sides. */
 interface FrameSides {
@@ -76,12 +77,15 @@ const frames: Relation<FrameSides> = {
 
 /** Compares frame `mfn`, its contents aside. */
 export const frameProblem = (m: Machine, state: State, mfn: number): Problem | undefined =>
-  firstDifference(frames, { m, state, mfn, frame: frameOf(state, mfn as Mfn) });
+  // Frames of devices are in no table of the implementation.
+  mfn >= m.geometry.frameCount
+    ? undefined
+    : firstDifference(frames, { m, state, mfn, frame: frameOf(state, mfn as Mfn) });
 
 /** Whether the contents of a frame are somebody's, and so are related. */
 export function isRelated(state: State, mfn: number): boolean {
   const { role, dirty } = frameOf(state, mfn as Mfn);
-  return role !== 'xen' && role !== 'pool' && !(role === 'free' && dirty);
+  return role !== 'xen' && role !== 'pool' && role !== 'mmio' && !(role === 'free' && dirty);
 }
 
 /** Compares one 64-bit word of a related frame. */
@@ -159,10 +163,12 @@ const domains: Relation<DomainSides> = {
       ({ domain }) => (domain.state === 'dying' ? domain.relinquish : ''),
       ({ m, domain }) => (domain.state === 'dying' ? domStages[m.f.domStage.get(domain.id)] : ''),
     ),
+    ...logRows,
     row('pauses', ({ domain }) => domain.pauseCount, ({ m, domain }) => m.f.domPauses.get(domain.id)), // prettier-ignore
     row('crashed', ({ domain }) => domain.crashed, ({ m, domain }) => m.f.domCrashed.get(domain.id) === 1), // prettier-ignore
     row('maxPages', ({ domain }) => domain.maxPages, ({ m, domain }) => m.f.domMaxPages.get(domain.id)), // prettier-ignore
     row('totalPages', ({ domain }) => domain.totalPages, ({ m, domain }) => m.f.domTotalPages.get(domain.id)), // prettier-ignore
+    row('maxGfn', ({ domain }) => domain.maxGfn, ({ m, domain }) => m.f.domMaxGfn.getWide(domain.id)), // prettier-ignore
     row('vcpus', ({ domain }) => domain.vcpus, ({ m, domain }) => m.f.domVcpus.get(domain.id)), // prettier-ignore
     row('structure', ({ domain }) => domain.structure, ({ m, domain }) => m.f.domStructure.get(domain.id)), // prettier-ignore
     row('sharedInfo', ({ domain }) => domain.sharedInfo, ({ m, domain }) => m.f.domSharedInfo.get(domain.id)), // prettier-ignore
@@ -208,3 +214,27 @@ export function domainProblem(m: Machine, state: State, id: number): Problem | u
   const problem = firstDifference(lives, { m, id, domain });
   return problem !== undefined || domain === undefined ? problem : firstDifference(domains, { m, domain });
 }
+
+const permissions: Relation<{ readonly m: Machine; readonly state: State; readonly key: number }> = {
+  mechanism: 'memory',
+  kind: 'iomem',
+  thing: ({ m, key }) =>
+    `device frame ${key % m.geometry.deviceFrames} of d${Math.floor(key / m.geometry.deviceFrames)}`,
+  rows: [
+    {
+      name: 'permitted',
+      breaks: 'PRIV',
+      model: ({ state, key }) => {
+        const { frameCount, deviceFrames } = state.geometry;
+        const domain = state.domains.get(Math.floor(key / deviceFrames) as DomId);
+        return domain?.iomem.has(frameCount + (key % deviceFrames));
+      },
+      machine: ({ m, state, key }) =>
+        state.domains.has(Math.floor(key / m.geometry.deviceFrames)) ? m.f.domIomem.get(key) === 1 : undefined,
+    },
+  ],
+};
+
+/** Compares whether a domain may have a device frame: `key` is domain * deviceFrames + device frame. */
+export const permissionProblem = (m: Machine, state: State, key: number): Problem | undefined =>
+  firstDifference(permissions, { m, state, key });

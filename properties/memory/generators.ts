@@ -9,6 +9,8 @@ import type { Extents } from '#abi/operand.ts';
 import { isRamType, type Domain } from '#model/state.ts';
 import { deskOf, domainsOf, gfnsOf, listLength, mappedOf, ramOf, vacant } from '../harness/census.ts';
 import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
+import * as logging from './log-generators.ts';
+import * as mapping from './mapping-generators.ts';
 
 /** How memory operations are drawn. Shares are per cent. */
 export interface Settings {
@@ -36,6 +38,8 @@ const weights: Settings['weights'] = {
   'memory.setMaxPages': 2,
   'memory.setPool': 6,
   'memory.scrub': 3,
+  ...mapping.weights,
+  ...logging.weights,
 };
 
 /** A machine whose tools mean well. */
@@ -282,6 +286,8 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
     const frames = g.bends() ? poolFrames + 1 : Math.min(poolFrames, used + g.prng.pick([0, 1, 3, 5, 8]));
     return { kind: 'memory.setPool', target: g.domain(id), frames };
   },
+  ...mapping.generators,
+  ...logging.generators,
   'memory.scrub': (g) => {
     g.agent = { kind: 'background' };
     return { kind: 'memory.scrub', frames: g.prng.pick([1, 2, 4, 64]) };
@@ -292,6 +298,8 @@ const someDomain = (likes: (domain: Domain) => boolean) => (g: Gen) => domainsOf
 
 /** When a legal operation of a kind is possible. */
 export const needs: Needs<MemoryOp<'symbolic'>> = {
+  ...mapping.needs,
+  ...logging.needs,
   'memory.populate': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
   'memory.increase': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
   'memory.decrease': (g) => domainsOf(g.state).some((domain) => ramOf(g.state, domain.id).length > 1),

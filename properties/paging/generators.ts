@@ -187,7 +187,11 @@ function writeList(g: Gen, caller: DomId): (Access & { value: Literal }) | undef
 }
 
 const writableOf = (g: Gen, caller: DomId): readonly number[] =>
-  gfnsOf(g.state, caller, ({ type }) => type === 'ramRw' || type === 'grantRw' || type === 'foreign');
+  gfnsOf(
+    g.state,
+    caller,
+    ({ type }) => type === 'ramRw' || type === 'ramLogDirty' || type === 'grantRw' || type === 'foreign',
+  );
 
 function write(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { kind: 'paging.write' }> {
   if (!g.probes && g.pager !== undefined && g.share(isBuilding(g) ? 80 : s.tables)) {

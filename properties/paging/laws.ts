@@ -35,7 +35,9 @@ export const readerOf =
 function pieces(m: Machine, op: AccessOp<'concrete'>, log: Returned['log']): readonly { gfn: Gfn; walked: boolean }[] {
   const size = bytesPerFrame(m.geometry);
   const first = op.gfn + Math.floor(op.offset / size);
-  const answers = log.filter(({ choice }) => choice.kind === 'walked' || choice.kind === 'cached');
+  // An access that was made again counts as it was made last.
+  const last = log.slice(log.findLastIndex(({ choice }) => choice.kind === 'retried') + 1);
+  const answers = last.filter(({ choice }) => choice.kind === 'walked' || choice.kind === 'cached');
   return answers.map(({ choice }, i) => ({ gfn: (first + i) as Gfn, walked: choice.kind === 'walked' }));
 }
 
