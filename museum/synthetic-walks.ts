@@ -86,7 +86,7 @@ const others: readonly Mutant[] = [
   mutant(native('wrap', 'Addresses of 32 bits do not wrap', 'addresses', 'access'), 'isWide && secondLow === 0 ?', 'secondLow === 0 ?'), // prettier-ignore
   mutant(native('pdpte-others', 'Of the PDPTEs only the first three are checked', 'reserved bits', 'native-unit'), 'for (let i = 0; i < 4; i += 1)', 'for (let i = 0; i < 3; i += 1)'), // prettier-ignore
   mutant(native('fetch-flag', 'I/D is reported without NXE and SMEP', 'reports', 'rules'), 'fetchFlag: smep || (nxe && hasAll(p.cr4, CR4.pae)) ? 0x10 : 0,', 'fetchFlag: 0x10,'), // prettier-ignore
-  mutant(nested('qualification', 'With flags for EPT a violation on guest tables is reported as a read', 'reports', 'guest-unit'), 'exitUse === USE.table && this.#areTablesWritten ? 3', 'exitUse === USE.table && this.#areTablesWritten ? 1'), // prettier-ignore
+  mutant(nested('qualification', 'With flags for EPT a violation on guest tables is reported as a read', 'reports', 'guest-unit'), 'exitUse === table && this.#areTablesWritten ? 3', 'exitUse === table && this.#areTablesWritten ? 1'), // prettier-ignore
 ];
 
 /** All of them. */

@@ -40,17 +40,20 @@ const areSameForSvm = (a: SvmRegisters, b: SvmRegisters): boolean =>
 /** Memory types that an EPTP may name: uncacheable and write-back. */
 const EPTP_TYPES = [0, 6];
 
+const { low: outLow } = NESTED_OUT;
+const { read, write, readModifyWrite, fetch, table, flags } = USE;
+
 /** What the access wants its page for. */
 function useOf({ kind }: LinearAccess): number {
   switch (kind) {
     case 'read':
-      return USE.read;
+      return read;
     case 'write':
-      return USE.write;
+      return write;
     case 'readModifyWrite':
-      return USE.readModifyWrite;
+      return readModifyWrite;
     case 'fetch':
-      return USE.fetch;
+      return fetch;
   }
 }
 
@@ -103,7 +106,7 @@ export class VmxUnit implements Engine {
   }
 
   get machineLow(): number {
-    return this.#guest.nested.out[NESTED_OUT.low] as number;
+    return this.#guest.nested.out[outLow] as number;
   }
 
   /** Takes over registers, which nobody changes afterwards; undefined, or the refusal of VM entry. */
@@ -158,9 +161,9 @@ export class VmxUnit implements Engine {
     const { exitLow, exitHigh, exitUse, exitAnswer, exitRights } = this.#guest;
     const guestPhysical = addressOf(exitHigh, exitLow);
     if (exitAnswer === REFUSED.misconfiguration) return { kind: 'eptMisconfiguration', guestPhysical };
-    const access = exitUse === USE.table && this.#areTablesWritten ? 3 : (qualified[exitUse] as number);
+    const access = exitUse === table && this.#areTablesWritten ? 3 : (qualified[exitUse] as number);
     const rights = 8 * field(exitRights, 0, 3) + (this.#isModeBased ? 64 * field(exitRights, 10, 1) : 0);
-    const isFinal = exitUse !== USE.table && exitUse !== USE.flags;
+    const isFinal = exitUse !== table && exitUse !== flags;
     const qualification = access + rights + 128 + (isFinal ? 256 : 0);
     return { kind: 'eptViolation', qualification, guestPhysical, linear };
   }
@@ -190,7 +193,7 @@ export class SvmUnit implements Engine {
   }
 
   get machineLow(): number {
-    return this.#guest.nested.out[NESTED_OUT.low] as number;
+    return this.#guest.nested.out[outLow] as number;
   }
 
   /** Takes over registers, which nobody changes afterwards; undefined, or the refusal of VMRUN. */
@@ -242,7 +245,7 @@ export class SvmUnit implements Engine {
   #exit(): AccessResult {
     const { exitLow, exitHigh, exitUse, exitAnswer } = this.#guest;
     const code = -1 - exitAnswer + HostWalker.usePart(exitUse, this.#hostFetchFlag);
-    const info = { lo: code, hi: exitUse === USE.table ? 2 : 1 };
+    const info = { lo: code, hi: exitUse === table ? 2 : 1 };
     return { kind: 'nestedPageFault', info, guestPhysical: addressOf(exitHigh, exitLow) };
   }
 }

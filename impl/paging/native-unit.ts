@@ -37,30 +37,35 @@ export interface Engine {
   refused(answer: number, access: LinearAccess, linear: Word): AccessResult;
 }
 
+// Imported bindings are loaded and looked at each time; local constants are not.
+const { read, write, fetch } = KIND;
+const { user, supervisor, overridden } = WHO;
+const { low: outLow } = OUT;
+
 function kindOf(kind: LinearAccess['kind']): number {
   switch (kind) {
     case 'read':
-      return KIND.read;
+      return read;
     case 'write':
     case 'readModifyWrite':
-      return KIND.write;
+      return write;
     case 'fetch':
-      return KIND.fetch;
+      return fetch;
   }
 }
 
 /** The access as a walker's index. Implicit accesses are a supervisor's that nothing lifts over SMAP. */
 export function accessCode({ kind, privilege, ac }: LinearAccess): number {
-  if (privilege === 'user') return kindOf(kind) + WHO.user;
-  return kindOf(kind) + (privilege === 'supervisor' && ac === 'set' ? WHO.overridden : WHO.supervisor);
+  if (privilege === 'user') return kindOf(kind) + user;
+  return kindOf(kind) + (privilege === 'supervisor' && ac === 'set' ? overridden : supervisor);
 }
 
 /** A page fault, from a walk's answer: the entries decide some bits of the error code, the access the others. */
 export function pageFault(answer: number, access: LinearAccess, fetchFlag: number, linear: Word): AccessResult {
-  const write = kindOf(access.kind) === KIND.write ? 2 : 0;
-  const user = access.privilege === 'user' ? 4 : 0;
-  const fetch = access.kind === 'fetch' ? fetchFlag : 0;
-  return { kind: 'pageFault', errorCode: -1 - answer + write + user + fetch, linear };
+  const byWrite = kindOf(access.kind) === write ? 2 : 0;
+  const byUser = access.privilege === 'user' ? 4 : 0;
+  const byFetch = access.kind === 'fetch' ? fetchFlag : 0;
+  return { kind: 'pageFault', errorCode: -1 - answer + byWrite + byUser + byFetch, linear };
 }
 
 /** The machine address of which `high` and `low` are halves. */
@@ -92,7 +97,7 @@ export class NativeUnit implements Engine {
     this.#narrow = new LegacyWalker(marks);
     const four = walkOfFour(this.#wide);
     const none: Walk = (low) => {
-      this.#wide.out[OUT.low] = low;
+      this.#wide.out[outLow] = low;
       return 0;
     };
     this.#walks = { 0: none, 2: this.#narrow.walk, 3: walkOfPae(this.#wide), 4: four, 5: walkOfFive(this.#wide, four) };
@@ -105,7 +110,7 @@ export class NativeUnit implements Engine {
   }
 
   get machineLow(): number {
-    return this.#out[OUT.low] as number;
+    return this.#out[outLow] as number;
   }
 
   /** Takes over registers, which nobody changes afterwards; undefined, or how the processor refuses them. */
