@@ -7,7 +7,7 @@
 
 import type { CaseOf } from '#abi/case.ts';
 import { ZERO_WORD, type Word } from '#abi/address.ts';
-import { and, field, hasAll, hasAny, or, pow2, without } from '#lib/bits.ts';
+import { and, evenBits, field, hasAll, hasAny, or, pow2, without } from '#lib/bits.ts';
 
 /** The registers that take part in ordinary paging. */
 export type Processor = CaseOf<'native'>['registers'];
@@ -145,16 +145,11 @@ const permittedBy = (controls: Controls): readonly number[] =>
 
 const permittedByAll = everyControls.map(permittedBy);
 
-const KEYS = Array.from({ length: 16 }, (_, key) => key);
-
 /** Keys that deny, as a map of 16 bits: AD stops all data accesses, WD writes if `stopsWrites`. */
 const denying = (rights: number, access: Access, stopsWrites: boolean): number =>
   access.kind === KIND.fetch
     ? 0
-    : KEYS.filter((key) => {
-        const [ad, wd] = [field(rights, 2 * key, 1), field(rights, 2 * key + 1, 1)];
-        return ad === 1 || (wd === 1 && access.kind === KIND.write && stopsWrites);
-      }).reduce((map, key) => map + pow2(key), 0);
+    : or(evenBits(rights), access.kind === KIND.write && stopsWrites ? evenBits(field(rights, 1, 31)) : 0);
 
 /** The registers that rules come from. */
 type Ruling = Omit<Processor, 'cr3' | 'pdptes'>;
