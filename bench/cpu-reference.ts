@@ -113,7 +113,7 @@ function contestantsOn(stage: Stage, pairing: Pairing): readonly ReturnType<type
     contestantOf('bigints', 2, () =>
       bigCases.reduce((sum: number, one) => add(sum, bigTranslate(one, bigRead).result), 0),
     ),
-    contestantOf('access', 2, () => cases.reduce((sum: number, one) => add(sum, unit.run(one)), 0)),
+    contestantOf('access', 24, () => cases.reduce((sum: number, one) => add(sum, unit.run(one)), 0)),
     contestantOf('walker', 50, passOf('walk', stage)),
   ];
 }

@@ -20,6 +20,14 @@ export const withField = (word: number, from: number, count: number, value: numb
   return ((word & ~mask) | ((value << from) & mask)) >>> 0;
 };
 
+/** Bits 0, 2, ... 30 of `word` (32 bits) as bits 0 to 15. */
+export function evenBits(word: number): number {
+  const pairs = ((word & 0x5555_5555) | ((word & 0x5555_5555) >>> 1)) & 0x3333_3333;
+  const fours = (pairs | (pairs >>> 2)) & 0x0f0f_0f0f;
+  const eights = (fours | (fours >>> 4)) & 0x00ff_00ff;
+  return (eights | (eights >>> 8)) & 0xffff;
+}
+
 /** Whether all bits of `mask` are set in `word` (both 32 bits). */
 export const hasAll = (word: number, mask: number): boolean => (word & mask) >>> 0 === mask >>> 0;
 

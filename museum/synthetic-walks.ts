@@ -46,13 +46,13 @@ const reserved: readonly Mutant[] = [
   mutant(native('reserved-no-nxe', 'Bit 63 is ignored without EFER.NXE', 'reserved bits', 'rules'), 'or(or(beyond, above), nxe ? 0 : NX_HIGH)', 'or(beyond, above)'), // prettier-ignore
   mutant(native('reserved-width', 'One bit beyond MAXPHYADDR is ignored', 'reserved bits', 'rules'), 'without(0xf_ffff, pow2(p.maxPhysAddr - 32) - 1);', 'without(0xf_ffff, pow2(p.maxPhysAddr - 31) - 1);'), // prettier-ignore
   mutant(native('reserved-pdpte-low', 'Bits 2:1 of PDPTEs are ignored', 'reserved bits', 'rules'), 'const PDPTE_LOW = 0x1e6;', 'const PDPTE_LOW = 0x1e0;'), // prettier-ignore
-  mutant(native('reserved-pdpte-width', 'PDPTEs may name frames beyond MAXPHYADDR', 'reserved bits', 'rules'), '(and(entry.lo, PDPTE_LOW) !== 0 || isTooWide(entry, maxPhysAddr))', 'and(entry.lo, PDPTE_LOW) !== 0 && maxPhysAddr > 0'), // prettier-ignore
+  mutant(native('reserved-pdpte-width', 'PDPTEs may name frames beyond MAXPHYADDR', 'reserved bits', 'rules'), '(and(low, PDPTE_LOW) !== 0 || isTooWideHigh(high, maxPhysAddr))', 'and(low, PDPTE_LOW) !== 0 && maxPhysAddr > 0'), // prettier-ignore
   mutant(nested('ept-write-only', 'An extended entry may be writable and not readable', 'reserved bits', 'ept-walker'), '(lo & (read | write)) === write || ', ''), // prettier-ignore
   mutant(nested('ept-memory-type', 'Memory type 7 is none of the reserved ones', 'reserved bits', 'ept-walker'), 'const reservedTypes = 0x8c;', 'const reservedTypes = 0x0c;'), // prettier-ignore
   mutant(nested('ept-table-bits', 'Bit 3 of an extended entry that leads to a table is ignored', 'reserved bits', 'ept-walker'), 'const reservedInTable = 0x78;', 'const reservedInTable = 0x70;'), // prettier-ignore
   mutant(nested('ept-large-bits', 'Bit 12 of a large extended page is a PAT bit', 'reserved bits', 'ept-walker'), 'withinOf(level) & ~0xfff', 'withinOf(level) & ~0x1fff'), // prettier-ignore
   mutant(nested('ept-1gb', 'Processors without 1 GiB pages have extended ones', 'reserved bits', 'ept-walker'), '    if (level === 3 && !this.#page1Gb) return true;\n', ''), // prettier-ignore
-  mutant(nested('npt-pdpte', 'PDPTEs that are read in the walk are not checked', 'reserved bits', 'guest-walker'), '      if (isBadPdpte({ lo: this.#low >>> 0, hi: this.#high >>> 0 }, this.#pdptesOnDemand)) return reserved;\n', ''), // prettier-ignore
+  mutant(nested('npt-pdpte', 'PDPTEs that are read in the walk are not checked', 'reserved bits', 'guest-walker'), '      if (isBadPdpte(this.#low, this.#high, this.#pdptesOnDemand)) return reserved;\n', ''), // prettier-ignore
 ];
 
 const rights: readonly Mutant[] = [
@@ -80,13 +80,13 @@ const others: readonly Mutant[] = [
   mutant(native('dirty-with-ac', 'Writes with EFLAGS.AC leave no dirty flag', 'flags', 'native-walker'), '0x61, 0x61, 0x61,', '0x61, 0x61, 0x21,'), // prettier-ignore
   mutant(nested('ept-dirty', 'Behind guest tables extended entries are accessed but not dirty', 'flags', 'ept-walker'), 'cells.set([changed, used,', 'cells.set([used, used,'), // prettier-ignore
   mutant(nested('guest-flags-early', "A guest's flags are set before its rights are judged", 'flags', 'guest-walker'), '      const denial = this.registers.denial(access, this.rights, hi);\n      if (denial !== 0) return denial;\n      if (((fold & accessed)', '      const denial = this.registers.denial(access, this.rights, hi);\n      if (denial !== 0) {\n        this.#mark(level, fold, wantedBy(access) & ~lo);\n        return denial;\n      }\n      if (((fold & accessed)'), // prettier-ignore
-  mutant(native('canonical-width', 'Addresses of 4-level paging have 57 bits', 'addresses', 'access'), '=== 1 ? 57 : 48;', '=== 1 ? 57 : 57;'), // prettier-ignore
-  mutant(native('canonical-second', 'Of an access of two pages only the first is held to canonical form', 'addresses', 'access'), '!pieces.every(({ linear })', '!pieces.slice(0, 1).every(({ linear })'), // prettier-ignore
-  mutant(native('straddle', 'A single byte in the next page is not noticed', 'addresses', 'access'), 'if (size <= room)', 'if (size <= room + 1)'), // prettier-ignore
-  mutant(native('wrap', 'Addresses of 32 bits do not wrap', 'addresses', 'access'), 'return { lo: sum - TWO_32, hi: isWide ? (hi + 1) % TWO_32 : 0 };', 'return { lo: isWide ? sum - TWO_32 : sum, hi: isWide ? (hi + 1) % TWO_32 : 0 };'), // prettier-ignore
-  mutant(native('pdpte-others', 'Of the PDPTEs only the first three are checked', 'reserved bits', 'native-unit'), 'if (entries.some((entry)', 'if (entries.slice(0, 3).some((entry)'), // prettier-ignore
+  mutant(native('canonical-width', 'Addresses of 4-level paging have 57 bits', 'addresses', 'rules'), 'levels === 5 ? 57 : 48,', 'levels === 5 ? 57 : 57,'), // prettier-ignore
+  mutant(native('canonical-second', 'Of an access of two pages only the first is held to canonical form', 'addresses', 'access'), ' || !isCanonical(secondHigh, linearBits)', ''), // prettier-ignore
+  mutant(native('straddle', 'A single byte in the next page is not noticed', 'addresses', 'access'), 'if (size > room)', 'if (size > room + 1)'), // prettier-ignore
+  mutant(native('wrap', 'Addresses of 32 bits do not wrap', 'addresses', 'access'), 'isWide && secondLow === 0 ?', 'secondLow === 0 ?'), // prettier-ignore
+  mutant(native('pdpte-others', 'Of the PDPTEs only the first three are checked', 'reserved bits', 'native-unit'), 'for (let i = 0; i < 4; i += 1)', 'for (let i = 0; i < 3; i += 1)'), // prettier-ignore
   mutant(native('fetch-flag', 'I/D is reported without NXE and SMEP', 'reports', 'rules'), 'fetchFlag: smep || (nxe && hasAll(p.cr4, CR4.pae)) ? 0x10 : 0,', 'fetchFlag: 0x10,'), // prettier-ignore
-  mutant(nested('qualification', 'With flags for EPT a violation on guest tables is reported as a read', 'reports', 'guest-unit'), 'exitUse === USE.table && this.#areTablesWritten ? 3', 'exitUse === USE.table && this.#areTablesWritten ? 1'), // prettier-ignore
+  mutant(nested('qualification', 'With flags for EPT a violation on guest tables is reported as a read', 'reports', 'guest-unit'), 'exitUse === table && this.#areTablesWritten ? 3', 'exitUse === table && this.#areTablesWritten ? 1'), // prettier-ignore
 ];
 
 /** All of them. */

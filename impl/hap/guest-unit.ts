@@ -9,17 +9,9 @@ import type { Word } from '#abi/address.ts';
 import type { AccessResult, CaseOf } from '#abi/case.ts';
 import { field, hasAll, without } from '#lib/bits.ts';
 import type { Marks } from '../paging/marks.ts';
-import {
-  accessCode,
-  addressOf,
-  fourPdptes,
-  pageFault,
-  type Engine,
-  type LinearAccess,
-  type Piece,
-} from '../paging/native-unit.ts';
+import { accessCode, addressOf, fourPdptes, pageFault, type Engine, type LinearAccess } from '../paging/native-unit.ts';
 import { CELL } from '../paging/native-walker.ts';
-import { isBadPdpte, isImpossible, isLong, isTooWide, rulesOf } from '../paging/rules.ts';
+import { isBadPdpte, isImpossible, isLong, isSameProcessor, isTooWide, rulesOf } from '../paging/rules.ts';
 import { ExtendedWalker, REFUSED } from './ept-walker.ts';
 import { guestWalkOfFour } from './guest-long-walker.ts';
 import { GuestWalker, NESTED_EXIT, type GuestWalk } from './guest-walker.ts';
@@ -28,18 +20,41 @@ import { NESTED_OUT, USE } from './nested.ts';
 
 const INVALID: AccessResult = { kind: 'invalidState' };
 
+type VmxRegisters = CaseOf<'vmx'>['registers'];
+type SvmRegisters = CaseOf<'svm'>['registers'];
+
+const areSameForVmx = (a: VmxRegisters, b: VmxRegisters): boolean =>
+  a.eptp.lo === b.eptp.lo &&
+  a.eptp.hi === b.eptp.hi &&
+  a.modeBasedExecute === b.modeBasedExecute &&
+  isSameProcessor(a, b);
+
+const areSameForSvm = (a: SvmRegisters, b: SvmRegisters): boolean =>
+  a.nestedCr3.lo === b.nestedCr3.lo &&
+  a.nestedCr3.hi === b.nestedCr3.hi &&
+  a.hostCr0 === b.hostCr0 &&
+  a.hostCr4 === b.hostCr4 &&
+  a.hostEfer === b.hostEfer &&
+  isSameProcessor(a, b);
+
 /** Memory types that an EPTP may name: uncacheable and write-back. */
 const EPTP_TYPES = [0, 6];
 
-function translate(
-  { guest, walk }: { readonly guest: GuestWalker; readonly walk: GuestWalk },
-  access: LinearAccess,
-  { linear }: Piece,
-  told: { readonly fetchFlag: number; readonly exit: () => AccessResult },
-): number | AccessResult {
-  const high = walk(linear.lo, linear.hi, accessCode(access), USE[access.kind]);
-  if (high >= 0) return addressOf(high, guest.nested.out[NESTED_OUT.low] as number);
-  return high === NESTED_EXIT ? told.exit() : pageFault(high, access, told.fetchFlag, linear);
+const { low: outLow } = NESTED_OUT;
+const { read, write, readModifyWrite, fetch, table, flags } = USE;
+
+/** What the access wants its page for. */
+function useOf({ kind }: LinearAccess): number {
+  switch (kind) {
+    case 'read':
+      return read;
+    case 'write':
+      return write;
+    case 'readModifyWrite':
+      return readModifyWrite;
+    case 'fetch':
+      return fetch;
+  }
 }
 
 /** The walks of a guest: of any mode, and the unrolled one of four levels. */
@@ -70,8 +85,12 @@ export class VmxUnit implements Engine {
   readonly #ept: ExtendedWalker;
   readonly #guest: GuestWalker;
   readonly #walks: Walks;
+  #loaded: VmxRegisters | undefined = undefined;
+  /** What the registers loaded last come to. */
+  #refusal: AccessResult | undefined = undefined;
   #walk: GuestWalk;
   #fetchFlag = 0;
+  #linearBits = 32;
   #isModeBased = false;
   #areTablesWritten = false;
 
@@ -82,17 +101,36 @@ export class VmxUnit implements Engine {
     this.#walk = this.#walks.every;
   }
 
-  /** Takes over registers; undefined, or the refusal of VM entry. Of CR3 all bits are checked, whatever the mode. */
-  load(registers: CaseOf<'vmx'>['registers']): AccessResult | undefined {
+  get linearBits(): number {
+    return this.#linearBits;
+  }
+
+  get machineLow(): number {
+    return this.#guest.nested.out[outLow] as number;
+  }
+
+  /** Takes over registers, which nobody changes afterwards; undefined, or the refusal of VM entry. */
+  load(registers: VmxRegisters): AccessResult | undefined {
+    if (registers !== this.#loaded) {
+      const isSame = this.#loaded !== undefined && areSameForVmx(registers, this.#loaded);
+      if (!isSame) this.#refusal = this.#derive(registers);
+      this.#loaded = registers;
+    }
+    return this.#refusal;
+  }
+
+  /** Of CR3 all bits are checked, whatever the mode. */
+  #derive(registers: VmxRegisters): AccessResult | undefined {
     const { eptp, maxPhysAddr, cr3 } = registers;
     const levels = field(eptp.lo, 3, 3) + 1;
     const isKnown = EPTP_TYPES.includes(field(eptp.lo, 0, 3)) && (levels === 4 || levels === 5);
     if (!isKnown || field(eptp.lo, 7, 5) !== 0 || isTooWide(eptp, maxPhysAddr)) return INVALID;
     if (isImpossible(registers, false) || isTooWide(cr3, maxPhysAddr)) return INVALID;
     const rules = rulesOf(registers, false);
-    const pdptes = registers.pdptes.map(({ entry }) => entry);
-    if (rules.levels === 3 && pdptes.some((entry) => isBadPdpte(entry, maxPhysAddr))) return INVALID;
+    const { pdptes } = registers;
+    if (rules.levels === 3 && pdptes.some(({ entry }) => isBadPdpte(entry.lo, entry.hi, maxPhysAddr))) return INVALID;
     this.#fetchFlag = rules.fetchFlag;
+    this.#linearBits = rules.linearBits;
     this.#walk = rules.levels === 4 ? this.#walks.four : this.#walks.every;
     this.#areTablesWritten = hasAll(eptp.lo, 2 ** 6);
     this.#isModeBased = registers.modeBasedExecute === 'on';
@@ -110,11 +148,12 @@ export class VmxUnit implements Engine {
     return undefined;
   }
 
-  translate(access: LinearAccess, piece: Piece): number | AccessResult {
-    return translate({ guest: this.#guest, walk: this.#walk }, access, piece, {
-      fetchFlag: this.#fetchFlag,
-      exit: () => this.#exit(piece.linear),
-    });
+  walk(low: number, high: number, access: LinearAccess): number {
+    return this.#walk(low, high, accessCode(access), useOf(access));
+  }
+
+  refused(answer: number, access: LinearAccess, linear: Word): AccessResult {
+    return answer === NESTED_EXIT ? this.#exit(linear) : pageFault(answer, access, this.#fetchFlag, linear);
   }
 
   /** Bits 9 to 11 have a meaning only on processors with advanced information; they are 0 here, as is bit 6 without its control. */
@@ -122,9 +161,9 @@ export class VmxUnit implements Engine {
     const { exitLow, exitHigh, exitUse, exitAnswer, exitRights } = this.#guest;
     const guestPhysical = addressOf(exitHigh, exitLow);
     if (exitAnswer === REFUSED.misconfiguration) return { kind: 'eptMisconfiguration', guestPhysical };
-    const access = exitUse === USE.table && this.#areTablesWritten ? 3 : (qualified[exitUse] as number);
+    const access = exitUse === table && this.#areTablesWritten ? 3 : (qualified[exitUse] as number);
     const rights = 8 * field(exitRights, 0, 3) + (this.#isModeBased ? 64 * field(exitRights, 10, 1) : 0);
-    const isFinal = exitUse !== USE.table && exitUse !== USE.flags;
+    const isFinal = exitUse !== table && exitUse !== flags;
     const qualification = access + rights + 128 + (isFinal ? 256 : 0);
     return { kind: 'eptViolation', qualification, guestPhysical, linear };
   }
@@ -134,8 +173,12 @@ export class SvmUnit implements Engine {
   readonly #host: HostWalker;
   readonly #guest: GuestWalker;
   readonly #walks: Walks;
+  #loaded: SvmRegisters | undefined = undefined;
+  /** What the registers loaded last come to. */
+  #refusal: AccessResult | undefined = undefined;
   #walk: GuestWalk;
   #fetchFlag = 0;
+  #linearBits = 32;
   #hostFetchFlag = 0;
 
   constructor(marks: Marks) {
@@ -145,8 +188,26 @@ export class SvmUnit implements Engine {
     this.#walk = this.#walks.every;
   }
 
-  /** Takes over registers; undefined, or the refusal of VMRUN. The guest may page in real mode; nested paging needs a host that pages. */
-  load(registers: CaseOf<'svm'>['registers']): AccessResult | undefined {
+  get linearBits(): number {
+    return this.#linearBits;
+  }
+
+  get machineLow(): number {
+    return this.#guest.nested.out[outLow] as number;
+  }
+
+  /** Takes over registers, which nobody changes afterwards; undefined, or the refusal of VMRUN. */
+  load(registers: SvmRegisters): AccessResult | undefined {
+    if (registers !== this.#loaded) {
+      const isSame = this.#loaded !== undefined && areSameForSvm(registers, this.#loaded);
+      if (!isSame) this.#refusal = this.#derive(registers);
+      this.#loaded = registers;
+    }
+    return this.#refusal;
+  }
+
+  /** The guest may page in real mode; nested paging needs a host that pages. */
+  #derive(registers: SvmRegisters): AccessResult | undefined {
     const { cr3, nestedCr3, maxPhysAddr, page1Gb } = registers;
     // Keys and process contexts of the host take no part in nested paging.
     const hostCr4 = without(registers.hostCr4, 2 ** 17 + 2 ** 22 + 2 ** 24);
@@ -164,6 +225,7 @@ export class SvmUnit implements Engine {
     if (isImpossible(registers, true) || (isLong(registers) && isTooWide(cr3, maxPhysAddr))) return INVALID;
     const rules = rulesOf(registers, true);
     this.#fetchFlag = rules.fetchFlag;
+    this.#linearBits = rules.linearBits;
     this.#walk = rules.levels === 4 ? this.#walks.four : this.#walks.every;
     this.#hostFetchFlag = hostRules.fetchFlag;
     this.#host.load(hostRules, nestedCr3, maxPhysAddr);
@@ -171,18 +233,19 @@ export class SvmUnit implements Engine {
     return undefined;
   }
 
-  translate(access: LinearAccess, piece: Piece): number | AccessResult {
-    return translate({ guest: this.#guest, walk: this.#walk }, access, piece, {
-      fetchFlag: this.#fetchFlag,
-      exit: () => this.#exit(),
-    });
+  walk(low: number, high: number, access: LinearAccess): number {
+    return this.#walk(low, high, accessCode(access), useOf(access));
+  }
+
+  refused(answer: number, access: LinearAccess, linear: Word): AccessResult {
+    return answer === NESTED_EXIT ? this.#exit() : pageFault(answer, access, this.#fetchFlag, linear);
   }
 
   /** EXITINFO1 is a page fault's error code with bit 32 for the final address and bit 33 for a guest's table. */
   #exit(): AccessResult {
     const { exitLow, exitHigh, exitUse, exitAnswer } = this.#guest;
     const code = -1 - exitAnswer + HostWalker.usePart(exitUse, this.#hostFetchFlag);
-    const info = { lo: code, hi: exitUse === USE.table ? 2 : 1 };
+    const info = { lo: code, hi: exitUse === table ? 2 : 1 };
     return { kind: 'nestedPageFault', info, guestPhysical: addressOf(exitHigh, exitLow) };
   }
 }

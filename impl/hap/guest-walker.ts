@@ -140,7 +140,7 @@ export class GuestWalker {
       // Bits 12..31 of CR3 and bits 5..11: the table has 32 bytes.
       const refusal = this.#read(3, ((cells[rootLow] as number) & ~0x1f) | (index << 2), 0);
       if (refusal !== 0) return refusal;
-      if (isBadPdpte({ lo: this.#low >>> 0, hi: this.#high >>> 0 }, this.#pdptesOnDemand)) return reserved;
+      if (isBadPdpte(this.#low, this.#high, this.#pdptesOnDemand)) return reserved;
     }
     if ((this.#low & present) === 0) return absent;
     this.registers.start(this.#low, this.#high);

@@ -84,10 +84,11 @@ export class HostWalker implements Nested {
     const { memory } = this.#wide;
     const table = this.#root.lo & ~0x1f;
     const at = cellOf(memory, table, 0, ((table & 0xfff) >>> 2) | ((low >>> 30) << 1));
-    const entry = { lo: at < 0 ? -1 : (memory[at] as number), hi: at < 0 ? -1 : (memory[at + 1] as number) };
-    if ((entry.lo & BITS.present) === 0) return FAULT.absent;
-    if (isBadPdpte({ lo: entry.lo >>> 0, hi: entry.hi >>> 0 }, this.#maxPhysAddr)) return FAULT.reserved;
-    this.#wide.start(entry.lo, entry.hi);
+    const lo = at < 0 ? -1 : (memory[at] as number);
+    const hi = at < 0 ? -1 : (memory[at + 1] as number);
+    if ((lo & BITS.present) === 0) return FAULT.absent;
+    if (isBadPdpte(lo, hi, this.#maxPhysAddr)) return FAULT.reserved;
+    this.#wide.start(lo, hi);
     return this.#wide.walkAll(low, 0, access, 2);
   }
 }

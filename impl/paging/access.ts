@@ -5,37 +5,56 @@
 // A first reader may skip how an access is cut into pages. Sources: Intel SDM vol. 3A, "Paging"; vol. 1, "Canonical Addressing".
 
 import type { Word } from '#abi/address.ts';
-import type { AccessResult, Bytes, CaseOf } from '#abi/case.ts';
+import type { AccessResult, CaseOf } from '#abi/case.ts';
 import { SvmUnit, VmxUnit } from '../hap/guest-unit.ts';
 import { Marks } from './marks.ts';
-import { NativeUnit, type Engine, type Piece } from './native-unit.ts';
-import { isLong } from './rules.ts';
+import { addressOf, NativeUnit, type Engine, type LinearAccess } from './native-unit.ts';
 
-const TWO_32 = 2 ** 32;
 const PAGE = 4096;
+const GENERAL_PROTECTION: AccessResult = { kind: 'generalProtection' };
 
-/** The address `bytes` further on, within 32 or 64 bits. */
-function forward({ lo, hi }: Word, bytes: number, isWide: boolean): Word {
-  const sum = lo + bytes;
-  if (sum < TWO_32) return { lo: sum, hi: isWide ? hi : 0 };
-  return { lo: sum - TWO_32, hi: isWide ? (hi + 1) % TWO_32 : 0 };
+// Halves of linear addresses are signed from here on, as walks have them: no number leaves 32 bits, and nothing is made but the result.
+
+const wordOf = (low: number, high: number): Word => ({ lo: low >>> 0, hi: high >>> 0 });
+
+/** Whether bits from the highest that counts up to 63 are equal. Outside long mode there are 32 and `high` is 0. */
+function isCanonical(high: number, linearBits: number): boolean {
+  const top = high >> (linearBits === 57 ? 24 : 15);
+  return top === 0 || top === -1;
 }
 
-/** The parts of an access in one page each: at most two. Addresses wrap at the end of the address space. */
-function piecesOf(linear: Word, size: number, isWide: boolean): readonly Piece[] {
-  const start = forward(linear, 0, isWide);
-  const room = PAGE - (start.lo % PAGE);
-  if (size <= room) return [{ linear: start, count: size }];
-  return [
-    { linear: start, count: room },
-    { linear: forward(start, room, isWide), count: size - room },
+/** An access in a page and `rest` bytes in the next. Addresses wrap at the end of the address space. */
+function accessTwo(engine: Engine, access: LinearAccess, first: { low: number; high: number }, rest: number) {
+  const { linearBits } = engine;
+  const { low, high } = first;
+  const isWide = linearBits > 32;
+  const secondLow = ((low | (PAGE - 1)) + 1) | 0;
+  const secondHigh = isWide && secondLow === 0 ? (high + 1) | 0 : high;
+  if (!isCanonical(high, linearBits) || !isCanonical(secondHigh, linearBits)) return GENERAL_PROTECTION;
+  const answer = engine.walk(low, high, access);
+  if (answer < 0) return engine.refused(answer, access, wordOf(low, high));
+  const maddr = addressOf(answer, engine.machineLow);
+  const second = engine.walk(secondLow, secondHigh, access);
+  if (second < 0) return engine.refused(second, access, wordOf(secondLow, secondHigh));
+  const bytes = [
+    { maddr, count: access.size - rest },
+    { maddr: addressOf(second, engine.machineLow), count: rest },
   ];
+  return { kind: 'done', bytes } as const;
 }
 
-/** Whether bits from the highest that counts up to 63 are equal; `width` is 48 or 57. */
-function isCanonical({ hi }: Word, width: number): boolean {
-  const top = Math.floor(hi / 2 ** (width - 33));
-  return top === 0 || top === 2 ** (65 - width) - 1;
+/** An access by registers that are loaded. */
+function accessBy(engine: Engine, access: LinearAccess): AccessResult {
+  const { linear, size } = access;
+  const { linearBits } = engine;
+  const low = linear.lo | 0;
+  const high = linearBits > 32 ? linear.hi | 0 : 0;
+  const room = PAGE - (low & (PAGE - 1));
+  if (size > room) return accessTwo(engine, access, { low, high }, size - room);
+  if (!isCanonical(high, linearBits)) return GENERAL_PROTECTION;
+  const answer = engine.walk(low, high, access);
+  if (answer < 0) return engine.refused(answer, access, wordOf(low, high));
+  return { kind: 'done', bytes: [{ maddr: addressOf(answer, engine.machineLow), count: size }] };
 }
 
 /** Translates accesses in one memory: CASE_FRAMES frames, word w of frame m as two halves at 2 * (512 * m + w). */
@@ -55,30 +74,11 @@ export class AccessUnit {
   run(one: CaseOf<'native' | 'vmx' | 'svm'>): AccessResult {
     switch (one.engine) {
       case 'native':
-        return this.#access(one, this.#native, this.#native.load(one.registers));
+        return this.#native.load(one.registers) ?? accessBy(this.#native, one.access);
       case 'vmx':
-        return this.#access(one, this.#vmx, this.#vmx.load(one.registers));
+        return this.#vmx.load(one.registers) ?? accessBy(this.#vmx, one.access);
       case 'svm':
-        return this.#access(one, this.#svm, this.#svm.load(one.registers));
+        return this.#svm.load(one.registers) ?? accessBy(this.#svm, one.access);
     }
-  }
-
-  #access(
-    { registers, access }: CaseOf<'native' | 'vmx' | 'svm'>,
-    engine: Engine,
-    refusal: AccessResult | undefined,
-  ): AccessResult {
-    if (refusal !== undefined) return refusal;
-    const isWide = isLong(registers);
-    const pieces = piecesOf(access.linear, access.size, isWide);
-    const width = Math.floor(registers.cr4 / 2 ** 12) % 2 === 1 ? 57 : 48;
-    if (isWide && !pieces.every(({ linear }) => isCanonical(linear, width))) return { kind: 'generalProtection' };
-    const bytes: Bytes[] = [];
-    for (const piece of pieces) {
-      const result = engine.translate(access, piece);
-      if (typeof result !== 'number') return result;
-      bytes.push({ maddr: result, count: piece.count });
-    }
-    return { kind: 'done', bytes };
   }
 }

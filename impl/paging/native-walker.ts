@@ -129,12 +129,13 @@ export class NativeWalker {
     cells[CELL.reservedUpper] = rules.reservedUpper;
     cells[CELL.checkedUpper] = rules.reservedUpper | BITS.present;
     cells[CELL.reserved1Gb] = rules.reserved1Gb;
-    cells.set(rules.permitted, CELL.permitted);
-    cells.set(rules.denied, CELL.denied);
     for (let access = 0; access < 9; access += 1) {
-      const permitted = cells[CELL.permitted + access] as number;
+      const permitted = rules.permitted[access] as number;
+      const denied = rules.denied[access] as number;
       const clean = (wantedBy(access) & BITS.dirty) === 0 ? permitted : 0;
-      cells[CELL.granted + access] = cells[CELL.denied + access] === 0 ? clean | (permitted << 8) : 0;
+      cells[CELL.permitted + access] = permitted;
+      cells[CELL.denied + access] = denied;
+      cells[CELL.granted + access] = denied === 0 ? clean | (permitted << 8) : 0;
     }
   }
 

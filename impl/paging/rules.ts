@@ -6,8 +6,8 @@
 // tables of the formats of entries; AMD APM vol. 2, "Long-Mode Page Translation" (bit 8 of the two upper levels).
 
 import type { CaseOf } from '#abi/case.ts';
-import type { Word } from '#abi/address.ts';
-import { and, field, hasAll, or, pow2, without } from '#lib/bits.ts';
+import { ZERO_WORD, type Word } from '#abi/address.ts';
+import { and, evenBits, field, hasAll, hasAny, or, pow2, without } from '#lib/bits.ts';
 
 /** The registers that take part in ordinary paging. */
 export type Processor = CaseOf<'native'>['registers'];
@@ -35,6 +35,8 @@ export type Levels = 0 | 2 | 3 | 4 | 5;
 /** Registers as a walker wants them. Masks are over halves of entries. */
 export interface Rules {
   readonly levels: Levels;
+  /** Bits of a linear address that count: 32, 48 or 57. */
+  readonly linearBits: number;
   /** 32-bit paging: whether bit 7 of a directory entry means a page of 4 MiB. */
   readonly largeLegacy: boolean;
   /** Reserved in the high half of every entry with 64 bits. */
@@ -49,6 +51,24 @@ export interface Rules {
   readonly permitted: readonly number[];
   /** By access: bit k is set if key k of a user-mode address denies it, bit 16+k for a supervisor-mode address. */
   readonly denied: readonly number[];
+}
+
+const isSameWord = (a: Word, b: Word): boolean => a.lo === b.lo && a.hi === b.hi;
+
+/** Whether two processors have the same in all registers. */
+export function isSameProcessor(a: Processor, b: Processor): boolean {
+  return (
+    a.cr0 === b.cr0 &&
+    a.cr4 === b.cr4 &&
+    a.efer === b.efer &&
+    a.pkru === b.pkru &&
+    a.pkrs === b.pkrs &&
+    a.maxPhysAddr === b.maxPhysAddr &&
+    a.page1Gb === b.page1Gb &&
+    isSameWord(a.cr3, b.cr3) &&
+    a.pdptes.length === b.pdptes.length &&
+    a.pdptes.every(({ entry }, i) => isSameWord(entry, b.pdptes[i]?.entry ?? ZERO_WORD))
+  );
 }
 
 type Modes = Pick<Processor, 'cr0' | 'cr4' | 'efer'>;
@@ -66,7 +86,9 @@ export const isLong = ({ cr0, efer }: Pick<Modes, 'cr0' | 'efer'>): boolean =>
   hasAll(cr0, CR0.pg) && hasAll(efer, EFER.lme);
 
 /** Whether bits of `word` at or above the physical-address width are set. */
-export const isTooWide = (word: Word, maxPhysAddr: number): boolean => word.hi >= pow2(maxPhysAddr - 32);
+export const isTooWide = (word: Word, maxPhysAddr: number): boolean => isTooWideHigh(word.hi, maxPhysAddr);
+
+const isTooWideHigh = (high: number, maxPhysAddr: number): boolean => field(high, maxPhysAddr - 32, 32) !== 0;
 
 /**
  * Whether no processor can be in this state: paging needs protected mode (`mayPageRealMode`: but for the paged real mode of
@@ -98,6 +120,14 @@ interface Controls {
   readonly smap: boolean;
 }
 
+/** All of them, at the index that `controlsIndex` says. */
+const everyControls: readonly Controls[] = [0, 1, 2, 3, 4, 5, 6, 7].map((i) => ({
+  wp: field(i, 0, 1) === 1,
+  smep: field(i, 1, 1) === 1,
+  smap: field(i, 2, 1) === 1,
+}));
+const controlsIndex = ({ wp, smep, smap }: Controls): number => (wp ? 1 : 0) + (smep ? 2 : 0) + (smap ? 4 : 0);
+
 type Access = (typeof accesses)[number];
 
 function permits({ wp, smep, smap }: Controls, { kind, who }: Access, rights: number): boolean {
@@ -113,26 +143,26 @@ const permittedBy = (controls: Controls): readonly number[] =>
     RIGHTS.filter((rights) => permits(controls, access, rights)).reduce((map, rights) => map + pow2(rights), 0),
   );
 
-const KEYS = Array.from({ length: 16 }, (_, key) => key);
+const permittedByAll = everyControls.map(permittedBy);
 
 /** Keys that deny, as a map of 16 bits: AD stops all data accesses, WD writes if `stopsWrites`. */
 const denying = (rights: number, access: Access, stopsWrites: boolean): number =>
   access.kind === KIND.fetch
     ? 0
-    : KEYS.filter((key) => {
-        const [ad, wd] = [field(rights, 2 * key, 1), field(rights, 2 * key + 1, 1)];
-        return ad === 1 || (wd === 1 && access.kind === KIND.write && stopsWrites);
-      }).reduce((map, key) => map + pow2(key), 0);
+    : or(evenBits(rights), access.kind === KIND.write && stopsWrites ? evenBits(field(rights, 1, 31)) : 0);
 
 /** The registers that rules come from. */
 type Ruling = Omit<Processor, 'cr3' | 'pdptes'>;
 
+const nothingDenied: readonly number[] = accesses.map(() => 0);
+
 function deniedBy(p: Ruling): readonly number[] {
+  if (!isLong(p) || !hasAny(p.cr4, CR4.pke + CR4.pks)) return nothingDenied;
   const wp = hasAll(p.cr0, CR0.wp);
   return accesses.map((access) => {
-    const user = isLong(p) && hasAll(p.cr4, CR4.pke) ? denying(p.pkru, access, wp || access.who === WHO.user) : 0;
+    const user = hasAll(p.cr4, CR4.pke) ? denying(p.pkru, access, wp || access.who === WHO.user) : 0;
     // A user's access to a supervisor-mode address fails without a look at its key.
-    const areKept = isLong(p) && hasAll(p.cr4, CR4.pks) && access.who !== WHO.user;
+    const areKept = hasAll(p.cr4, CR4.pks) && access.who !== WHO.user;
     const supervisor = areKept ? denying(p.pkrs, access, wp) : 0;
     return user + supervisor * 0x1_0000;
   });
@@ -153,13 +183,16 @@ export function rulesOf(p: Ruling, upperBit8: boolean): Rules {
   const above = levels === 3 ? ABOVE_FRAME : 0;
   return {
     levels,
+    linearBits: levels < 4 ? 32 : levels === 5 ? 57 : 48,
     largeLegacy: hasAll(p.cr4, CR4.pse),
     reservedHigh: or(or(beyond, above), nxe ? 0 : NX_HIGH),
     reservedUpper: upperBit8 ? 0x180 : 0x80,
     reserved1Gb: p.page1Gb === 'present' ? 0x3fff_e000 : 0x80,
     reserved4Mb: reserved4MbOf(p.maxPhysAddr),
     fetchFlag: smep || (nxe && hasAll(p.cr4, CR4.pae)) ? 0x10 : 0,
-    permitted: permittedBy({ wp: hasAll(p.cr0, CR0.wp), smep, smap: hasAll(p.cr4, CR4.smap) }),
+    permitted: permittedByAll[
+      controlsIndex({ wp: hasAll(p.cr0, CR0.wp), smep, smap: hasAll(p.cr4, CR4.smap) })
+    ] as readonly number[],
     denied: deniedBy(p),
   };
 }
@@ -167,6 +200,6 @@ export function rulesOf(p: Ruling, upperBit8: boolean): Rules {
 /** Reserved bits of a PDPTE under PAE paging: low half, and high half beside those beyond the physical-address width. */
 const PDPTE_LOW = 0x1e6;
 
-/** Whether loading this PDPTE is refused. Source: Intel SDM vol. 3A, "PDPTE Registers". */
-export const isBadPdpte = (entry: Word, maxPhysAddr: number): boolean =>
-  field(entry.lo, 0, 1) === 1 && (and(entry.lo, PDPTE_LOW) !== 0 || isTooWide(entry, maxPhysAddr));
+/** Whether loading the PDPTE of these halves, signed or not, is refused. Source: Intel SDM vol. 3A, "PDPTE Registers". */
+export const isBadPdpte = (low: number, high: number, maxPhysAddr: number): boolean =>
+  field(low, 0, 1) === 1 && (and(low, PDPTE_LOW) !== 0 || isTooWideHigh(high, maxPhysAddr));
