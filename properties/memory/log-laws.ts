@@ -64,6 +64,7 @@ export const writesAreMarked: AlwaysLaw = {
     if (marked.size === 0) return undefined;
     for (const key of touched.words) {
       const mfn = Math.floor(key / machine.geometry.wordsPerFrame);
+      if (marked.has(machine.f.frameOwner.get(mfn) - 1)) view.looks?.('memory');
       const gfn = unmarked(machine, marked, mfn);
       if (gfn < 0 || !isOther(machine, returned.before, key) || isShared(view, mfn)) continue;
       const sentence = `gfn ${gfn} of d${machine.f.frameOwner.get(mfn) - 1} was written and is not marked`;
@@ -95,6 +96,7 @@ export const unmarkedFramesAreProtected: AlwaysLaw = {
         const owner = machine.f.frameOwner.get(mfn) - 1;
         // Between the parts of a preempted call the domain is paused, and what was cleared is protected in the last part.
         if (machine.f.dirtyAction.get(owner) !== 0) continue;
+        view.looks?.('memory');
         for (const ways of [reach.leavesOf(mfn), reach.cachedOf(mfn)])
           for (const way of ways) {
             if (way.domain !== owner || and(way.rights, RIGHT.write) === 0) continue;
