@@ -40,6 +40,10 @@ export interface Capacity {
   readonly poolFrames: number;
   /** Elements of one batch at most; more is E2BIG before anything happens. */
   readonly batch: number;
+  /** Populate-on-demand: places that a domain remembers as populated last, gfns looked at together, and how far a sweep goes. */
+  readonly podRecent: number;
+  readonly podStride: number;
+  readonly podSweep: number;
   /** Largest extent order for ordinary guests and for the control domain. */
   readonly orderMaxGuest: number;
   readonly orderMaxControl: number;
@@ -80,6 +84,9 @@ const tiny: Geometry = {
     cacheEntries: 48,
     poolFrames: 12,
     batch: 6,
+    podRecent: 4,
+    podStride: 4,
+    podSweep: 16,
     orderMaxGuest: 2,
     orderMaxControl: 4,
   },
@@ -104,6 +111,9 @@ const x86: Geometry = {
     cacheEntries: 64,
     poolFrames: 64,
     batch: 6,
+    podRecent: 32,
+    podStride: 16,
+    podSweep: 1024,
     orderMaxGuest: 9,
     orderMaxControl: 18,
   },
@@ -119,6 +129,8 @@ export const tableEntries = (g: Geometry): number => 2 ** g.bitsPerLevel;
 export const gfnCount = (g: Geometry): number => 2 ** (g.bitsPerLevel * g.levels);
 /** 4 KiB frames mapped by one leaf at `level` (1 = ordinary leaf). */
 export const framesPerLeaf = (g: Geometry, level: number): number => 2 ** (g.bitsPerLevel * (level - 1));
+/** The order of the smallest superpage: the larger of the two sizes in which memory on demand is kept. */
+export const superpageOrder = (g: Geometry): number => g.bitsPerLevel;
 /** Bytes in a frame. */
 export const bytesPerFrame = (g: Geometry): number => g.wordsPerFrame * 8;
 /** Version-1 grant entries (8 bytes each) in a frame. */

@@ -14,6 +14,10 @@ export const memoryOps = {
     says: 'populates {extents} of {target} with order {order} from {start}',
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
+  'memory.populateOnDemand': {
+    says: 'lets {extents} of {target} with order {order} be populated on demand from {start}',
+    fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
+  },
   'memory.increase': {
     says: 'gives {target} {count} extents of order {order} outside its address space from {start}',
     fields: { target: domainField, count: countField, order: orderField, start: startField },
@@ -66,6 +70,14 @@ export const memoryOps = {
   'memory.setPool': {
     says: 'sets the paging pool of {target} to {frames} frames',
     fields: { target: domainField, frames: { type: 'int', min: 0, max: 4096 } },
+  },
+  'memory.setPodTarget': {
+    says: 'sets the target of {target} to {pages} pages, those on demand among them',
+    fields: { target: domainField, pages: { type: 'int', min: 0, max: 4096 } },
+  },
+  'memory.podTarget': {
+    says: 'asks for the pages of {target}, those on demand among them',
+    fields: { target: domainField },
   },
   'memory.scrub': { says: 'scrubs up to {frames} free frames', fields: { frames: countField } },
 } as const;

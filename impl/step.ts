@@ -76,7 +76,7 @@ function* route(m: Machine, call: Call): Step<Reply> {
   const mechanism = mechanismOf(op.kind);
   switch (mechanism) {
     case 'paging':
-      return pagingStep(m, call, op as PagingOp<'concrete'>);
+      return yield* pagingStep(m, call, op as PagingOp<'concrete'>);
     case 'memory':
       return yield* memoryStep(m, call, op as MemoryOp<'concrete'>);
     case 'grants':

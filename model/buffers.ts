@@ -4,10 +4,11 @@
 // A first reader may skip `partsOf`. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy): hypercall buffers may lie in the caller's own
 // RAM and in foreign entries, never in granted ones; copies to read-only RAM are dropped silently.
 
-import type { DomId, Mfn, Word } from '#abi/address.ts';
+import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import type { Buffer } from '#abi/operand.ts';
 import { Detour, type Cut } from './cut.ts';
+import { wish } from './memory/pod-demand.ts';
 import { linearContext, PAGES } from './paging/context.ts';
 import { isNowhere, type Trail } from './paging/software.ts';
 import { entryOf, frameOf, type State } from './state.ts';
@@ -52,13 +53,21 @@ function bufferFrame(state: State, domain: DomId, part: Part): { mfn: Mfn; readO
   return isOwn || entry.type === 'foreign' ? { mfn: entry.mfn, readOnly: entry.type === 'ramRo' } : undefined;
 }
 
+/** A piece that is on demand is populated before it is used. */
+function wishFor(cut: Cut, user: User, part: Part): void {
+  if (part !== undefined) wish(cut, user.work, { domain: user.caller, gfn: part.gfn as Gfn });
+}
+
 /** Element `index` of an array of words of the caller; undefined: a fault. */
 export function fetchWord(cut: Cut, user: User, from: Element): Word | undefined {
-  const bytes = partsOf(cut, user, { ...from, write: false }).map((part) => {
+  const bytes: number[] = [];
+  for (const part of partsOf(cut, user, { ...from, write: false })) {
+    wishFor(cut, user, part);
     const frame = bufferFrame(cut.state, user.caller, part);
-    return part && frame && readBytes(cut.state, { mfn: frame.mfn, offset: part.offset }, part.count);
-  });
-  return bytes.includes(undefined) ? undefined : wordOf(bytes.flatMap((part) => part ?? []));
+    if (part === undefined || frame === undefined) return undefined;
+    bytes.push(...readBytes(cut.state, { mfn: frame.mfn, offset: part.offset }, part.count));
+  }
+  return wordOf(bytes);
 }
 
 /** Stores an element of an array of words of the caller. A fault leaves the pieces before it written. */
@@ -70,6 +79,7 @@ export function storeWord(
   let rest = bytesOf(to.word, 8);
   let now = cut.state;
   for (const part of partsOf(cut, user, { ...to, write: true })) {
+    wishFor(cut, user, part);
     const frame = bufferFrame(now, user.caller, part);
     if (part === undefined || frame === undefined) return { state: now, ok: false };
     const at = { mfn: frame.mfn, offset: part.offset, author: undefined };

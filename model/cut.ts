@@ -4,7 +4,7 @@
 // The design is docs/decisions/0002. A first reader may skip `absorbed`.
 
 import type { Choice, ChoiceKind, Logged } from '#abi/choices.ts';
-import type { DomId, Mfn } from '#abi/address.ts';
+import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import type { Failure } from '#abi/failures.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { FrameRole } from '#abi/roles.ts';
@@ -53,6 +53,24 @@ export class Detour {
   constructor(cut: Cut, sought: Sought) {
     this.cut = cut;
     this.sought = sought;
+  }
+}
+
+/** A gfn that is to be used and is on demand. `isTable`: of an access, whether it is one of the guest's tables. */
+export interface Wished {
+  readonly domain: DomId;
+  readonly gfn: Gfn;
+  readonly isTable: boolean;
+}
+
+/** Thrown to leave a micro-step that needs memory populated first; the handlers' engine alone catches it. */
+export class Demanded {
+  readonly cut: Cut;
+  readonly wished: Wished;
+
+  constructor(cut: Cut, wished: Wished) {
+    this.cut = cut;
+    this.wished = wished;
   }
 }
 

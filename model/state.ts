@@ -103,13 +103,39 @@ export interface Pool {
   readonly used: number;
 }
 
+/** gfns from `from` to before `to`. */
+export interface Run {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** A place that was populated on demand: a gfn, or as many as a superpage has. */
+export interface Populated {
+  readonly gfn: Gfn;
+  readonly isLarge: boolean;
+}
+
+/** Memory on demand of a domain. */
+export interface Pod {
+  /** gfns that are on demand: runs, ascending, none of which touch. */
+  readonly entries: readonly Run[];
+  /** Frames set aside for them: owned, at no gfn, zero; alone, or as part of an aligned run of a superpage's size. */
+  readonly cache: Trie<'single' | 'large'>;
+  /** The highest gfn populated so far, and where the next sweep for unused memory begins (0: there). */
+  readonly highest: number;
+  readonly sweepAt: number;
+  /** A ring of what was populated last, and where the next goes. */
+  readonly recent: readonly (Populated | undefined)[];
+  readonly recentAt: number;
+}
+
 export interface Domain {
   readonly id: DomId;
   readonly kind: 'control' | 'hvm';
   /** dying: being relinquished. dead: relinquished, but others still hold frames of it. Without a trace once none does. */
   readonly state: 'running' | 'dying' | 'dead';
   /** How far relinquishing has come. */
-  readonly relinquish: 'handles' | 'tables' | 'pages';
+  readonly relinquish: 'handles' | 'tables' | 'cache' | 'pages';
   readonly pauseCount: number;
   /** Whether Xen has stopped it for a crime (domain_crash): it never runs again. */
   readonly crashed: boolean;
@@ -126,6 +152,7 @@ export interface Domain {
   readonly sharedInfo: Mfn;
   readonly grants: GrantTable;
   readonly pool: Pool;
+  readonly pod: Pod;
 }
 
 /**

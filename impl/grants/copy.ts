@@ -16,7 +16,7 @@ import type { Step } from '../port.ts';
 import { dropPins, type Grip } from './active.ts';
 import { answerAtOnce, copyBack } from './batch.ts';
 import { moveBytes } from './bytes.ts';
-import { acquire, pagedFrame } from './claim.ts';
+import { acquire, isPopulated, pagedFrame } from './claim.ts';
 
 type CopyOp = Extract<GrantsOp<'concrete'>, { kind: 'grants.copy' }>;
 type Element = CopyOp['elements'][number];
@@ -150,6 +150,7 @@ function* claimOwn(
   { which, side }: { readonly which: Which; readonly side: Side },
 ): Step<GrantStatus> {
   yield* m.port.point('reference', 'frame');
+  while (yield* isPopulated(m, claims.caller, side.gfn)) yield* m.port.point('reference', 'frame');
   const mfn = pagedFrame(m, claims.caller, side.gfn);
   if (mfn === 0 || !getReference(m, mfn)) return 'badPage';
   claims[which] = { ...side, mfn, grip: undefined };

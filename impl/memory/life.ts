@@ -15,6 +15,7 @@ import type { Machine } from '../machine.ts';
 import { resetRegisters } from '../paging/registers.ts';
 import type { Step } from '../port.ts';
 import { allocate, allocateAll } from './heap.ts';
+import { resetPod } from './pod-cache.ts';
 import { addSpare, givePoolFrame } from './pool.ts';
 import { callerIn, controlled, exists, isAlive } from './target.ts';
 
@@ -91,6 +92,7 @@ function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'
   f.domCrashed.set(target, 0);
   f.domMaxPages.set(target, maxPages);
   f.domVcpus.set(target, vcpus);
+  resetPod(m, target);
   // No vCPU of the last domain by that name has left it an ASID.
   const { vcpusPerDomain } = m.geometry.capacity;
   for (let key = target * vcpusPerDomain; key < (target + 1) * vcpusPerDomain; key += 1) {

@@ -9,6 +9,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { killDomain } from './kill.ts';
 import { createDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
+import { podTarget, setPodTarget } from './pod.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
 import { exchange, reservation, reservationStep } from './reservation.ts';
 import { scrubSome } from './scrub.ts';
@@ -17,6 +18,7 @@ import { scrubSome } from './scrub.ts';
 export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): Step<Reply> {
   switch (op.kind) {
     case 'memory.populate':
+    case 'memory.populateOnDemand':
     case 'memory.increase':
     case 'memory.decrease':
       return yield* reservationStep(m, call, op);
@@ -40,6 +42,10 @@ export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): S
       return yield* setMaxPages(m, call, op);
     case 'memory.setPool':
       return yield* setPool(m, call, op);
+    case 'memory.setPodTarget':
+      return yield* setPodTarget(m, call, op);
+    case 'memory.podTarget':
+      return yield* podTarget(m, call, op);
     case 'memory.scrub':
       return yield* scrubSome(m, call, op);
     default:

@@ -13,6 +13,8 @@ import { low32, pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
+import { demand, isOnDemand } from '../memory/pod-demand.ts';
+import type { Step } from '../port.ts';
 import type { Running } from '../tlb/linear-cache.ts';
 import { lookUp, lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
 import { translateLinear, type LinearOutcome, type Wanted } from './linear-walker.ts';
@@ -37,13 +39,21 @@ const wants: Readonly<Record<AccessOp<'concrete'>['kind'], Wanted>> = {
 };
 
 /** What a vCPU does, which runs on some pCPU. */
-export function pagingStep(m: Machine, call: Call, op: PagingOp<'concrete'>): Reply {
+export function* pagingStep(m: Machine, call: Call, op: PagingOp<'concrete'>): Step<Reply> {
   const { agent } = call;
   if (agent.kind !== 'vcpu') return reply('EPERM');
   const key = agent.domain * m.geometry.capacity.vcpusPerDomain + agent.vcpu;
   if (op.kind === 'paging.setControl') return setControl(m, key, op);
-  const of = runningOf(m, agent);
-  return op.kind === 'paging.setRoot' ? setRoot(m, of, op) : access(m, of, op);
+  if (op.kind === 'paging.setRoot') return setRoot(m, runningOf(m, agent), op);
+  for (;;) {
+    const { answer, refused } = access(m, runningOf(m, agent), op);
+    if (refused === undefined || !isOnDemand(m, agent.domain, refused)) return answer;
+    const isServed = yield* demand(m, agent.domain, refused);
+    // Stopped, or put off its processor while it was served: the instruction has not been performed.
+    if (m.f.vcpuOn.get(key) === 0) return reply('gone');
+    if (!isServed) return answer;
+    m.flushing.resumed(m, m.f.vcpuOn.get(key) - 1, agent.domain);
+  }
 }
 
 /** Where a vCPU that runs does so. */
@@ -52,10 +62,20 @@ export function runningOf(m: Machine, { domain, vcpu }: VcpuAgent): Running {
   return { pcpu: m.f.vcpuOn.get(key) - 1, key, root: m.f.domRoot.get(domain) };
 }
 
-function access(m: Machine, of: Running, op: AccessOp<'concrete'>): Reply {
+/** What came of an access; `refused`: the gfn that the nested tables have refused. */
+interface Attempt {
+  readonly answer: Reply;
+  readonly refused: number | undefined;
+}
+
+function access(m: Machine, of: Running, op: AccessOp<'concrete'>): Attempt {
   const runs = hasControl(m, of.key, 'paging') ? locateLinear(m, of, op) : locate(m, of, op);
-  if (runs === undefined) return violation(op);
-  if ('status' in runs) return runs;
+  if ('answer' in runs) return runs;
+  return { answer: perform(m, op, runs), refused: undefined };
+}
+
+/** Reads or writes what an access names. */
+function perform(m: Machine, op: AccessOp<'concrete'>, runs: readonly Run[]): Reply {
   switch (op.kind) {
     case 'paging.read':
     case 'paging.fetch':
@@ -71,8 +91,10 @@ function access(m: Machine, of: Running, op: AccessOp<'concrete'>): Reply {
 }
 
 /** What is read where the nested tables refuse it. */
-const violation = (op: AccessOp<'concrete'>, out: readonly number[] = []): Reply =>
-  reply('violation', { out, words: op.kind === 'paging.read' ? [lowBytes(ALL_ONES, op.size)] : [] });
+function violation(op: AccessOp<'concrete'>, refused: number, out: readonly number[] = []): Attempt {
+  const words = op.kind === 'paging.read' ? [lowBytes(ALL_ONES, op.size)] : [];
+  return { answer: reply('violation', { out, words }), refused };
+}
 
 /** Writes if the bytes are what was expected; answers what they were. */
 function exchange(
@@ -86,8 +108,8 @@ function exchange(
   return old;
 }
 
-/** Where the bytes of an access without paging lie in the machine; undefined: a violation. */
-function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | undefined {
+/** Where the bytes of an access without paging lie in the machine, or why they do not. */
+function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Attempt {
   const size = bytesPerFrame(m.geometry);
   const query = { ...of, access: needs[op.kind], via: op.via };
   const runs: Run[] = [];
@@ -95,7 +117,8 @@ function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run
   for (let at = op.offset; left > 0;) {
     const offset = at % size;
     const count = Math.min(left, size - offset);
-    if (!lookUp(m, { ...query, gfn: op.gfn + Math.floor(at / size) })) return undefined;
+    const gfn = op.gfn + Math.floor(at / size);
+    if (!lookUp(m, { ...query, gfn })) return violation(op, gfn);
     runs.push({ mfn: m.walker.mfn, offset, count });
     at += count;
     left -= count;
@@ -116,7 +139,7 @@ export function isCanonical(m: Machine, page: number): boolean {
 }
 
 /** Where the bytes of an access with paging lie, or why they do not. */
-function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Reply {
+function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Attempt {
   const size = bytesPerFrame(m.geometry);
   const pieces: { page: number; offset: number; count: number }[] = [];
   for (let at = op.offset, left = op.size; left > 0;) {
@@ -125,7 +148,7 @@ function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readon
     at += count;
     left -= count;
   }
-  if (!pieces.every(({ page }) => isCanonical(m, page))) return reply('generalProtection');
+  if (!pieces.every(({ page }) => isCanonical(m, page))) return { answer: reply('generalProtection'), refused: undefined };
   const query = { ...of, wanted: wants[op.kind], by: op.as, access: needs[op.kind], via: op.via };
   const runs: Run[] = [];
   for (const { page, offset, count } of pieces) {
@@ -141,8 +164,8 @@ function refusal(
   op: AccessOp<'concrete'>,
   outcome: Exclude<LinearOutcome, { kind: 'found' }>,
   { page, offset }: { readonly page: number; readonly offset: number },
-): Reply {
-  if (outcome.kind === 'violation') return violation(op, [outcome.gfn, outcome.isTable ? 1 : 0]);
+): Attempt {
+  if (outcome.kind === 'violation') return violation(op, outcome.gfn, [outcome.gfn, outcome.isTable ? 1 : 0]);
   const address = { lo: low32((page % pow2(20)) * pow2(12) + offset), hi: Math.floor(page / pow2(20)) };
-  return reply('pageFault', { out: [outcome.code], words: [address] });
+  return { answer: reply('pageFault', { out: [outcome.code], words: [address] }), refused: undefined };
 }

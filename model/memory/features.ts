@@ -7,6 +7,7 @@ import { memorySpaces, type MemoryOp } from '#abi/memory.ts';
 import type { Extents } from '#abi/operand.ts';
 import { countClass, domainClass, gfnClass, named, relation } from '../classes.ts';
 import type { OpOf } from '../progress.ts';
+import { entryCount } from '../pod.ts';
 import type { State } from '../state.ts';
 
 /** Lists longer than this are classed by their beginning. */
@@ -29,9 +30,18 @@ function sourceClasses(state: State, id: DomId, op: OpOf<'memory.addToPhysmap'>)
 /** Whether a wanted number lies below, at or above what is: 0, 1 or 2. */
 const compared = (wanted: number, is: number): number => Math.sign(wanted - is) + 1;
 
+/** Memory on demand of a domain: how much is owed, and how much of that is there. */
+function podClasses(state: State, id: DomId): readonly number[] {
+  const domain = state.domains.get(id);
+  if (domain === undefined) return [];
+  const owed = entryCount(domain);
+  return [Math.min(owed, 2) * 3 + compared(domain.pod.cache.size, owed)];
+}
+
 type Targeted = Exclude<MemoryOp<'concrete'>, { kind: 'memory.scrub' }>;
 
-const listClasses = (state: State, id: DomId, op: OpOf<'memory.populate' | 'memory.decrease'>): readonly number[] => [
+const listClasses = (state: State, id: DomId, op: OpOf<'memory.populate' | 'memory.populateOnDemand' | 'memory.decrease'>): readonly number[] => [
+  ...podClasses(state, id),
   Math.min(op.order, 3) * 2 + Math.min(op.start, 1),
   ...extentClasses(state, id, op.extents),
 ];
@@ -43,6 +53,7 @@ const argumentClasses: {
   readonly [K in Targeted['kind']]: (state: State, id: DomId, op: OpOf<K>) => readonly number[];
 } = {
   'memory.populate': listClasses,
+  'memory.populateOnDemand': listClasses,
   'memory.decrease': listClasses,
   'memory.addToPhysmap': sourceClasses,
   'memory.removeFromPhysmap': (state, id, { gfn }) => gfnClass(state, id, gfn),
@@ -58,6 +69,11 @@ const argumentClasses: {
     const pool = state.domains.get(id)?.pool;
     return [compared(frames, pool?.used ?? 0) * 3 + compared(frames, pool?.frames.size ?? 0)];
   },
+  'memory.setPodTarget': (state, id, { pages }) => [
+    compared(pages, state.domains.get(id)?.totalPages ?? 0),
+    ...podClasses(state, id),
+  ],
+  'memory.podTarget': podClasses,
   'memory.reservation': noClasses,
   'memory.createDomain': noClasses,
   'memory.killDomain': noClasses,

@@ -13,6 +13,7 @@ import { growGrants } from '../grants/table.ts';
 import { ownGfn, setP2m, settle } from '../p2m.ts';
 import { at, end, go, isSame, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
 import { entryOf, frameOf, isRamType, isSpecialType, type Domain } from '../state.ts';
+import { wish } from './pod-demand.ts';
 import { letGo } from './reservation.ts';
 
 type Add = OpOf<'memory.addToPhysmap'>;
@@ -29,13 +30,18 @@ export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
   return task.work.at === 'detach' ? detach(cut, task, target) : install(cut, task, target);
 }
 
+/** Whether it is being looked whether the operation can be: what it is about is populated then, once. */
+const isLooking = ({ work }: Task<Add>): boolean => work.at === 'begin';
+
 /** The frame of another domain that the control domain may map: RAM of some kind, not itself borrowed. */
 function foreignFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
   const foreign = cut.state.domains.get(task.op.foreign);
   if (target.kind !== 'control') return { errno: 'EPERM' };
   if (foreign === undefined) return { errno: 'ESRCH' };
+  if (foreign.id === target.id) return { errno: 'EINVAL' };
+  wish(cut, task.work, { domain: foreign.id, gfn: task.op.index });
   const entry = foreign.p2m.get(task.op.index);
-  if (foreign.id === target.id || entry === undefined || !isRamType(entry.type)) return { errno: 'EINVAL' };
+  if (entry === undefined || !isRamType(entry.type)) return { errno: 'EINVAL' };
   return { mfn: entry.mfn };
 }
 
@@ -53,7 +59,8 @@ function grantFrame(task: Task<Add>, target: Domain): Found {
   return mfn === undefined ? { errno: 'EINVAL' } : { mfn };
 }
 
-function ownFrame(task: Task<Add>, target: Domain): Found {
+function ownFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
+  if (isLooking(task)) wish(cut, task.work, { domain: target.id, gfn: task.op.index });
   const entry = target.p2m.get(task.op.index);
   if (entry === undefined || !isRamType(entry.type)) return { errno: 'EINVAL' };
   return { mfn: entry.mfn };
@@ -61,7 +68,7 @@ function ownFrame(task: Task<Add>, target: Domain): Found {
 
 const find = (cut: Cut, task: Task<Add>, target: Domain): Found =>
   match(task.op.space)
-    .with('gmfn', () => ownFrame(task, target))
+    .with('gmfn', () => ownFrame(cut, task, target))
     .with('grantTable', () => grantFrame(task, target))
     .with('gmfnForeign', () => foreignFrame(cut, task, target))
     .with('sharedInfo', (): Found => (task.op.index === 0 ? { mfn: target.sharedInfo } : { errno: 'EINVAL' }))
@@ -71,6 +78,7 @@ const find = (cut: Cut, task: Task<Add>, target: Domain): Found =>
 function objection(cut: Cut, task: Task<Add>, target: Domain): Errno | undefined {
   const { gfn } = task.op;
   if (target.state !== 'running' || gfn >= gfnCount(cut.state.geometry)) return 'EINVAL';
+  if (isLooking(task)) wish(cut, task.work, { domain: target.id, gfn });
   const previous = entryOf(cut.state, target.id, gfn);
   if (previous?.type === 'mmioDirect') return 'EPERM';
   return previous !== undefined && isSpecialType(previous.type) ? 'EINVAL' : undefined;
@@ -144,6 +152,7 @@ export function removeFromPhysmap(cut: Cut, task: Task<OpOf<'memory.removeFromPh
   if (work.at === 'release') return end(at(cut, putReference(settle(cut.state, task.debts), work.mfn)), 'ok');
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
+  wish(cut, work, { domain: target.id, gfn: op.gfn });
   const entry = target.p2m.get(op.gfn);
   if (entry === undefined || entry.type === 'grantRw' || entry.type === 'grantRo') return end(cut, 'ENOENT');
   if (entry.type === 'mmioDirect') return end(cut, 'EPERM');

@@ -18,10 +18,12 @@ import {
 import { frameOf } from '../state.ts';
 import { createDomain, killDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
+import { podTarget, setPodTarget } from './pod.ts';
 import { exchange, reservation, reservationStep } from './reservation.ts';
 
 const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.populate': reservationStep,
+  'memory.populateOnDemand': reservationStep,
   'memory.decrease': reservationStep,
   'memory.increase': reservationStep,
   'memory.addToPhysmap': addToPhysmap,
@@ -34,6 +36,8 @@ const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.killDomain': killDomain,
   'memory.setMaxPages': setMaxPages,
   'memory.setPool': setPool,
+  'memory.setPodTarget': setPodTarget,
+  'memory.podTarget': podTarget,
   'memory.scrub': scrubSome,
 };
 

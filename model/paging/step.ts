@@ -5,18 +5,19 @@
 // arch/x86/hvm/hvm.c (hvm_hap_nested_page_fault).
 
 import type { Gfn, Mfn, Word } from '#abi/address.ts';
-import type { VcpuAgent } from '#abi/agents.ts';
+import { NOWHERE, type VcpuAgent } from '#abi/agents.ts';
 import type { AccessOp, PagingOp } from '#abi/paging.ts';
 import type { Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { low32 } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
-import type { Cut } from '../cut.ts';
+import type { Cut, Wished } from '../cut.ts';
+import { wish } from '../memory/pod-demand.ts';
 import { at, end, type Task, type Turn } from '../progress.ts';
-import type { State } from '../state.ts';
+import { placeOfVcpu, type State } from '../state.ts';
 import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Byte } from '../words.ts';
 import { attemptOf, isCanonicalPage, linearContext, PAGES } from './context.ts';
-import { translateLinear, type Linear } from './linear.ts';
+import { translateLinear } from './linear.ts';
 import { locate } from './nested.ts';
 import { setControl, setRoot } from './registers.ts';
 
@@ -38,11 +39,15 @@ interface Run {
 /** Why an access comes to nothing: with paging on, the reply says it all. */
 type Refusal = Pick<Reply, 'status'> & Partial<Reply>;
 
+/** What of it is a violation: the gfn that the nested tables have refused, and whether it is one of the guest's tables. */
+type Violated = Pick<Wished, 'gfn' | 'isTable'>;
+
 /** The bytes of an access, or what the caller hears instead. */
 interface Located {
   readonly cut: Cut;
   readonly runs: readonly Run[];
   readonly refusal: Refusal | undefined;
+  readonly violated?: Violated;
 }
 
 /** A linear address as CR2 tells it. */
@@ -60,17 +65,20 @@ function locatePhysical(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): L
   for (const { gfn, offset, count } of pieces(cut.state, op, op.size)) {
     const { cut: after, answer } = locate(now, agent, { gfn: gfn as Gfn, need: needs[op.kind] });
     now = after;
-    if (answer === undefined) return { cut: now, runs, refusal: VIOLATION };
+    const violated = { gfn: gfn as Gfn, isTable: false };
+    if (answer === undefined) return { cut: now, runs, refusal: VIOLATION, violated };
     runs.push({ mfn: answer.mfn, offset, count });
   }
   return { cut: now, runs, refusal: undefined };
 }
 
-/** What a linear translation that came to no frame tells the caller. */
-const refusalOf = (linear: Exclude<Linear, { kind: 'found' }>, byte: Byte): Refusal =>
-  linear.kind === 'pageFault'
-    ? { status: 'pageFault', out: [linear.code], words: [linearAddress(byte)] }
-    : { status: 'violation', out: [linear.gfn, linear.isTable ? 1 : 0] };
+const violationOf = ({ gfn, isTable }: Violated): Refusal => ({ status: 'violation', out: [gfn, isTable ? 1 : 0] });
+
+const faultOf = (code: number, byte: Byte): Refusal => ({
+  status: 'pageFault',
+  out: [code],
+  words: [linearAddress(byte)],
+});
 
 /** All pieces of an access with paging. Addresses wrap at the end of the 64 bits; none may lie in the hole before. */
 function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Located {
@@ -84,7 +92,8 @@ function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Loc
     const aim = { page, attempt: attemptOf(op), need: needs[op.kind] };
     const { cut: after, linear } = translateLinear(now, agent, aim);
     now = after;
-    if (linear.kind !== 'found') return { cut: now, runs, refusal: refusalOf(linear, { gfn: page, offset }) };
+    if (linear.kind === 'violation') return { cut: now, runs, refusal: violationOf(linear), violated: linear };
+    if (linear.kind !== 'found') return { cut: now, runs, refusal: faultOf(linear.code, { gfn: page, offset }) };
     runs.push({ mfn: linear.mfn, offset, count });
   }
   return { cut: now, runs, refusal: undefined };
@@ -120,15 +129,24 @@ function exchange(
 
 const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
 
-/** An access: one micro-step. */
-function access(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Turn {
-  const find = linearContext(cut.state, agent) === undefined ? locatePhysical : locateLinear;
-  const { cut: after, runs, refusal } = find(cut, agent, op);
-  if (refusal !== undefined) {
-    const { status, ...parts } = refusal;
-    const reads = op.kind === 'paging.read' && status === 'violation';
-    return end(after, status, reads ? { ...parts, words: [wordOf(bytesOf(ALL_ONES, op.size))] } : parts);
-  }
+/** Ends with what the caller hears instead. */
+function refuseAccess(cut: Cut, op: AccessOp<'concrete'>, { status, ...parts }: Refusal): Turn {
+  const reads = op.kind === 'paging.read' && status === 'violation';
+  return end(cut, status, reads ? { ...parts, words: [wordOf(bytesOf(ALL_ONES, op.size))] } : parts);
+}
+
+/**
+ * An access: one micro-step. Where it meets memory on demand that is populated, and it is made anew; unless that cannot be, or
+ * its vCPU has been stopped or put off its processor meanwhile: then the instruction has not been performed.
+ */
+function access(cut: Cut, agent: VcpuAgent, { op, work: { trail } }: Task<AccessOp<'concrete'>>): Turn {
+  const isLinear = linearContext(cut.state, agent) !== undefined;
+  if (trail.isServed && placeOfVcpu(cut.state, agent.domain, agent.vcpu) === NOWHERE) return end(cut, 'gone');
+  const [denied] = trail.refused;
+  if (denied !== undefined) return refuseAccess(cut, op, isLinear ? violationOf(denied) : VIOLATION);
+  const { cut: after, runs, refusal, violated } = (isLinear ? locateLinear : locatePhysical)(cut, agent, op);
+  if (violated !== undefined) wish(after, { trail }, { ...violated, domain: agent.domain });
+  if (refusal !== undefined) return refuseAccess(after, op, refusal);
   return match(op)
     .with({ kind: 'paging.read' }, { kind: 'paging.fetch' }, () =>
       end(after, 'ok', { words: [load(after.state, runs)] }),
@@ -141,8 +159,9 @@ function access(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Turn {
 }
 
 /** What a processor does for its guest. Only processors have accesses and registers. */
-export function pagingStep(cut: Cut, { agent, op }: Task<PagingOp<'concrete'>>): Turn {
+export function pagingStep(cut: Cut, task: Task<PagingOp<'concrete'>>): Turn {
+  const { agent, op } = task;
   if (agent.kind !== 'vcpu') return end(cut, 'EPERM');
   if (op.kind === 'paging.setControl') return setControl(cut, agent, op);
-  return op.kind === 'paging.setRoot' ? setRoot(cut, agent, op) : access(cut, agent, op);
+  return op.kind === 'paging.setRoot' ? setRoot(cut, agent, op) : access(cut, agent, { ...task, op });
 }

@@ -49,6 +49,7 @@ function stillLife(header: Header): State {
       vcpus: 1,
       p2m: Trie.empty(),
       stale: [],
+      pod: { entries: [], cache: Trie.empty(), highest: 0, sweepAt: 0, recent: [], recentAt: 0 },
       structure: (50 + id) as Mfn,
       sharedInfo: (60 + id) as Mfn,
       grants: {

@@ -118,8 +118,18 @@ class Driver {
       label,
       agent,
       op,
-      ...this.#schedule.onStart(op, { paused, contested: this.#isContested(agent, op) }),
+      ...this.#schedule.onStart(op, {
+        paused,
+        contested: this.#isContested(agent, op),
+        demands: this.#demands(agent),
+      }),
     });
+  }
+
+  /** Whether the caller's memory is on demand, some of it. */
+  #demands(agent: Agent): boolean {
+    const domain = this.#run.state.domains.get(callerOf(agent) ?? -1);
+    return domain !== undefined && domain.pod.entries.length > 0;
   }
 
   /** Whether a vCPU that is free to act, not the caller's own, runs in a domain that the operation is about. */

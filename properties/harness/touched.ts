@@ -9,7 +9,7 @@ import type { State } from '#model/state.ts';
 
 /** What the words of a field are about, for whoever compares or judges. */
 type Subject =
-  | 'frame' | 'm2p' | 'domain' | 'grantFrame' | 'maptrackFrame' | 'root' | 'active' | 'handle' | 'handleGfn'
+  | 'frame' | 'm2p' | 'domain' | 'domainGfn' | 'recent' | 'recentGfn' | 'grantFrame' | 'maptrackFrame' | 'root' | 'active' | 'handle' | 'handleGfn'
   | 'vcpu' | 'vcpuRoot' | 'cache' | 'cacheGfn' | 'linear' | 'linearGfn' | 'pcpu'; // prettier-ignore
 
 /**
@@ -35,6 +35,8 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   heapOrder: 'private',
   heapNext: 'private',
   heapPrev: 'private',
+  podSize: 'frame',
+  podNext: 'private',
   domState: 'domain',
   domStage: 'domain',
   domLife: 'private',
@@ -51,6 +53,17 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   poolHead: 'private',
   poolSpare: 'domain',
   poolTotal: 'domain',
+  podEntries: 'domain',
+  podCount: 'domain',
+  podSingleHead: 'private',
+  podSingleTail: 'private',
+  podLargeHead: 'private',
+  podLargeTail: 'private',
+  podHighest: 'domainGfn',
+  podSweepAt: 'domainGfn',
+  podRecentGfn: 'recentGfn',
+  podRecentLarge: 'recent',
+  podRecentAt: 'domain',
   grantFrameCount: 'domain',
   grantLimit: 'domain',
   grantFrame: 'grantFrame',
@@ -227,6 +240,15 @@ export class Touched {
         return;
       case 'domain':
         this.domains.add(index);
+        return;
+      case 'domainGfn':
+        this.domains.add(Math.floor(index / 2));
+        return;
+      case 'recent':
+        this.domains.add(Math.floor(index / geometry.capacity.podRecent));
+        return;
+      case 'recentGfn':
+        this.domains.add(Math.floor(index / 2 / geometry.capacity.podRecent));
         return;
       case 'grantFrame':
         this.domains.add(Math.floor(index / geometry.capacity.grantFrames));

@@ -32,6 +32,9 @@ const NONE: Bound = { base: 0 };
 /** The bound of every kind of operation. */
 export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.populate': { base: 20, frame: 2 },
+  'memory.populateOnDemand': { base: 10, frame: 8 },
+  'memory.setPodTarget': { base: 24, frame: 12 },
+  'memory.podTarget': SMALL,
   'memory.increase': { base: 12, frame: 2 },
   'memory.decrease': { base: 8, frame: 12 },
   'memory.exchange': SMALL,
@@ -84,23 +87,34 @@ function walkActs(geometry: Geometry, op: Op<'concrete'>): number {
   return 4 * geometry.levels * words;
 }
 
+/** Acts for each frame that there is, when memory on demand is asked for: all of them may be looked at. */
+const DEMAND = 12;
+
+/** Whether memory on demand was asked for, or is being given back. */
+const isDemanding = (log: Returned['log']): boolean =>
+  log.some(({ choice }) => choice.kind.startsWith('pod'));
+
 /** Acts that `op` may perform between two preemption checks; `worst`: how many it has performed. */
-export function mostActs(geometry: Geometry, op: Op<'concrete'>, worst: number): number {
+export function mostActs(
+  geometry: Geometry,
+  { op, log, worst }: Pick<Returned, 'op' | 'log' | 'worst'>,
+): number {
   const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
   const { grantFrames, poolFrames } = geometry.capacity;
   const walks = worst > base ? walkActs(geometry, op) : 0;
+  const demands = worst > base && isDemanding(log) ? DEMAND * geometry.frameCount : 0;
   return (
-    walks + base + frame * framesOf(op) + element * elementsOf(op) + grantFrame * grantFrames + poolFrame * poolFrames
+    demands + walks + base + frame * framesOf(op) + element * elementsOf(op) + grantFrame * grantFrames + poolFrame * poolFrames
   );
 }
 
 /** Parts of a preemptible operation that are known to be done, from its reply or its log. */
 function partsOf({ op, reply, log }: Returned): number {
-  const made = log.filter(({ choice }) =>
-    op.kind === 'memory.killDomain' || op.kind === 'memory.setPool'
-      ? choice.kind === 'poolGiven' || (choice.kind === 'frame' && op.kind === 'memory.setPool')
-      : false,
-  ).length;
+  const made = log.filter(({ choice: { kind } }) => {
+    if (op.kind === 'memory.killDomain') return kind === 'poolGiven' || kind === 'podTaken';
+    if (op.kind === 'memory.setPodTarget') return kind === 'frame' || kind === 'podTaken';
+    return op.kind === 'memory.setPool' && (kind === 'poolGiven' || kind === 'frame');
+  }).length;
   return Math.max(made, 'start' in op ? reply.done - op.start : 0);
 }
 
@@ -119,7 +133,7 @@ export const workIsBounded: AlwaysLaw = {
       field: `work.${what}.${op.kind}`,
       sentence: `${op.kind} ${sentence}`,
     });
-    const most = mostActs(machine.geometry, op, worst);
+    const most = mostActs(machine.geometry, returned);
     if (worst > most) return problem('acts', `performs ${worst} acts without a preemption check; ${most} are allowed`);
     const { checks, call } = machine.finished ?? { checks: 0, call: undefined };
     if (call?.op !== op) return undefined;

@@ -9,6 +9,7 @@ import { and } from '#lib/bits.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
 import { contentsProblem } from './abstract.ts';
+import { podLaws } from './pod-laws.ts';
 
 /** A frame on the heap has no owner, no references and stands in nobody's map. */
 export const freeFramesAreNobodys: AlwaysLaw = {
@@ -139,4 +140,5 @@ export const memoryLaws: readonly AlwaysLaw[] = [
   erasedFramesAreErased,
   inverseMapIsInverse,
   referencesEqualUses,
+  ...podLaws,
 ];

@@ -19,7 +19,7 @@ import {
   grantFrameGfn,
   isOpen,
   mappedOf,
-  ramOf,
+  usableOf,
   type Offer,
 } from '../harness/census.ts';
 import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
@@ -160,7 +160,7 @@ function newEntry(g: Gen, caller: DomId): Literal {
     as: 'grantEntry',
     flags: g.bends() ? g.prng.pick(oddFlags) : g.prng.pick(permits),
     domain: g.domain(domain),
-    gfn: g.gfn(g.oneOf(ramOf(g.state, caller))),
+    gfn: g.gfn(g.oneOf(usableOf(g.state, caller))),
   };
 }
 
@@ -188,7 +188,7 @@ function writeList(g: Gen, caller: DomId): (Access & { value: Literal }) | undef
   const desk = deskOf(g.state, caller);
   if (desk === undefined) return undefined;
   const whose = caller === 0 ? g.prng.pick(domainsOf(g.state)).id : caller;
-  const listed = g.share(50) ? g.unmapped(whose) : g.oneOf(ramOf(g.state, whose).slice(1));
+  const listed = g.share(50) ? g.unmapped(whose) : g.oneOf(usableOf(g.state, whose).slice(1));
   const offset = 8 * (g.share(60) ? 0 : g.prng.below(Math.min(3, g.geometry.wordsPerFrame)));
   const value: Literal = { as: 'gfn', gfn: g.gfn(listed) };
   return { gfn: g.place(desk), offset, size: 8, value };
