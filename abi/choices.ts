@@ -47,6 +47,8 @@ export type Choice =
     }
   /** An access walked the tables: the nested ones for a gfn, the guest's from its root for a linear frame. */
   | { readonly kind: 'walked' }
+  /** An access met memory on demand, was served, and is made anew from its beginning. */
+  | { readonly kind: 'anew' }
   /**
    * A resource was refused: because the step orders it, or because it is exhausted; the log does not say which. `done` tells which of several like parts it was: the
    * parts complete by then (elements, start included; pages for memory.decrease). Below zero: memory on demand, by gfn

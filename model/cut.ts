@@ -56,6 +56,9 @@ export class Detour {
   }
 }
 
+/** `cut` with another state. */
+export const at = (cut: Cut, state: State): Cut => ({ ...cut, state });
+
 /** A gfn that is to be used and is on demand. `isTable`: of an access, whether it is one of the guest's tables. */
 export interface Wished {
   readonly domain: DomId;

@@ -25,7 +25,7 @@ import { domainNamed, frameOf, type Domain, type State } from './state.ts';
 /** Where a micro-step begins. Each operation uses those it needs. */
 export type At =
   | 'begin' | 'next' | 'allocate' | 'mark' | 'pin' | 'install' | 'undo' | 'unhook' | 'release' | 'detach'
-  | 'piece' | 'reclaim' | 'some' | 'stolen' | 'balance' | 'check' | 'claim' | 'bytes' | 'complete' | 'copyBack' | 'settle' | 'finish' | 'unbind'; // prettier-ignore
+  | 'hold' | 'piece' | 'reclaim' | 'some' | 'stolen' | 'balance' | 'check' | 'claim' | 'bytes' | 'complete' | 'copyBack' | 'settle' | 'finish' | 'unbind'; // prettier-ignore
 
 /** A use of a grant that an operation has to let go of: pins and references by `flags`. */
 export interface Grip {
@@ -180,8 +180,7 @@ export const end = (cut: Cut, status: Status, parts: Partial<Omit<Reply, 'status
   expected: { kind: 'exact', reply: reply(status, parts) },
 });
 
-/** `cut` with another state. */
-export const at = (cut: Cut, state: State): Cut => ({ ...cut, state });
+export { at } from './cut.ts';
 
 /** Whether `caller` may manage `target`: itself, or as control domain. A device model calls as its domain: nobody states whom it serves. */
 export const mayManage = (caller: DomId, target: DomId): boolean => caller === target || caller === DOMID_CONTROL;

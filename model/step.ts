@@ -104,7 +104,8 @@ function around(detour: unknown, { agent, work }: Progress): Going {
 /** Populating goes on. */
 function populating(cut: Cut, { work, debts }: Progress, demand: Demand): Going {
   const next = demandOn(cut, debts, demand);
-  if (typeof next.demand === 'object') return { cut: next.cut, work: { ...work, trail: { ...work.trail, demand: next.demand } } };
+  if (typeof next.demand === 'object')
+    return { cut: next.cut, work: { ...work, trail: { ...work.trail, demand: next.demand } } };
   const { trail } = work;
   const refused = next.demand === 'refused' ? [...trail.refused, demand.wished] : trail.refused;
   return { cut: next.cut, work: { ...work, trail: { ...trail, demand: undefined, refused, isServed: true } } };

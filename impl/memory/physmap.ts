@@ -80,7 +80,7 @@ function* place(m: Machine, call: Call, op: Add): Step<Errno | undefined> {
   const mfn = yield* frameFor(m, target, op);
   if (typeof mfn === 'string') return mfn;
   if (!isAlive(m, target) || op.gfn >= gfnCount(m.geometry)) return 'EINVAL';
-  if (isOnDemand(m, target, op.gfn)) yield* demand(m, target, op.gfn);
+  if (isOnDemand(m, target, op.gfn) && !(yield* populateBeside(m, target, { gfn: op.gfn, mfn }))) return 'EINVAL';
   const previous = lookup(m, target, op.gfn);
   if (previous?.type === 'mmioDirect') return 'EPERM';
   if (previous !== undefined && isSpecialType(previous.type)) return 'EINVAL';
@@ -93,6 +93,17 @@ function* place(m: Machine, call: Call, op: Add): Step<Errno | undefined> {
   if (typeof held === 'number') yield* carryOut(m, target, { plan: planFor(m, target, { op, mfn: held }), pages });
   for (const page of pages) yield* giveTable(m, target, page);
   return typeof held === 'number' ? undefined : held;
+}
+
+/**
+ * Populates a gfn while `mfn` is in hand: held, for memory that looks unused may be reclaimed on the way, and come to that very gfn.
+ * False: it cannot be held.
+ */
+function* populateBeside(m: Machine, target: DomId, at: { readonly gfn: number; readonly mfn: number }): Step<boolean> {
+  if (!getReference(m, at.mfn)) return false;
+  yield* demand(m, target, at.gfn);
+  yield* putReference(m, at.mfn);
+  return true;
 }
 
 /** A foreign frame, with a reference for the entry; or why not. */

@@ -31,7 +31,11 @@ export function* demand(m: Machine, dom: number, gfn: number): Step<boolean> {
 }
 
 /** A large entry becomes smaller ones. False: the pool refused a table. */
-function* split(m: Machine, dom: number, at: { readonly gfn: number; readonly order: number; into: number }): Step<boolean> {
+function* split(
+  m: Machine,
+  dom: number,
+  at: { readonly gfn: number; readonly order: number; into: number },
+): Step<boolean> {
   const { gfn, order, into } = at;
   // What is larger than the cache ever holds is told apart from what the cache happens not to hold.
   const done = podPart(into > 0 ? gfnCount(m.geometry) + gfn : gfn);

@@ -53,6 +53,7 @@ export function* pagingStep(m: Machine, call: Call, op: PagingOp<'concrete'>): S
     if (m.f.vcpuOn.get(key) === 0) return reply('gone');
     if (!isServed) return answer;
     m.flushing.resumed(m, m.f.vcpuOn.get(key) - 1, agent.domain);
+    m.port.choose({ kind: 'anew' });
   }
 }
 
@@ -148,7 +149,8 @@ function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readon
     at += count;
     left -= count;
   }
-  if (!pieces.every(({ page }) => isCanonical(m, page))) return { answer: reply('generalProtection'), refused: undefined };
+  if (!pieces.every(({ page }) => isCanonical(m, page)))
+    return { answer: reply('generalProtection'), refused: undefined };
   const query = { ...of, wanted: wants[op.kind], by: op.as, access: needs[op.kind], via: op.via };
   const runs: Run[] = [];
   for (const { page, offset, count } of pieces) {

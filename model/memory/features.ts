@@ -40,7 +40,11 @@ function podClasses(state: State, id: DomId): readonly number[] {
 
 type Targeted = Exclude<MemoryOp<'concrete'>, { kind: 'memory.scrub' }>;
 
-const listClasses = (state: State, id: DomId, op: OpOf<'memory.populate' | 'memory.populateOnDemand' | 'memory.decrease'>): readonly number[] => [
+const listClasses = (
+  state: State,
+  id: DomId,
+  op: OpOf<'memory.populate' | 'memory.populateOnDemand' | 'memory.decrease'>,
+): readonly number[] => [
   ...podClasses(state, id),
   Math.min(op.order, 3) * 2 + Math.min(op.start, 1),
   ...extentClasses(state, id, op.extents),

@@ -159,14 +159,16 @@ function forgetP2m(state: State, domain: Domain): State {
 
 /** Forgets the address space (foreign entries give their references back), then returns the pool to the heap. */
 function giveTables(cut: Cut, task: Task<unknown>, domain: Domain): Turn {
-  if (domain.p2m.size > 0 || domain.pod.entries.length > 0) return go(at(cut, forgetP2m(cut.state, domain)), task, { at: 'next' });
+  if (domain.p2m.size > 0 || domain.pod.entries.length > 0)
+    return go(at(cut, forgetP2m(cut.state, domain)), task, { at: 'next' });
   if (domain.pool.frames.size > 0) return more(givePoolFrame(cut, domain.id), task);
   return go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'cache' })), task, { at: 'next' });
 }
 
 /** A piece of the cache for memory on demand becomes ordinary pages. */
 function emptyCache(cut: Cut, task: Task<unknown>, domain: Domain): Turn {
-  if (domain.pod.cache.size > 0) return more(takeFromCache(cut, domain.id, hasLarge(domain) ? 'large' : 'single').cut, task);
+  if (domain.pod.cache.size > 0)
+    return more(takeFromCache(cut, domain.id, hasLarge(domain) ? 'large' : 'single').cut, task);
   return go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'pages' })), task, { at: 'next' });
 }
 

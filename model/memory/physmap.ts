@@ -12,6 +12,7 @@ import { getReference, putReference } from '../frames.ts';
 import { growGrants } from '../grants/table.ts';
 import { ownGfn, setP2m, settle } from '../p2m.ts';
 import { at, end, go, isSame, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
+import { isOnDemand } from '../pod.ts';
 import { entryOf, frameOf, isRamType, isSpecialType, type Domain } from '../state.ts';
 import { wish } from './pod-demand.ts';
 import { letGo } from './reservation.ts';
@@ -24,6 +25,7 @@ export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
   if (task.work.at === 'begin') return begin(cut, task, target);
+  if (task.work.at === 'hold') return populateBeside(cut, task, target);
   if (task.work.at === 'claim') return claim(cut, task, target);
   if (task.work.at === 'release')
     return go(at(cut, release(cut, task, target)), task, { ...task.work.arriving, at: 'detach' });
@@ -78,7 +80,6 @@ const find = (cut: Cut, task: Task<Add>, target: Domain): Found =>
 function objection(cut: Cut, task: Task<Add>, target: Domain): Errno | undefined {
   const { gfn } = task.op;
   if (target.state !== 'running' || gfn >= gfnCount(cut.state.geometry)) return 'EINVAL';
-  if (isLooking(task)) wish(cut, task.work, { domain: target.id, gfn });
   const previous = entryOf(cut.state, target.id, gfn);
   if (previous?.type === 'mmioDirect') return 'EPERM';
   return previous !== undefined && isSpecialType(previous.type) ? 'EINVAL' : undefined;
@@ -96,7 +97,16 @@ function begin(cut: Cut, task: Task<Add>, target: Domain): Turn {
   const grown = grow(cut, task, target);
   if (grown !== undefined) return grown;
   const found = fitting(cut, task, target);
-  return 'errno' in found ? end(cut, found.errno) : go(cut, task, { at: 'claim' });
+  if ('errno' in found) return end(cut, found.errno);
+  if (!isOnDemand(target, task.op.gfn)) return go(cut, task, { at: 'claim' });
+  const held = getReference(cut.state, found.mfn);
+  return held === undefined ? end(cut, 'EINVAL') : go(at(cut, held), task, { at: 'hold', mfn: found.mfn });
+}
+
+/** The gfn is populated first if it is on demand, while the frame that is to come there is held: it could be reclaimed for it. */
+function populateBeside(cut: Cut, task: Task<Add>, target: Domain): Turn {
+  wish(cut, task.work, { domain: target.id, gfn: task.op.gfn });
+  return go(at(cut, putReference(cut.state, task.work.mfn)), task, { at: 'claim' });
 }
 
 /** With tables in hand: finds the frame again, holds it if it is foreign, and unhooks what was at the gfn. */

@@ -65,7 +65,8 @@ export function takeFromCache(
   const { cut: after, choice } = ask(cut, ['podTaken']);
   const large = superpageOrder(after.state.geometry);
   const domain = after.state.domains.get(id);
-  if (domain === undefined || choice.domain !== id) return refuse('frames leave the cache of another domain', 'refines');
+  if (domain === undefined || choice.domain !== id)
+    return refuse('frames leave the cache of another domain', 'refines');
   const { mfn, order } = choice;
   if (order !== 0 && order !== large) return refuse(`order ${order} leaves a cache`, 'refines');
   if (size !== undefined && (size === 'large') !== (order === large))

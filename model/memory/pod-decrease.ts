@@ -35,7 +35,8 @@ function ramIn(state: State, domain: Domain, { piece, size }: PodWork): number {
     const entry = domain.p2m.get(gfn);
     return entry !== undefined && isRamType(entry.type) && isPlain(state, domain.id, entry.mfn);
   };
-  if (size > domain.p2m.size) return domain.p2m.keys().filter((gfn) => gfn >= piece && gfn < piece + size && isRam(gfn)).length;
+  if (size > domain.p2m.size)
+    return domain.p2m.keys().filter((gfn) => gfn >= piece && gfn < piece + size && isRam(gfn)).length;
   return Array.from({ length: size }, (_, i) => piece + i).filter(isRam).length;
 }
 

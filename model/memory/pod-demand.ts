@@ -8,11 +8,10 @@ import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import { podPart, type Choice } from '#abi/choices.ts';
 import { gfnCount, superpageOrder } from '#abi/geometry.ts';
 import { pow2 } from '#lib/bits.ts';
-import { absorb, ask, Demanded, failure, refuse, type Cut, type Wished } from '../cut.ts';
+import { absorb, at, ask, Demanded, failure, refuse, type Cut, type Wished } from '../cut.ts';
 import { crash } from '../frames.ts';
 import { setP2m, type Debt } from '../p2m.ts';
 import { demandIn, isOnDemand, isShort, withPod } from '../pod.ts';
-import { at } from '../progress.ts';
 import { isRamType, type Domain, type Populated, type State } from '../state.ts';
 import { hasLarge, largeSize, takeFromCache } from './pod-cache.ts';
 import { reclaimLarge, reclaimOn, reclaimSingles, type Reclaim } from './pod-reclaim.ts';
@@ -21,8 +20,9 @@ import { reclaimLarge, reclaimOn, reclaimSingles, type Reclaim } from './pod-rec
 export interface Demand {
   readonly wished: Wished;
   readonly phase: 'begin' | 'recent' | 'sweep' | 'take';
-  /** What is being looked at; of a large piece that was of no use as one, its gfns. */
+  /** What is being looked at, perhaps a large piece as one; if that is of no use, `pieces` are its gfns. */
   readonly reclaim: Reclaim | undefined;
+  readonly isWhole: boolean;
   readonly pieces: readonly Gfn[];
   /** Places of the ring that have been looked at; whether the last of them is still written there, or the sweep has just looked. */
   readonly tried: number;
@@ -36,6 +36,7 @@ export interface Demand {
 const FRESH: Omit<Demand, 'wished'> = {
   phase: 'begin',
   reclaim: undefined,
+  isWhole: false,
   pieces: [],
   tried: 0,
   isOpen: false,
@@ -78,7 +79,12 @@ export function demandOn(cut: Cut, debts: readonly Debt[], demand: Demand): Step
   if (demand.phase === 'take') return take(cut, domain, demand);
   if (!isOnDemand(domain, gfn)) return { cut, demand: 'populated' };
   if (domain.state !== 'running') return { cut, demand: 'refused' };
-  return splitGiant(cut, demand) ?? { cut, demand: isShort(domain) ? { ...demand, phase: 'recent' } : toSweep(demand, domain) };
+  return (
+    splitGiant(cut, demand) ?? {
+      cut,
+      demand: isShort(domain) ? { ...demand, phase: 'recent' } : toSweep(demand, domain),
+    }
+  );
 }
 
 /** What is larger than the cache ever holds is split before anything else. undefined: it is not, or not yet. */
@@ -116,8 +122,8 @@ function goOn(
 ): Step {
   const next = reclaimOn(cut, debts, reclaim);
   if (!next.isOver) return { cut: next.cut, demand: { ...demand, reclaim: next.reclaim } };
-  const pieces = next.reclaim.hasGained ? [] : demand.pieces;
-  return { cut: next.cut, demand: { ...demand, reclaim: undefined, pieces } };
+  const pieces = demand.isWhole && next.reclaim.hasGained ? [] : demand.pieces;
+  return { cut: next.cut, demand: { ...demand, reclaim: undefined, isWhole: false, pieces } };
 }
 
 const toSweep = (demand: Demand, { pod }: Domain): Demand =>
@@ -128,8 +134,7 @@ function lookAtRecent(cut: Cut, domain: Domain, demand: Demand): Step {
   const { pod, id } = domain;
   const { state } = cut;
   const [piece, ...pieces] = demand.pieces;
-  if (piece !== undefined)
-    return { cut, demand: { ...demand, pieces, reclaim: reclaimSingles(state, id, [piece]) } };
+  if (piece !== undefined) return { cut, demand: { ...demand, pieces, reclaim: reclaimSingles(state, id, [piece]) } };
   const length = pod.recent.length;
   const placeOf = (tried: number): number => (pod.recentAt + tried) % length;
   if (demand.isOpen) {
@@ -144,10 +149,10 @@ function lookAtRecent(cut: Cut, domain: Domain, demand: Demand): Step {
 }
 
 /** A large place is looked at as one first. */
-function lookAt(state: State, id: DomId, { gfn, isLarge }: Populated): Pick<Demand, 'reclaim' | 'pieces'> {
-  if (!isLarge) return { reclaim: reclaimSingles(state, id, [gfn]), pieces: [] };
+function lookAt(state: State, id: DomId, { gfn, isLarge }: Populated): Pick<Demand, 'reclaim' | 'isWhole' | 'pieces'> {
+  if (!isLarge) return { reclaim: reclaimSingles(state, id, [gfn]), isWhole: false, pieces: [] };
   const pieces = Array.from({ length: largeSize(state) }, (_, i) => (gfn + i) as Gfn);
-  return { reclaim: reclaimLarge(state, id, gfn), pieces };
+  return { reclaim: reclaimLarge(state, id, gfn), isWhole: true, pieces };
 }
 
 /** The highest gfn not above `gfn`, and not 0, that is RAM. */
@@ -185,7 +190,11 @@ function sweep(cut: Cut, domain: Domain, demand: Demand): Step {
 }
 
 /** What is left of the list is looked at, and the next sweep begins below. */
-function endSweep(cut: Cut, { id }: Domain, { demand, at: gfn }: { readonly demand: Demand; readonly at: number }): Step {
+function endSweep(
+  cut: Cut,
+  { id }: Domain,
+  { demand, at: gfn }: { readonly demand: Demand; readonly at: number },
+): Step {
   const reclaim = demand.list.length > 0 ? reclaimSingles(cut.state, id, demand.list) : undefined;
   const state = withPod(cut.state, id, { sweepAt: Math.max(0, gfn - 1) });
   return { cut: at(cut, state), demand: { ...demand, phase: 'take', reclaim, list: [], isOpen: false } };

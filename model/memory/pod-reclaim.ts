@@ -6,10 +6,9 @@
 import { podPart } from '#abi/choices.ts';
 import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import type { P2mType } from '#abi/hap.ts';
-import { absorb, failure, type Cut } from '../cut.ts';
+import { absorb, at, failure, type Cut } from '../cut.ts';
 import { setP2m, settle, type Debt } from '../p2m.ts';
 import { withDemand } from '../pod.ts';
-import { at } from '../progress.ts';
 import { entryOf, frameOf, isRamType, type State } from '../state.ts';
 import { wordAt } from '../words.ts';
 import { addToCache, isPlain, largeSize } from './pod-cache.ts';

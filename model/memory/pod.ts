@@ -23,7 +23,8 @@ type Mark = Task<OpOf<'memory.populateOnDemand'>>;
 function objection(domain: Domain, { piece, size }: PodWork): Errno | undefined {
   if (domain.state !== 'running') return 'EINVAL';
   const isTaken = (gfn: number): boolean => domain.p2m.has(gfn) && !isOnDemand(domain, gfn);
-  const among = size > domain.p2m.size ? domain.p2m.keys().filter((gfn) => gfn >= piece && gfn < piece + size) : undefined;
+  const among =
+    size > domain.p2m.size ? domain.p2m.keys().filter((gfn) => gfn >= piece && gfn < piece + size) : undefined;
   const gfns = among ?? Array.from({ length: size }, (_, i) => piece + i);
   return gfns.some(isTaken) ? 'EBUSY' : undefined;
 }

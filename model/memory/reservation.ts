@@ -90,7 +90,8 @@ function inPieces(gfn: Gfn, order: number): PodWork {
 /** Nobody has memory of their own populated on demand. */
 function beginMark(cut: Cut, task: Task<Reservation>, gfn: Gfn): Turn {
   const { op, work } = task;
-  if (domainNamed(cut.state, op.target, task.caller)?.id === task.caller) return end(cut, 'EPERM', { done: work.index });
+  if (domainNamed(cut.state, op.target, task.caller)?.id === task.caller)
+    return end(cut, 'EPERM', { done: work.index });
   return go(cut, task, { at: 'piece', gfn, pod: inPieces(gfn, op.order) });
 }
 

@@ -11,7 +11,7 @@ import type { Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { low32 } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
-import type { Cut, Wished } from '../cut.ts';
+import { ask, type Cut, type Wished } from '../cut.ts';
 import { wish } from '../memory/pod-demand.ts';
 import { at, end, type Task, type Turn } from '../progress.ts';
 import { placeOfVcpu, type State } from '../state.ts';
@@ -144,7 +144,8 @@ function access(cut: Cut, agent: VcpuAgent, { op, work: { trail } }: Task<Access
   if (trail.isServed && placeOfVcpu(cut.state, agent.domain, agent.vcpu) === NOWHERE) return end(cut, 'gone');
   const [denied] = trail.refused;
   if (denied !== undefined) return refuseAccess(cut, op, isLinear ? violationOf(denied) : VIOLATION);
-  const { cut: after, runs, refusal, violated } = (isLinear ? locateLinear : locatePhysical)(cut, agent, op);
+  const now = trail.isServed ? ask(cut, ['anew']).cut : cut;
+  const { cut: after, runs, refusal, violated } = (isLinear ? locateLinear : locatePhysical)(now, agent, op);
   if (violated !== undefined) wish(after, { trail }, { ...violated, domain: agent.domain });
   if (refusal !== undefined) return refuseAccess(after, op, refusal);
   return match(op)

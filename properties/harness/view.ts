@@ -30,6 +30,12 @@ export interface Returned {
   readonly before: State;
 }
 
+/** What an access has logged since it was made anew last: earlier attempts met memory on demand. */
+export function lastAttempt(log: readonly Logged[]): readonly Logged[] {
+  const at = log.findLastIndex(({ choice }) => choice.kind === 'anew');
+  return at < 0 ? log : log.slice(at + 1);
+}
+
 /** The moment of judgement. */
 export interface View {
   readonly machine: Machine;

@@ -26,6 +26,8 @@ interface Bound {
 
 /** Refusals and answers that need no work. */
 const SMALL: Bound = { base: 4 };
+/** Nothing, unless an access meets memory on demand, perhaps to learn that it is there by now. */
+const ACCESS: Bound = { base: 12 };
 /** What acts at once passes no point. */
 const NONE: Bound = { base: 0 };
 
@@ -48,10 +50,10 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.setMaxPages': SMALL,
   'memory.setPool': { base: 18 },
   'memory.scrub': { base: 4, frame: 1 },
-  'paging.read': NONE,
-  'paging.write': NONE,
-  'paging.compareExchange': NONE,
-  'paging.fetch': NONE,
+  'paging.read': ACCESS,
+  'paging.write': ACCESS,
+  'paging.compareExchange': ACCESS,
+  'paging.fetch': ACCESS,
   'paging.setControl': NONE,
   'paging.setRoot': NONE,
   'tlb.schedule': NONE,
@@ -91,20 +93,22 @@ function walkActs(geometry: Geometry, op: Op<'concrete'>): number {
 const DEMAND = 12;
 
 /** Whether memory on demand was asked for, or is being given back. */
-const isDemanding = (log: Returned['log']): boolean =>
-  log.some(({ choice }) => choice.kind.startsWith('pod'));
+const isDemanding = (log: Returned['log']): boolean => log.some(({ choice }) => choice.kind.startsWith('pod'));
 
 /** Acts that `op` may perform between two preemption checks; `worst`: how many it has performed. */
-export function mostActs(
-  geometry: Geometry,
-  { op, log, worst }: Pick<Returned, 'op' | 'log' | 'worst'>,
-): number {
+export function mostActs(geometry: Geometry, { op, log, worst }: Pick<Returned, 'op' | 'log' | 'worst'>): number {
   const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
   const { grantFrames, poolFrames } = geometry.capacity;
   const walks = worst > base ? walkActs(geometry, op) : 0;
   const demands = worst > base && isDemanding(log) ? DEMAND * geometry.frameCount : 0;
   return (
-    demands + walks + base + frame * framesOf(op) + element * elementsOf(op) + grantFrame * grantFrames + poolFrame * poolFrames
+    demands +
+    walks +
+    base +
+    frame * framesOf(op) +
+    element * elementsOf(op) +
+    grantFrame * grantFrames +
+    poolFrame * poolFrames
   );
 }
 

@@ -7,7 +7,17 @@ import type { MemoryOp } from '#abi/memory.ts';
 import { tableEntries } from '#abi/geometry.ts';
 import type { Extents } from '#abi/operand.ts';
 import { isRamType, type Domain } from '#model/state.ts';
-import { demandOf, deskOf, domainsOf, gfnsOf, listLength, mappedOf, ramOf, usableOf, vacant } from '../harness/census.ts';
+import {
+  demandOf,
+  deskOf,
+  domainsOf,
+  gfnsOf,
+  listLength,
+  mappedOf,
+  ramOf,
+  usableOf,
+  vacant,
+} from '../harness/census.ts';
 import { canMark, canTarget, givenBack, markOnDemand, podTarget, setPodTarget } from './pod-generators.ts';
 import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
 
@@ -24,8 +34,8 @@ export interface Settings {
 
 const weights: Settings['weights'] = {
   'memory.populate': 16,
-  'memory.populateOnDemand': 5,
-  'memory.setPodTarget': 9,
+  'memory.populateOnDemand': 8,
+  'memory.setPodTarget': 14,
   'memory.podTarget': 1,
   'memory.increase': 3,
   'memory.decrease': 12,

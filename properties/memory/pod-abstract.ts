@@ -75,11 +75,15 @@ const relation: Relation<Sides> = {
     {
       name: 'recent',
       breaks: 'refines',
-      model: ({ domain }) => domain.pod.recent.map((one) => (one ? `${one.gfn}${one.isLarge ? 'L' : ''}` : '-')).join(' '),
+      model: ({ domain }) =>
+        domain.pod.recent.map((one) => (one ? `${one.gfn}${one.isLarge ? 'L' : ''}` : '-')).join(' '),
       machine: ({ m, domain: { id, pod } }) => {
         const from = id * pod.recent.length;
         return pod.recent
-          .map((_, i) => `${optional(m.f.podRecentGfn.getWide(from + i))}${m.f.podRecentLarge.get(from + i) === 1 ? 'L' : ''}`)
+          .map(
+            (_, i) =>
+              `${optional(m.f.podRecentGfn.getWide(from + i))}${m.f.podRecentLarge.get(from + i) === 1 ? 'L' : ''}`,
+          )
           .join(' ');
       },
     },

@@ -28,9 +28,11 @@ export const canMark = (g: Gen): boolean => guests(g.state).some((domain) => isM
 
 /** Whether some guest is owed memory that is not there yet. */
 export const canTarget = (g: Gen): boolean =>
-  g.share(5) || (g.room() > 2 && guests(g.state).some((domain) => isPoor(domain) && domain.totalPages < domain.maxPages));
+  g.share(5) ||
+  (g.room() > 2 && guests(g.state).some((domain) => isPoor(domain) && domain.totalPages < domain.maxPages));
 
-const guest = (g: Gen, likes: (domain: Domain) => boolean): DomId => g.prefer(guests(g.state), likes)?.id ?? (1 as DomId);
+const guest = (g: Gen, likes: (domain: Domain) => boolean): DomId =>
+  g.prefer(guests(g.state), likes)?.id ?? (1 as DomId);
 
 /** An order: small, that of a superpage, that of the next level, or anything up to the largest. */
 function order(g: Gen): number {

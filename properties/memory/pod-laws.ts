@@ -92,7 +92,8 @@ export const cacheIsSetAside: AlwaysLaw = {
     for (const mfn of view.touched.frames) {
       if (mfn >= geometry.frameCount || f.podSize.get(mfn) === 0) continue;
       const reason = misplaced(view, mfn);
-      if (reason !== undefined) return problem('FREE', 'pod.frame', `frame ${mfn} is set aside for memory on demand, and ${reason}`);
+      if (reason !== undefined)
+        return problem('FREE', 'pod.frame', `frame ${mfn} is set aside for memory on demand, and ${reason}`);
     }
     return undefined;
   },

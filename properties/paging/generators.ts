@@ -12,6 +12,7 @@ import { linearContext } from '#model/paging/context.ts';
 import { entryOf } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
 import {
+  demandOf,
   deskOf,
   domainsOf,
   entriesOf,
@@ -108,16 +109,26 @@ const via = (g: Gen, s: Settings): number => (!g.probes && g.share(s.old / 2) ? 
 const staleOf = (g: Gen, domain: DomId): readonly number[] =>
   (g.state.domains.get(domain)?.stale ?? []).map(({ gfn }) => gfn);
 
+/** Whether a domain has memory on demand, and frames set aside for it. */
+function isPaid(g: Gen, id: DomId): boolean {
+  const pod = g.state.domains.get(id)?.pod;
+  return pod !== undefined && pod.cache.size > 0 && pod.entries.length > 0;
+}
+
 /** Lets a vCPU access memory: of a domain that is being changed, or one whose processor may remember too much. */
 const asAccessor = (g: Gen): DomId => {
   if (!g.probes && g.pager !== undefined && g.share(40)) return asPager(g);
-  return g.asVcpu(g.probes ? (id) => g.focus.domains.has(id) : (id) => staleOf(g, id).length > 0);
+  const isWaiting = g.share(40);
+  const isServed = (id: DomId): boolean => isWaiting && isPaid(g, id);
+  return g.asVcpu(g.probes ? (id) => g.focus.domains.has(id) : (id) => staleOf(g, id).length > 0 || isServed(id));
 };
 
 /** A gfn out of what the caller has mapped, or where a processor may still remember what it had. */
 function somewhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly number[] }): number {
   const focused = [...g.focus.gfns];
   if (g.probes && focused.length > 0) return g.walks(at.caller, g.prng.pick(focused));
+  const onDemand = g.share(30) ? demandOf(g.state, at.caller) : [];
+  if (onDemand.length > 0 && (isPaid(g, at.caller) || g.share(10))) return g.walks(at.caller, g.oneOf(onDemand));
   const doubtful = [...staleOf(g, at.caller), ...focused];
   return g.walks(at.caller, g.oneOf(doubtful.length > 0 && g.share(s.old) ? doubtful : at.among));
 }
