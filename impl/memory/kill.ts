@@ -19,7 +19,7 @@ import type { Step } from '../port.ts';
 import { buryIfOver, dropAllocated } from './frames.ts';
 import { awaitCalls, lockDomain, unlockDomain, unplace } from './life.ts';
 import { forgetP2m } from './p2m.ts';
-import { takeLargest } from './pod-cache.ts';
+import { takeLargest } from './pod-frames.ts';
 import { givePoolFrame } from './pool.ts';
 import { callerIn, controlled, exists, isAlive } from './target.ts';
 

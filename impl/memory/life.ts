@@ -15,7 +15,7 @@ import type { Machine } from '../machine.ts';
 import { resetRegisters } from '../paging/registers.ts';
 import type { Step } from '../port.ts';
 import { allocate, allocateAll } from './heap.ts';
-import { resetPod } from './pod-cache.ts';
+import { resetPod } from './pod-frames.ts';
 import { addSpare, givePoolFrame } from './pool.ts';
 import { callerIn, controlled, exists, isAlive } from './target.ts';
 

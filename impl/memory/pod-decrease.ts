@@ -12,7 +12,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { crash } from './life.ts';
 import { countOnDemand, isRamType, replaceEntries, settleP2m } from './p2m.ts';
-import { addToCache } from './pod-cache.ts';
+import { addToCache } from './pod-frames.ts';
 import { reclaimLarge } from './pod-reclaim.ts';
 import { pieceOrder, shrink, type Range } from './pod.ts';
 import { exists, isAlive } from './target.ts';

@@ -13,7 +13,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { crash } from './life.ts';
 import { countOnDemand, replaceEntries } from './p2m.ts';
-import { takeFromCache } from './pod-cache.ts';
+import { takeFromCache } from './pod-frames.ts';
 import { reclaimRecent, remember, sweep } from './pod-reclaim.ts';
 import { exists, isAlive } from './target.ts';
 

@@ -16,7 +16,7 @@ import { lookup, pieceAt } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { countOnDemand, isRamType, replaceEntries, settleP2m } from './p2m.ts';
-import { addToCache } from './pod-cache.ts';
+import { addToCache } from './pod-frames.ts';
 
 const RAM = frameRoles.indexOf('ram');
 

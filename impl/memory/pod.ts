@@ -18,7 +18,7 @@ import { dropAllocated } from './frames.ts';
 import { allocateRam } from './heap.ts';
 import { crash } from './life.ts';
 import { countOnDemand, replaceEntries } from './p2m.ts';
-import { addToCache, hasLarge, takeFromCache } from './pod-cache.ts';
+import { addToCache, hasLarge, takeFromCache } from './pod-frames.ts';
 import { callerIn, exists, isAlive } from './target.ts';
 
 type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, { kind: K }>;

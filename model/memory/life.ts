@@ -12,7 +12,7 @@ import { dropAllocated, free, putReference, reap, unplace } from '../frames.ts';
 import { dropGrip } from '../grants/pins.ts';
 import { setP2m } from '../p2m.ts';
 import { withPod } from '../pod.ts';
-import { hasLarge, noPod, takeFromCache } from './pod-cache.ts';
+import { hasLarge, noPod, takeFromCache } from './pod-frames.ts';
 import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
 import { frameOf, vcpuKey, withDomain, withGrants, type Domain, type State } from '../state.ts';
 import { NOWHERE } from '#abi/agents.ts';

@@ -13,7 +13,7 @@ import { setP2m, settle } from '../p2m.ts';
 import { demandIn, entryCount, isOnDemand, isShort, withoutDemand } from '../pod.ts';
 import { at, go } from '../progress.ts';
 import { isRamType, type Domain, type State } from '../state.ts';
-import { addToCache, hasLarge, isPlain, largeSize, takeFromCache } from './pod-cache.ts';
+import { addToCache, hasLarge, isPlain, largeSize, takeFromCache } from './pod-frames.ts';
 import { reclaimLarge, reclaimOn } from './pod-reclaim.ts';
 import type { PodWork } from './pod-work.ts';
 

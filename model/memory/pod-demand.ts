@@ -13,7 +13,7 @@ import { crash } from '../frames.ts';
 import { setP2m, type Debt } from '../p2m.ts';
 import { demandIn, isOnDemand, isShort, withPod } from '../pod.ts';
 import { isRamType, type Domain, type Populated, type State } from '../state.ts';
-import { hasLarge, largeSize, takeFromCache } from './pod-cache.ts';
+import { hasLarge, largeSize, takeFromCache } from './pod-frames.ts';
 import { reclaimLarge, reclaimOn, reclaimSingles, type Reclaim } from './pod-reclaim.ts';
 
 /** How far populating a gfn is. */

@@ -11,7 +11,7 @@ import { setP2m, settle, type Debt } from '../p2m.ts';
 import { withDemand } from '../pod.ts';
 import { entryOf, frameOf, isRamType, type State } from '../state.ts';
 import { wordAt } from '../words.ts';
-import { addToCache, isPlain, largeSize } from './pod-cache.ts';
+import { addToCache, isPlain, largeSize } from './pod-frames.ts';
 
 /** RAM that is looked at as one: gfns and frames that lie together. */
 interface Unit {

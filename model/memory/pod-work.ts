@@ -1,4 +1,5 @@
-// The registers of operations about memory on demand. A first reader may skip this file and meet them in pod-decrease.ts and pod.ts.
+// The registers of operations about memory on demand: marking, targets, and the part that memory.decrease has in it.
+// A first reader may skip this file and meet them in pod-decrease.ts and pod.ts.
 
 import type { Mfn } from '#abi/address.ts';
 import type { Reclaim } from './pod-reclaim.ts';

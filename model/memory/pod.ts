@@ -13,7 +13,7 @@ import { crash, dropAllocated } from '../frames.ts';
 import { entryCount, isOnDemand, withDemand } from '../pod.ts';
 import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
 import { domainNamed, type Domain } from '../state.ts';
-import { addToCache, largeSize } from './pod-cache.ts';
+import { addToCache, largeSize } from './pod-frames.ts';
 import { takeSurplus } from './pod-decrease.ts';
 import type { PodWork } from './pod-work.ts';
 

@@ -92,15 +92,17 @@ function walkActs(geometry: Geometry, op: Op<'concrete'>): number {
 /** Acts for each frame that there is, when memory on demand is asked for: all of them may be looked at. */
 const DEMAND = 12;
 
-/** Whether memory on demand was asked for, or is being given back. */
-const isDemanding = (log: Returned['log']): boolean => log.some(({ choice }) => choice.kind.startsWith('pod'));
+/** Whether memory on demand was asked for, or is being given back; without it accesses perform no acts at all. */
+const isDemanding = ({ op, log }: Pick<Returned, 'op' | 'log'>): boolean =>
+  mechanismOf(op.kind) === 'paging' ||
+  log.some(({ choice }) => choice.kind.startsWith('pod') || (choice.kind === 'failed' && (choice.done ?? 0) < 0));
 
 /** Acts that `op` may perform between two preemption checks; `worst`: how many it has performed. */
 export function mostActs(geometry: Geometry, { op, log, worst }: Pick<Returned, 'op' | 'log' | 'worst'>): number {
   const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
   const { grantFrames, poolFrames } = geometry.capacity;
   const walks = worst > base ? walkActs(geometry, op) : 0;
-  const demands = worst > base && isDemanding(log) ? DEMAND * geometry.frameCount : 0;
+  const demands = worst > base && isDemanding({ op, log }) ? DEMAND * geometry.frameCount : 0;
   return (
     demands +
     walks +
