@@ -4,6 +4,8 @@
 
 import type { DomId, GrantRef, PcpuId, VcpuId, Word } from './address.ts';
 import type { Buffer, Extents, Operands, Phase } from './operand.ts';
+import type { GrantStatus } from './grants.ts';
+import type { Status } from './reply.ts';
 
 /** The declaration of one argument. `int` ranges bound what a trace may hold, not what is legal. */
 export type Field =
@@ -53,10 +55,14 @@ export type Value<F extends Field, P extends Phase> = F extends {
 /** The arguments that `R` declares, in phase `P`. */
 export type Arguments<R extends Fields, P extends Phase> = { readonly [K in keyof R]: Value<R[K], P> };
 
-/** One operation: its sentence and its arguments. Who hears its reply is the same for all (reply.ts, agents.ts). */
+/** One operation: its sentence, its answers and its arguments. Who hears its reply is the same for all (reply.ts, agents.ts). */
 export interface Declaration {
   /** A sentence with arguments in braces. */
   readonly says: string;
+  /** What the caller can hear, besides what any call can be answered with (operation.ts). */
+  readonly replies: readonly Status[];
+  /** What it can hear of an element of a batch. */
+  readonly elements?: readonly GrantStatus[];
   readonly fields: Fields;
 }
 

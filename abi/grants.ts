@@ -59,6 +59,8 @@ const BATCH_MAX = 16;
 export const grantsOps = {
   'grants.map': {
     says: 'maps {elements}, statuses to {results}, from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'EFAULT'],
+    elements: ['okay', 'generalError', 'badDomain', 'badGntref', 'badPage', 'noSpace'],
     fields: {
       elements: {
         type: 'list',
@@ -71,6 +73,8 @@ export const grantsOps = {
   },
   'grants.unmap': {
     says: 'unmaps {elements}, statuses to {results}, from {start}',
+    replies: ['ok', 'E2BIG', 'EFAULT'],
+    elements: ['okay', 'generalError', 'badHandle', 'badDevAddr'],
     fields: {
       elements: {
         type: 'list',
@@ -83,6 +87,8 @@ export const grantsOps = {
   },
   'grants.copy': {
     says: 'copies {elements}, statuses to {results}, from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'EFAULT'],
+    elements: ['okay', 'generalError', 'badDomain', 'badGntref', 'badPage', 'badCopyArg', 'permissionDenied'],
     fields: {
       elements: {
         type: 'list',
@@ -105,9 +111,14 @@ export const grantsOps = {
       start: startField,
     },
   },
-  'grants.query': { says: 'asks for the grant table size of {target}', fields: { target: domainField } },
+  'grants.query': {
+    says: 'asks for the grant table size of {target}',
+    replies: ['okay', 'badDomain', 'permissionDenied'],
+    fields: { target: domainField },
+  },
   'grants.setupTable': {
     says: 'sets {target} up with {frames} grant frames, list to {list}',
+    replies: ['okay', 'generalError', 'badDomain', 'badVirtAddr', 'permissionDenied'],
     fields: { target: domainField, frames: countField, list: bufferField },
   },
 } as const;

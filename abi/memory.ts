@@ -12,22 +12,27 @@ export const memorySpaces = ['sharedInfo', 'grantTable', 'gmfn', 'gmfnForeign'] 
 export const memoryOps = {
   'memory.populate': {
     says: 'populates {extents} of {target} with order {order} from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'ENOMEM'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
   'memory.populateOnDemand': {
     says: 'lets {extents} of {target} with order {order} be populated on demand from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'EBUSY', 'ENOMEM'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
   'memory.increase': {
     says: 'gives {target} {count} extents of order {order} outside its address space from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EINVAL', 'ENOMEM'],
     fields: { target: domainField, count: countField, order: orderField, start: startField },
   },
   'memory.decrease': {
     says: 'takes {extents} of order {order} from {target} from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'ENOENT', 'ENOMEM'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
   'memory.exchange': {
     says: 'exchanges {given} of order {givenOrder} of {target} for order {takenOrder} from {start}',
+    replies: ['ok', 'E2BIG', 'EINVAL', 'ESRCH', 'EFAULT', 'EOPNOTSUPP'],
     fields: {
       target: domainField,
       given: extentsField,
@@ -38,6 +43,7 @@ export const memoryOps = {
   },
   'memory.addToPhysmap': {
     says: 'puts {space} {index} (of {foreign}) at {gfn} of {target}',
+    replies: ['ok', 'ESRCH', 'EINVAL', 'EBUSY', 'ENOMEM'],
     fields: {
       target: domainField,
       space: { type: 'oneOf', values: memorySpaces },
@@ -48,11 +54,17 @@ export const memoryOps = {
   },
   'memory.removeFromPhysmap': {
     says: 'removes {gfn} of {target}',
+    replies: ['ok', 'ESRCH', 'ENOENT', 'ENOMEM'],
     fields: { target: domainField, gfn: gfnField },
   },
-  'memory.reservation': { says: 'asks for the page count of {target}', fields: { target: domainField } },
+  'memory.reservation': {
+    says: 'asks for the page count of {target}',
+    replies: ['ok', 'ESRCH'],
+    fields: { target: domainField },
+  },
   'memory.createDomain': {
     says: 'creates {target} with {vcpus} vCPUs, {maxPages} pages at most, {grantFrames} grant frames',
+    replies: ['ok', 'EINVAL', 'EEXIST', 'ENOMEM'],
     fields: {
       target: domainField,
       vcpus: { type: 'int', min: 1, max: 8 },
@@ -60,26 +72,42 @@ export const memoryOps = {
       grantFrames: { type: 'int', min: 0, max: 64 },
     },
   },
-  'memory.pauseDomain': { says: 'pauses {target}', fields: { target: domainField } },
-  'memory.unpauseDomain': { says: 'unpauses {target}', fields: { target: domainField } },
-  'memory.killDomain': { says: 'kills {target}', fields: { target: domainField } },
+  'memory.pauseDomain': {
+    says: 'pauses {target}',
+    replies: ['ok', 'ESRCH', 'EINVAL'],
+    fields: { target: domainField },
+  },
+  'memory.unpauseDomain': {
+    says: 'unpauses {target}',
+    replies: ['ok', 'ESRCH', 'EINVAL'],
+    fields: { target: domainField },
+  },
+  'memory.killDomain': {
+    says: 'kills {target}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL'],
+    fields: { target: domainField },
+  },
   'memory.setMaxPages': {
     says: 'limits {target} to {maxPages} pages',
+    replies: ['ok', 'ESRCH'],
     fields: { target: domainField, maxPages: { type: 'int', min: 0, max: 4096 } },
   },
   'memory.setPool': {
     says: 'sets the paging pool of {target} to {frames} frames',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM'],
     fields: { target: domainField, frames: { type: 'int', min: 0, max: 4096 } },
   },
   'memory.setPodTarget': {
     says: 'sets the target of {target} to {pages} pages, those on demand among them',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM'],
     fields: { target: domainField, pages: { type: 'int', min: 0, max: 4096 } },
   },
   'memory.podTarget': {
     says: 'asks for the pages of {target}, those on demand among them',
+    replies: ['ok', 'ESRCH', 'EINVAL'],
     fields: { target: domainField },
   },
-  'memory.scrub': { says: 'scrubs up to {frames} free frames', fields: { frames: countField } },
+  'memory.scrub': { says: 'scrubs up to {frames} free frames', replies: ['ok'], fields: { frames: countField } },
 } as const;
 
 export type MemoryOp<P extends Phase> = OpsOf<typeof memoryOps, P>;

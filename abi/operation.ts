@@ -2,11 +2,12 @@
 // Operations are data and total: a bad call is a value with a reply, never an operation that may not be called.
 
 import type { Declaration, OpsOf } from './field.ts';
-import { grantsOps } from './grants.ts';
+import { grantsOps, type GrantStatus } from './grants.ts';
 import { hapOps } from './hap.ts';
 import { memoryOps } from './memory.ts';
 import type { Phase } from './operand.ts';
 import { pagingOps } from './paging.ts';
+import type { Status } from './reply.ts';
 import { tlbOps } from './tlb.ts';
 
 /** All operation tables by mechanism, in reading order. */
@@ -31,6 +32,15 @@ export const opKinds = [...declarations.keys()] as readonly OpKind[];
 
 /** The declaration of `kind`, or undefined for an unknown operation. */
 export const declarationOf = (kind: string): Declaration | undefined => declarations.get(kind);
+
+/** What any call can be answered with: by agents that may not make it, and by domains that no longer run. */
+const always = ['EPERM', 'gone'] as const satisfies readonly Status[];
+
+/** Every status that an operation of this kind can answer with. */
+export const repliesOf = (kind: OpKind): readonly Status[] => [...(declarations.get(kind)?.replies ?? []), ...always];
+
+/** Every status that an element of such a batch can have; none: it is no batch. */
+export const elementRepliesOf = (kind: OpKind): readonly GrantStatus[] => declarations.get(kind)?.elements ?? [];
 
 const mechanismByKind = Object.fromEntries(
   mechanisms.flatMap((mechanism) => Object.keys(opTables[mechanism]).map((kind) => [kind, mechanism])),

@@ -46,14 +46,17 @@ const asField = { type: 'oneOf', values: privileges, absent: 'supervisor' } as c
 export const pagingOps = {
   'paging.read': {
     says: 'reads {size} bytes at {gfn}+{offset}{as}',
+    replies: ['ok', 'violation', 'pageFault', 'generalProtection'],
     fields: { gfn: gfnField, offset: offsetField, size: sizeField, via: viaField, as: asField },
   },
   'paging.write': {
     says: 'writes {value} ({size} bytes) at {gfn}+{offset}{as}',
+    replies: ['ok', 'violation', 'pageFault', 'generalProtection'],
     fields: { gfn: gfnField, offset: offsetField, size: sizeField, value: wordField, via: viaField, as: asField },
   },
   'paging.compareExchange': {
     says: 'replaces {expected} by {value} ({size} bytes) at {gfn}+{offset}{as}',
+    replies: ['ok', 'violation', 'pageFault', 'generalProtection'],
     fields: {
       gfn: gfnField,
       offset: offsetField,
@@ -66,15 +69,18 @@ export const pagingOps = {
   },
   'paging.fetch': {
     says: 'fetches {size} bytes of code at {gfn}+{offset}{as}',
+    replies: ['ok', 'violation', 'pageFault', 'generalProtection'],
     fields: { gfn: gfnField, offset: offsetField, size: sizeField, via: viaField, as: asField },
   },
   'paging.setControl': {
     says: 'turns {control} {to}',
+    replies: ['ok', 'generalProtection'],
     fields: { control: { type: 'oneOf', values: controls }, to: { type: 'oneOf', values: ['off', 'on'] } },
   },
   /** MOV to CR3. `keep`: bit 63, which with PCIDs on keeps what is remembered. */
   'paging.setRoot': {
     says: 'loads its root, {gfn} under PCID {pcid}, {flush}',
+    replies: ['ok', 'generalProtection'],
     fields: {
       gfn: gfnField,
       pcid: { type: 'int', min: 0, max: PCIDS - 1 },

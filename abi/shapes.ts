@@ -174,12 +174,13 @@ const width = record<Widths>(
   {
     refCount: counterWidth,
     typeCount: counterWidth,
+    pages: counterWidth,
     pin: counterWidth,
     tlbClock: counterWidth,
     asid: counterWidth,
     asidGeneration: counterWidth,
   },
-  ['refCount', 'typeCount', 'pin', 'tlbClock', 'asid', 'asidGeneration'],
+  ['refCount', 'typeCount', 'pages', 'pin', 'tlbClock', 'asid', 'asidGeneration'],
 );
 
 const iommu = record<IommuUnit>({

@@ -13,16 +13,23 @@ export const invpcidTypes = ['address', 'context', 'everything', 'everythingButG
 export const tlbOps = {
   'tlb.schedule': {
     says: 'runs vCPU {vcpu} of {target} on pCPU {pcpu}',
+    replies: ['ok', 'ESRCH', 'EINVAL'],
     fields: { target: domainField, vcpu: { type: 'vcpu' }, pcpu: pcpuField },
   },
-  'tlb.fill': { says: 'pCPU {pcpu} walks {gfn} on speculation', fields: { pcpu: pcpuField, gfn: gfnField } },
+  'tlb.fill': {
+    says: 'pCPU {pcpu} walks {gfn} on speculation',
+    replies: ['ok'],
+    fields: { pcpu: pcpuField, gfn: gfnField },
+  },
   'tlb.evict': {
     says: 'pCPU {pcpu} forgets its entry {index}',
+    replies: ['ok'],
     fields: { pcpu: pcpuField, index: { type: 'int', min: 0, max: 255 } },
   },
-  'tlb.invlpg': { says: 'invalidates what leads from linear {gfn}', fields: { gfn: gfnField } },
+  'tlb.invlpg': { says: 'invalidates what leads from linear {gfn}', replies: ['ok'], fields: { gfn: gfnField } },
   'tlb.invpcid': {
     says: 'invalidates by PCID: type {type}, PCID {pcid}, {gfn}',
+    replies: ['ok', 'generalProtection'],
     fields: {
       type: { type: 'oneOf', values: invpcidTypes },
       /** As the descriptor has it: 16 bits, of which four are reserved. */

@@ -1,12 +1,16 @@
 // What the bench `cpu` races must agree: the implementation's whole accesses and the specification's over random cases, in result and in
-// flags; and the hypervisor's software walk with the processor's. A first reader may skip how an image is put into memory.
+// flags; the specification in bigints with the specification, in everything; and the hypervisor's software walk with the processor's.
+// A first reader may skip how an image is put into memory.
 
 import { describe, expect, it } from 'vitest';
-import { CASE_FRAMES, type AccessResult, type CaseOf, type Mark } from '#abi/case.ts';
+import { CASE_FRAMES, type AccessOutcome, type AccessResult, type CaseOf, type Mark } from '#abi/case.ts';
 import { AccessUnit } from '#impl/paging/access.ts';
 import { SoftwareWalker } from '#impl/paging/software.ts';
 import { hasAll, low32 } from '#lib/bits.ts';
+import { Prng } from '#lib/prng.ts';
 import { translateAccess } from '#model/paging/translate.ts';
+import { accessCaseOf } from '#properties/paging/cases.ts';
+import { bigCaseOf, bigMemoryOf, bigTranslate, isBigCase, type BigMark, type BigResult } from './cpu-bigint.ts';
 import { randomCase } from './cpu-cases.ts';
 
 type AccessCase = CaseOf<'native' | 'vmx' | 'svm'>;
@@ -57,6 +61,57 @@ describe('random cases', () => {
     'svm nestedPageFault', 'svm generalProtection', 'svm invalidState',
   ])('%s is among the results', (key) => {
     expect(seen.get(key) ?? 0).toBeGreaterThan(5);
+  }); // prettier-ignore
+});
+
+describe('the specification in bigints', () => {
+  const wordOf = (value: bigint) => ({ lo: Number(value % 2n ** 32n), hi: Number(value / 2n ** 32n) });
+  const marksOf = (marks: readonly BigMark[]): readonly Mark[] =>
+    marks.map(({ address, bits }) => ({
+      mfn: Number(address / 4096n),
+      index: Number((address % 4096n) / 8n),
+      bits: wordOf(bits),
+    }));
+  const resultOf = (result: BigResult): AccessResult => {
+    if (result.kind === 'pageFault') return { ...result, linear: wordOf(result.linear) };
+    if (result.kind !== 'done') return result;
+    return { kind: 'done', bytes: result.bytes.map(({ maddr, count }) => ({ maddr: Number(maddr), count })) };
+  };
+  const inBigints = (one: CaseOf<'native'>): AccessOutcome => {
+    const { result, required, allowed } = bigTranslate(bigCaseOf(one), bigMemoryOf(one.image));
+    return { result: resultOf(result), required: marksOf(required), allowed: marksOf(allowed) };
+  };
+  const drawn = (oracle: boolean, count: number): readonly AccessCase[] => {
+    const prng = new Prng(oracle ? 31 : 32);
+    return Array.from({ length: count }, () => accessCaseOf(prng, { engine: 'native', oracle }));
+  };
+  const cases = [
+    ...drawn(false, 6000),
+    ...drawn(true, 3000),
+    ...Array.from({ length: 3 * CASES }, (_, seed) => randomCase(seed)),
+  ].filter((one) => one.engine === 'native' && isBigCase(one)) as readonly CaseOf<'native'>[];
+  const seen = new Map<string, number>();
+  const see = (name: string, is: boolean): void => void (is && seen.set(name, (seen.get(name) ?? 0) + 1));
+
+  it('comes to what the specification comes to, to the last flag', () => {
+    for (const one of cases) {
+      const told = translateAccess(one);
+      expect(inBigints(one)).toEqual(told);
+      const { result, required, allowed } = told;
+      see(result.kind, true);
+      see('five levels', hasAll(one.registers.cr4, 0x1000));
+      see('two pages', result.kind === 'done' && result.bytes.length === 2);
+      see('required', required.length > 0);
+      see('allowed', allowed.length > 0);
+      for (let n = 0; n < 6; n += 1) see(`bit ${n}`, result.kind === 'pageFault' && hasAll(result.errorCode, 2 ** n));
+    }
+    expect(cases.length).toBeGreaterThan(4000);
+  });
+  it.each([
+    'done', 'pageFault', 'generalProtection', 'invalidState', 'five levels', 'two pages', 'required', 'allowed',
+    'bit 0', 'bit 1', 'bit 2', 'bit 3', 'bit 4', 'bit 5',
+  ])('%s is among what was compared', (name) => {
+    expect(seen.get(name) ?? 0).toBeGreaterThan(20);
   }); // prettier-ignore
 });
 

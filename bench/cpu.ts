@@ -1,15 +1,16 @@
 // Address translation: the implementation's walkers against native C over the same memory and accesses, with equal checksums, and against the
 // specification. The goals are P1 to P4 and P6 of the performance facts. Every arrangement of every scene has a process of its own
-// (cpu-child.ts), in which rounds of both sides alternate. A first reader may skip the scenes.
+// (cpu-child.ts, cpu-reference-child.ts), in which rounds of both sides alternate. A first reader may skip the scenes.
 
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Arrangement } from './cpu-contestants.ts';
 import { Workshop } from './cpu-native.ts';
-import { referenceFigures, type ReferenceFigures } from './cpu-reference.ts';
+import type { Pairing, ReferenceSpeeds } from './cpu-reference.ts';
 import type { Scene } from './cpu-tables.ts';
 
 const child = fileURLToPath(new URL('./cpu-child.ts', import.meta.url));
+const referenceChild = fileURLToPath(new URL('./cpu-reference-child.ts', import.meta.url));
 
 const small = { pages: 512, stride: 1, isNested: false, faults: true, count: 2 ** 16, repeats: 48 };
 const large = { ...small, pages: 2 ** 16, stride: 3, count: 2 ** 18, repeats: 12 };
@@ -51,6 +52,18 @@ export interface Contest {
   readonly atMost: number;
 }
 
+/** Whole accesses by the specification per CPU second on `pages` pages, and how many times that each side of the implementation makes. */
+export interface ReferenceFigures {
+  readonly pages: number;
+  readonly specification: number;
+  readonly timesWalker: number;
+  readonly timesAccess: number;
+  /** How many times the specification, reading words in place, makes what it makes in bigints over a Map; then, both over the same memory. */
+  readonly timesBigints: number;
+  readonly timesBigintsBothWords: number;
+  readonly timesBigintsBothMap: number;
+}
+
 export interface CpuFigures {
   readonly compiler: string | undefined;
   readonly contests: readonly Contest[];
@@ -61,25 +74,45 @@ export interface CpuFigures {
   readonly reference: readonly ReferenceFigures[];
 }
 
-function compete(contest: (typeof contests)[number], rounds: number, program: string | undefined): Contest {
-  const { goal, what, arrangement, scene, atMost } = contest;
-  const options = [
-    child,
-    arrangement,
-    JSON.stringify(scene),
-    String(rounds),
-    ...(program === undefined ? [] : [program]),
-  ];
+/** What a process of the bench prints. */
+function toldBy(what: string, options: readonly string[]): unknown {
   const { stdout, stderr, status } = spawnSync(process.execPath, [...process.execArgv, ...options], {
     encoding: 'utf8',
   });
   if (status !== 0) throw new Error(`the bench of '${what}' failed: ${stderr}`);
-  const told = JSON.parse(stdout) as { ours: number[]; native: number[]; isEqual: boolean };
+  return JSON.parse(stdout);
+}
+
+function compete(contest: (typeof contests)[number], rounds: number, program: string | undefined): Contest {
+  const { goal, what, arrangement, scene, atMost } = contest;
+  const native = program === undefined ? [] : [program];
+  const options = [child, arrangement, JSON.stringify(scene), String(rounds), ...native];
+  const told = toldBy(what, options) as { ours: number[]; native: number[]; isEqual: boolean };
   if (!told.isEqual) throw new Error(`'${what}': the checksums differ`);
   const translations = scene.count * scene.repeats;
   const ours = Math.min(...told.ours) / translations;
-  const native = told.native.length === 0 ? undefined : Math.min(...told.native) / translations;
-  return { goal, what, ours, native, ratio: native === undefined ? undefined : ours / native, atMost };
+  const theirs = told.native.length === 0 ? undefined : Math.min(...told.native) / translations;
+  return { goal, what, ours, native: theirs, ratio: theirs === undefined ? undefined : ours / theirs, atMost };
+}
+
+/** P6: the implementation, the specification, and the specification in bigints. */
+function compareSpecifications(scene: Scene, rounds: number): ReferenceFigures {
+  const speeds = (pairing: Pairing): ReferenceSpeeds => {
+    const options = [referenceChild, JSON.stringify(scene), JSON.stringify(pairing), String(rounds)];
+    return toldBy('specifications', options) as ReferenceSpeeds;
+  };
+  const own = speeds({ specification: 'words', bigints: 'map' });
+  const words = speeds({ specification: 'words', bigints: 'words' });
+  const map = speeds({ specification: 'map', bigints: 'map' });
+  return {
+    pages: scene.pages,
+    specification: own.specification,
+    timesWalker: own.walker / own.specification,
+    timesAccess: own.access / own.specification,
+    timesBigints: own.specification / own.bigints,
+    timesBigintsBothWords: words.specification / words.bigints,
+    timesBigintsBothMap: map.specification / map.bigints,
+  };
 }
 
 /** All contests, each over `rounds` rounds. */
@@ -94,7 +127,7 @@ export function cpuFigures(rounds: number): CpuFigures {
       contests: done,
       cacheGain: [share(local2d, localCached), share(wide2d, wideCached)],
       hitShare: share(hit, walk),
-      reference: [small, large].map((scene) => referenceFigures(scene, rounds)),
+      reference: [small, large].map((scene) => compareSpecifications(scene, rounds)),
     };
   } finally {
     workshop.dispose();

@@ -11,7 +11,7 @@ import { Prng } from '#lib/prng.ts';
 import { attempt, replay, sourceOf, type Attempt } from '#museum/attempt.ts';
 import { failsOn, type Fails } from '#museum/shorten.ts';
 import type { AlwaysLaw, Failure, Law, PairLaw } from '#properties/harness/law.ts';
-import type { Settings } from '#properties/harness/lockstep.ts';
+import type { Settings } from '#properties/harness/settings.ts';
 import { clean } from '#properties/harness/subject.ts';
 import { Corpus, extended } from './extend.ts';
 
@@ -22,6 +22,8 @@ export interface Campaign {
   readonly laws: readonly Law[];
   /** Only failures in this mechanism count; others are tallied. */
   readonly mechanism?: Mechanism;
+  /** What else runs are to do: tell of what they reach, say. */
+  readonly settings?: Partial<Omit<Settings, 'laws'>>;
 }
 
 /** What has been seen so far. */
@@ -61,7 +63,10 @@ export class CampaignRun {
 
   constructor(of: Campaign) {
     this.#of = of;
-    this.#settings = { laws: of.laws.filter((law): law is AlwaysLaw => law.kind === 'always') };
+    this.#settings = {
+      ...of.settings,
+      laws: of.laws.filter((law): law is AlwaysLaw => law.kind === 'always'),
+    };
     this.#pairs = of.laws.filter((law): law is PairLaw => law.kind === 'pair');
     this.#prng = new Prng(fold(0x6361_6d70, of.seed));
   }

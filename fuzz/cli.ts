@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Where the command line begins: `npm start`, `npm run fuzz`, `replay`, `museum` and `exhaust`, and `ringfence` once installed.
+// Where the command line begins: `npm start`, `npm run fuzz`, `coverage`, `replay`, `museum` and `exhaust`, and `ringfence` once installed.
 // What it understands is in commands.ts.
 
 import { main } from './commands.ts';

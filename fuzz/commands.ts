@@ -1,4 +1,4 @@
-// The command line: start, fuzz, replay, museum, exhaust. Only what is said and how it may be wrong; the commands are their own files.
+// The command line: start, fuzz, coverage, replay, museum, exhaust. Only what is said and how it may be wrong; the commands are their own files.
 // Bad input gets one sentence and exit code 2; nothing has happened by then.
 
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
@@ -10,6 +10,7 @@ import { mutants } from '#museum/synthetic-catalogue.ts';
 import { DamagedTrace } from '#museum/traces.ts';
 import { laws } from '#properties/index.ts';
 import type { Law } from '#properties/harness/law.ts';
+import { coverage } from './coverage.ts';
 import { exhaust, exhaustTargets, type ExhaustTarget } from './exhaust.ts';
 import { EXIT, fuzz } from './fuzz.ts';
 import { museum } from './museum.ts';
@@ -86,14 +87,19 @@ interface Asked {
 /** Seconds of a campaign that is bounded by neither time nor operations. */
 const SECONDS = 60;
 
+/** How far a campaign goes, and how it speaks. */
+const boundsOf = (asked: Asked) => ({
+  seconds: asked.seconds ?? (asked.operations === undefined ? SECONDS : Infinity),
+  operations: asked.operations ?? Infinity,
+  seed: asked.seed ?? 1,
+  json: asked.json === true,
+});
+
 const runFuzz = (asked: Asked): Promise<number> =>
   fuzz({
-    seconds: asked.seconds ?? (asked.operations === undefined ? SECONDS : Infinity),
-    operations: asked.operations ?? Infinity,
-    seed: asked.seed ?? 1,
+    ...boundsOf(asked),
     laws: asked.law ?? laws,
     ...(asked.mechanism === undefined ? {} : { mechanism: asked.mechanism }),
-    json: asked.json === true,
   });
 
 const runReplay = (file: string, asked: Asked): Promise<number> =>
@@ -138,6 +144,14 @@ function program(end: (code: number) => void): Command {
     .option('--mechanism <name>', 'count failures in this mechanism only', mechanism)
     .option(...json)
     .action(async (asked: Asked) => end(await runFuzz(asked)));
+  root
+    .command('coverage')
+    .description('a campaign that counts the replies it reaches, and the checks that were not vacuous')
+    .option('--seconds <n>', 'stop after so many seconds', aboveZero)
+    .option('--operations <n>', 'stop after so many completed operations', wholeAboveZero)
+    .option('--seed <seed>', 'a whole number or a git hash', seed)
+    .option(...json)
+    .action(async (asked: Asked) => end(await coverage(boundsOf(asked))));
   root
     .command('replay')
     .argument('<file>', 'a stored trace')

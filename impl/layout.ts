@@ -77,8 +77,8 @@ const domainTable = (g: Geometry) => {
     domPauses: { length, bits: 16 },
     /** Whether the domain was crashed: its vCPUs never run again. */
     domCrashed: { length, bits: 1 },
-    domMaxPages: { length },
-    domTotalPages: { length },
+    domMaxPages: { length, bits: g.width.pages },
+    domTotalPages: { length, bits: g.width.pages },
     domVcpus: { length, bits: 8 },
     /** The frame of the domain structure, its shared info, the root of its P2M (0: none yet). */
     domStructure: { length },

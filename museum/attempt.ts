@@ -7,7 +7,8 @@ import type { Step, Trace } from '#abi/trace.ts';
 import { fold } from '#lib/hash.ts';
 import { drive, headerFor, type Driven, type Seeded, type Source } from '#properties/harness/generate.ts';
 import type { Failure } from '#properties/harness/law.ts';
-import { Lockstep, type Settings } from '#properties/harness/lockstep.ts';
+import { Lockstep } from '#properties/harness/lockstep.ts';
+import type { Settings } from '#properties/harness/settings.ts';
 import type { Subject } from '#properties/harness/subject.ts';
 import { Through } from './through.ts';
 

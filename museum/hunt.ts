@@ -5,7 +5,7 @@
 
 import type { Exhibit } from './exhibit.ts';
 import { clean, type Subject } from '#properties/harness/subject.ts';
-import type { Settings } from '#properties/harness/lockstep.ts';
+import type { Settings } from '#properties/harness/settings.ts';
 import { attempt, replay, sourceOf, type Attempt } from './attempt.ts';
 
 /** What to hunt: where, from which seed, within how many completed operations. */

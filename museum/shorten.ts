@@ -4,7 +4,7 @@
 
 import type { Trace } from '#abi/trace.ts';
 import type { Failure } from '#properties/harness/law.ts';
-import type { Settings } from '#properties/harness/lockstep.ts';
+import type { Settings } from '#properties/harness/settings.ts';
 import { shrinkTrace } from '#properties/harness/shrink.ts';
 import type { Subject } from '#properties/harness/subject.ts';
 import { replay } from './attempt.ts';

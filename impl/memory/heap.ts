@@ -100,10 +100,14 @@ export function* allocateAll(
   return isRefused ? undefined : given;
 }
 
-/** Why `owner` may not have that much RAM (more). */
+/** Why `owner` may not have that much RAM (more). The sum is made in the counter's own width, and may overflow. */
 function overdrawn(m: Machine, { owner, order }: Wanted): Errno | undefined {
   if (m.f.domState.get(owner) !== RUNNING) return 'EINVAL';
-  return m.f.domTotalPages.get(owner) + pow2(order) > m.f.domMaxPages.get(owner) ? 'E2BIG' : undefined;
+  const more = pow2(order);
+  const sum = (m.f.domTotalPages.get(owner) + more) % pow2(m.geometry.width.pages);
+  if (sum > m.f.domMaxPages.get(owner)) return 'E2BIG';
+  if (sum < more) return 'E2BIG';
+  return undefined;
 }
 
 /** Takes a run off the free lists and makes it ready, the heap lock held. 0: refused. */

@@ -8,6 +8,7 @@ import { DOMID_CONTROL, type DomId } from '#abi/address.ts';
 import type { MemoryOp } from '#abi/memory.ts';
 import { reply, type Errno, type Reply } from '#abi/reply.ts';
 import type { FrameRole } from '#abi/roles.ts';
+import { pow2 } from '#lib/bits.ts';
 import type { Call } from '../execution.ts';
 import { lockP2m, unlockP2m } from '../hap/table.ts';
 import { domStates } from '../layout.ts';
@@ -83,6 +84,9 @@ function* create(m: Machine, op: Op<'memory.createDomain'>): Step<Errno | undefi
 }
 
 /** What every domain begins with. What burial and teardown leave empty (tables, pool, maptrack) is empty. */
+/** The limit that the counter of pages can hold. */
+const representable = (m: Machine, maxPages: number): number => Math.min(maxPages, pow2(m.geometry.width.pages) - 1);
+
 function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'>): void {
   const { f } = m;
   f.domLife.add(target, 1);
@@ -90,7 +94,7 @@ function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'
   f.domStage.set(target, 0);
   f.domPauses.set(target, 1);
   f.domCrashed.set(target, 0);
-  f.domMaxPages.set(target, maxPages);
+  f.domMaxPages.set(target, representable(m, maxPages));
   f.domVcpus.set(target, vcpus);
   resetPod(m, target);
   // No vCPU of the last domain by that name has left it an ASID.
@@ -132,7 +136,7 @@ export function* setMaxPages(m: Machine, call: Call, op: Op<'memory.setMaxPages'
   yield* m.port.point('store', 'domain');
   const dom = controlled(m, call, op.target);
   if (typeof dom === 'string') return reply(dom);
-  m.f.domMaxPages.set(dom, op.maxPages);
+  m.f.domMaxPages.set(dom, representable(m, op.maxPages));
   return reply('ok');
 }
 

@@ -7,12 +7,12 @@
 // A first reader may skip `eptOf`. Sources: Intel SDM vol. 3C, "EPT Translation Mechanism", "EPT Misconfigurations", "EPT
 // Violations", "Accessed and Dirty Flags for EPT", "Extended-Page-Table Pointer (EPTP)", "Exit Qualification for EPT Violations" (a table).
 
-import type { Word } from '#abi/address.ts';
+import { FRAME_SHIFT, type Word } from '#abi/address.ts';
 import type { AccessResult, CaseOf, Mark } from '#abi/case.ts';
-import { and, bit, field, hasAll, pow2, without } from '#lib/bits.ts';
-import { match } from 'ts-pattern';
-import { frameOf, pageBytes, splitAddress } from '../paging/address.ts';
-import { entryAt, marksAt } from '../paging/memory.ts';
+import { and, bit, field, hasAll, without } from '#lib/bits.ts';
+import { addressOf, frameOf, isTooWide, wordOf } from '../paging/address.ts';
+import { indexOf, isBeyondReach, offsetBits } from '../paging/entry.ts';
+import { entryAt, joined, marksAt, NO_MARKS } from '../paging/memory.ts';
 import type { Attempt } from '../paging/rights.ts';
 import type { Located, Space, Use } from '../paging/walk.ts';
 import type { WordReader } from './walk.ts';
@@ -27,6 +27,9 @@ export interface Ept {
   readonly maxPhysAddr: number;
   readonly page1Gb: boolean;
 }
+
+/** Addresses select entries as in this mode, whatever the number of levels. */
+const MODE = 'fiveLevel';
 
 const READ = bit(0);
 const WRITE = bit(1);
@@ -46,7 +49,7 @@ export function eptOf(registers: CaseOf<'vmx'>['registers']): Ept | undefined {
   if (!isAccepted || field(eptp.lo, 7, 5) !== 0 || field(eptp.hi, maxPhysAddr - 32, 64 - maxPhysAddr) !== 0)
     return undefined;
   return {
-    root: frameOf(eptp) * pageBytes,
+    root: addressOf(frameOf(eptp)),
     levels,
     flags: hasAll(eptp.lo, bit(6)),
     modeBasedExecute: modeBasedExecute === 'on',
@@ -61,31 +64,36 @@ type EptMeaning =
   | { readonly kind: 'misconfiguration' }
   | { readonly kind: 'table' | 'page'; readonly frame: number; readonly rights: number };
 
+const ABSENT: EptMeaning = { kind: 'absent' };
+const MISCONFIGURATION: EptMeaning = { kind: 'misconfiguration' };
+
 const rightsMask = ({ modeBasedExecute }: Ept): number =>
   READ + WRITE + EXECUTE + (modeBasedExecute ? EXECUTE_USER : 0);
 
-const spanOf = (level: number): number => pow2(9 * (level - 1));
-
 /** Memory types 2, 3 and 7 are reserved. */
-const isReservedType = (lo: number): boolean => [2, 3, 7].includes(field(lo, 3, 3));
+function isReservedType(lo: number): boolean {
+  const type = field(lo, 3, 3);
+  return type === 2 || type === 3 || type === 7;
+}
 
 /** Bits 29:12 or 20:12 of an entry that maps a large page, all of them: there is no PAT bit as in ordinary tables. */
-const hasBitsBelowFrame = (word: Word, level: number): boolean => frameOf(word) % spanOf(level) !== 0;
+const hasBitsBelowFrame = (word: Word, level: number): boolean =>
+  level > 1 && field(word.lo, FRAME_SHIFT, offsetBits(MODE, level) - FRAME_SHIFT) !== 0;
 
 /** What `word` means in a table at `level`. Extended tables have 1 GiB pages where ordinary ones do. */
 export function decodeEptEntry(ept: Ept, level: number, word: Word): EptMeaning {
   const rights = and(word.lo, rightsMask(ept));
-  if (rights === 0) return { kind: 'absent' };
+  if (rights === 0) return ABSENT;
   const frame = frameOf(word);
   const isWriteOnly = hasAll(rights, WRITE) && !hasAll(rights, READ);
-  if (isWriteOnly || frame >= pow2(ept.maxPhysAddr - 12)) return { kind: 'misconfiguration' };
+  if (isWriteOnly || isBeyondReach(word, ept.maxPhysAddr)) return MISCONFIGURATION;
   const maySpan = level === 2 || (level === 3 && ept.page1Gb);
   if (level === 1 || (maySpan && hasAll(word.lo, SUPERPAGE))) {
     const isBad = isReservedType(word.lo) || hasBitsBelowFrame(word, level);
-    return isBad ? { kind: 'misconfiguration' } : { kind: 'page', frame, rights };
+    return isBad ? MISCONFIGURATION : { kind: 'page', frame, rights };
   }
   // Bits 7:3 of an entry that leads to a table are reserved.
-  return field(word.lo, 3, 5) === 0 ? { kind: 'table', frame, rights } : { kind: 'misconfiguration' };
+  return field(word.lo, 3, 5) === 0 ? { kind: 'table', frame, rights } : MISCONFIGURATION;
 }
 
 /** An entry that the walk used. */
@@ -107,22 +115,22 @@ type EptWalk = { readonly steps: readonly Step[]; readonly rights: number } & (
  * Rights are judged at the end, so a misconfiguration further down comes before what the upper entries withhold.
  */
 function walkEptTables(ept: Ept, read: WordReader, address: number): EptWalk {
-  const { page, offset } = splitAddress(address);
-  let steps: readonly Step[] = [];
+  const target = wordOf(address);
+  const steps: Step[] = [];
   let rights = rightsMask(ept);
-  if (page >= spanOf(ept.levels + 1)) return { kind: 'absent', steps, rights: 0 };
+  if (isTooWide(target, offsetBits(MODE, ept.levels + 1))) return { kind: 'absent', steps, rights: 0 };
   let table = ept.root;
   for (let level = ept.levels; ; level -= 1) {
-    const maddr = table + (Math.floor(page / spanOf(level)) % 512) * 8;
+    const maddr = table + indexOf(MODE, level, target) * 8;
     const word = entryAt(read, maddr, 8);
     const meaning = decodeEptEntry(ept, level, word);
     if (meaning.kind === 'absent') return { kind: 'absent', steps, rights: 0 };
     if (meaning.kind === 'misconfiguration') return { kind: 'misconfiguration', steps, rights };
     rights = and(rights, meaning.rights);
     const isPage = meaning.kind === 'page';
-    steps = [...steps, { maddr, lo: word.lo, isPage }];
-    table = meaning.frame * pageBytes;
-    if (isPage) return { kind: 'page', steps, rights, maddr: table + (page % spanOf(level)) * pageBytes + offset };
+    steps.push({ maddr, lo: word.lo, isPage });
+    table = addressOf(meaning.frame);
+    if (isPage) return { kind: 'page', steps, rights, maddr: table + field(target.lo, 0, offsetBits(MODE, level)) };
   }
 }
 
@@ -133,35 +141,42 @@ interface Demand {
   readonly isWrite: boolean;
 }
 
+const READS: Demand = { rights: READ, access: READ, isWrite: false };
+const WRITES: Demand = { rights: READ + WRITE, access: WRITE, isWrite: true };
+const READS_AND_WRITES: Demand = { rights: READ + WRITE, access: READ + WRITE, isWrite: true };
+const FETCHES: Demand = { rights: EXECUTE, access: EXECUTE, isWrite: false };
+const FETCHES_FOR_USER: Demand = { ...FETCHES, rights: EXECUTE_USER };
+
 /**
  * Fetches: with mode-based execute control bit 10 holds for user-mode linear addresses, bit 2 for the others. Read-modify-writes:
  * bit 1 is set, and "whether it also sets bit 0 is implementation-specific"; here it does not.
  */
-const demandOfOperand = (ept: Ept, access: Attempt['kind'], isUserPage: boolean): Demand =>
-  match(access)
-    .with('read', () => ({ rights: READ, access: READ, isWrite: false }))
-    .with('write', 'readModifyWrite', () => ({ rights: READ + WRITE, access: WRITE, isWrite: true }))
-    .with('fetch', () => ({
-      rights: ept.modeBasedExecute && isUserPage ? EXECUTE_USER : EXECUTE,
-      access: EXECUTE,
-      isWrite: false,
-    }))
-    .exhaustive();
+function demandOfOperand(ept: Ept, access: Attempt['kind'], isUserPage: boolean): Demand {
+  switch (access) {
+    case 'read':
+      return READS;
+    case 'write':
+    case 'readModifyWrite':
+      return WRITES;
+    case 'fetch':
+      return ept.modeBasedExecute && isUserPage ? FETCHES_FOR_USER : FETCHES;
+  }
+}
 
 /**
  * Accesses to guest tables read them; with accessed and dirty flags for EPT they are treated as writes and named as both. Setting
  * a flag in a guest's entry reads and writes it, flags for EPT or none.
  */
-const demandOf = (ept: Ept, use: Use): Demand =>
-  match(use)
-    .with({ kind: 'entry' }, () =>
-      ept.flags
-        ? { rights: READ + WRITE, access: READ + WRITE, isWrite: true }
-        : { rights: READ, access: READ, isWrite: false },
-    )
-    .with({ kind: 'flags' }, () => ({ rights: READ + WRITE, access: READ + WRITE, isWrite: true }))
-    .with({ kind: 'operand' }, ({ access, isUserPage }) => demandOfOperand(ept, access, isUserPage))
-    .exhaustive();
+function demandOf(ept: Ept, use: Use): Demand {
+  switch (use.kind) {
+    case 'entry':
+      return ept.flags ? READS_AND_WRITES : READS;
+    case 'flags':
+      return READS_AND_WRITES;
+    case 'operand':
+      return demandOfOperand(ept, use.access, use.isUserPage);
+  }
+}
 
 const QUALIFICATION_EXECUTE_USER = bit(6);
 const QUALIFICATION_LINEAR_VALID = bit(7);
@@ -180,12 +195,13 @@ const qualificationOf = (access: number, rights: number, use: Use): number =>
   (use.kind === 'operand' ? QUALIFICATION_TRANSLATED : 0);
 
 /** Accessed in every entry used; dirty in the one that maps the page, for a write. */
-const marksOf = (ept: Ept, steps: readonly Step[], isWrite: boolean): readonly Mark[] =>
-  ept.flags
-    ? steps.flatMap(({ maddr, lo, isPage }) =>
-        marksAt(maddr, without(isPage && isWrite ? ACCESSED + DIRTY : ACCESSED, lo)),
-      )
-    : [];
+function marksOf(ept: Ept, steps: readonly Step[], isWrite: boolean): readonly Mark[] {
+  let marks = NO_MARKS;
+  if (!ept.flags) return marks;
+  for (const { maddr, lo, isPage } of steps)
+    marks = joined(marks, marksAt(maddr, without(isPage && isWrite ? ACCESSED + DIRTY : ACCESSED, lo)));
+  return marks;
+}
 
 function locate(ept: Ept, memory: WordReader, asked: { address: number; use: Use; linear: Word }): Located {
   const { address, use, linear } = asked;
@@ -198,7 +214,7 @@ function locate(ept: Ept, memory: WordReader, asked: { address: number; use: Use
     walk.kind === 'misconfiguration'
       ? { kind: 'eptMisconfiguration', guestPhysical: address }
       : { kind: 'eptViolation', qualification, guestPhysical: address, linear };
-  return { kind: 'exit', result, marks: marksOf(ept, walk.steps, false) };
+  return { kind: 'failed', result, marks: marksOf(ept, walk.steps, false) };
 }
 
 /** Guest-physical memory as `ept` maps it, for the translation of `linear`. */

@@ -2,10 +2,12 @@
 // A first reader may skip `isBeyondReach`. Sources: AMD APM vol. 2, "Nested Paging": "Nested Table Walk", "Nested versus Guest Page
 // Faults, Fault Ordering" (with the bits of EXITINFO1), "Combining Nested and Guest Attributes".
 
+import type { Word } from '#abi/address.ts';
 import type { AccessResult } from '#abi/case.ts';
-import { bit, pow2 } from '#lib/bits.ts';
-import { pageBytes, splitAddress } from '../paging/address.ts';
-import { spanOf, tableShapes } from '../paging/entry.ts';
+import { bit } from '#lib/bits.ts';
+import { isTooWide, wordOf } from '../paging/address.ts';
+import { ABSENT, offsetBits, tableShapes } from '../paging/entry.ts';
+import { NO_MARKS } from '../paging/memory.ts';
 import { type Attempt, type Cause, errorCode, forbids, isWrite } from '../paging/rights.ts';
 import {
   type Located,
@@ -36,8 +38,8 @@ const attemptOf = (use: Use): Attempt => ({
  * Beyond what the nested tables can map: 32 bits for a host in 32-bit or PAE paging, 48 or 57 in long mode. The manual does not say what
  * becomes of such an address; nothing maps it, so it is taken as not present.
  */
-const isBeyondReach = ({ mode }: TablePaging, address: number): boolean =>
-  mode === 'pae' ? address >= pow2(32) : address >= spanOf(mode, tableShapes[mode].levels + 1) * pageBytes;
+const isBeyondReach = ({ mode }: TablePaging, address: Word): boolean =>
+  isTooWide(address, mode === 'pae' ? 32 : offsetBits(mode, tableShapes[mode].levels + 1));
 
 /** A nested page fault. The error code is that of a page fault in the host's mode: bit 4 needs the host's NXE or SMEP. */
 const nestedFault = (host: TablePaging, asked: { use: Use; address: number }, cause: Cause): AccessResult => ({
@@ -48,15 +50,16 @@ const nestedFault = (host: TablePaging, asked: { use: Use; address: number }, ca
 
 function locate(host: TablePaging, memory: WordReader, asked: { use: Use; address: number }): Located {
   const attempt = attemptOf(asked.use);
-  if (isBeyondReach(host, asked.address))
-    return { kind: 'exit', result: nestedFault(host, asked, { kind: 'absent' }), marks: [] };
-  const walk = walkTables(machineSpace, host, { memory, target: splitAddress(asked.address) });
-  if (walk.kind === 'exit') return walk;
-  const cause = walk.kind === 'fault' ? walk.cause : forbids(host, attempt, walk);
+  const address = wordOf(asked.address);
+  if (isBeyondReach(host, address))
+    return { kind: 'failed', result: nestedFault(host, asked, ABSENT), marks: NO_MARKS };
+  const walk = walkTables(machineSpace, host, { memory, address });
+  const cause =
+    walk.kind === 'page' ? forbids(host, attempt, walk.page) : walk.kind === 'fault' ? walk.cause : undefined;
   // The nested tables are ordinary tables: accessed everywhere, dirty where written, behind guest tables too.
   const { marks } = setFlags(machineSpace, host, walk, cause === undefined && isWrite(attempt));
   if (walk.kind === 'page' && cause === undefined) return { kind: 'found', maddr: walk.address, marks };
-  return { kind: 'exit', result: nestedFault(host, asked, cause ?? { kind: 'absent' }), marks };
+  return { kind: 'failed', result: nestedFault(host, asked, cause ?? ABSENT), marks };
 }
 
 /** Guest-physical memory as a host in `host` paging maps it. Its CR0.WP, SMAP and protection keys play no part. */

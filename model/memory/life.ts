@@ -5,6 +5,7 @@
 // (gnttab_release_mappings), arch/x86/domain.c (domain_relinquish_resources).
 
 import { INVALID_MFN, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
+import { pow2 } from '#lib/bits.ts';
 import { Trie } from '#lib/trie.ts';
 import { match } from 'ts-pattern';
 import { allocate, allocateAll, ask, preemption, refuse, wait, type Cut } from '../cut.ts';
@@ -52,6 +53,9 @@ export function createDomain(cut: Cut, task: Task<Create>): Turn {
   return go(after, task, { at: 'install', given: mfns });
 }
 
+/** A limit is cut to what a count of pages can be. */
+const representable = ({ state }: Cut, pages: number): number => Math.min(pages, pow2(state.geometry.width.pages) - 1);
+
 function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
   const [structure, sharedInfo, ...frames] = given as readonly [Mfn, Mfn, ...Mfn[]];
   if (cut.state.domains.has(op.target)) return refuse(`d${op.target} is created twice`, 'refines');
@@ -63,7 +67,7 @@ function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
     pauseCount: 1,
     crashed: false,
     calls: 0,
-    maxPages: op.maxPages,
+    maxPages: representable(cut, op.maxPages),
     totalPages: 0,
     vcpus: op.vcpus,
     p2m: Trie.empty(),
@@ -105,7 +109,7 @@ export function unpauseDomain(cut: Cut, task: Task<OpOf<'memory.unpauseDomain'>>
 export function setMaxPages(cut: Cut, task: Task<OpOf<'memory.setMaxPages'>>): Turn {
   const domain = controlled(cut, task);
   if (typeof domain === 'string') return end(cut, domain);
-  return end(at(cut, withDomain(cut.state, domain.id, { maxPages: task.op.maxPages })), 'ok');
+  return end(at(cut, withDomain(cut.state, domain.id, { maxPages: representable(cut, task.op.maxPages) })), 'ok');
 }
 
 /** One micro-step of killing: its start, or one unit of relinquishing. `part` counts units for preemption. */

@@ -8,64 +8,61 @@
 // Sources: Intel SDM vol. 3A, "32-Bit Paging", "PAE Paging", "4-Level Paging and 5-Level Paging" (tables of the formats);
 // AMD APM vol. 2, "Legacy-Mode Page Translation", "Long-Mode Page Translation".
 
-import type { Word } from '#abi/address.ts';
+import { FRAME_SHIFT, type Word } from '#abi/address.ts';
 import { bit, field, hasAll, hasAny, pow2, without } from '#lib/bits.ts';
-import { frameOf } from './address.ts';
+import { bitsOf, frameOf } from './address.ts';
 import { isLong, type Paging, type PagingMode } from './mode.ts';
+import { ALL_RIGHTS, RIGHT_BITS } from './rights.ts';
 
-/** What all levels must grant together. */
-export interface Rights {
-  readonly write: boolean;
-  /** Access from user mode; what has it is a user page, with rules of its own for the supervisor. */
-  readonly user: boolean;
-  readonly execute: boolean;
-}
-
-/** What an entry means. `frame` is the table's, or the first frame of the page's `span` frames. */
+/** What an entry means. `frame` is the table's, or the first one of the page; rights are bits. */
 export type EntryMeaning =
   | { readonly kind: 'absent' }
   | { readonly kind: 'reserved' }
-  | { readonly kind: 'table'; readonly frame: number; readonly rights: Rights }
+  | { readonly kind: 'table'; readonly frame: number; readonly rights: number }
   | {
       readonly kind: 'page';
       readonly frame: number;
-      readonly span: number;
-      readonly rights: Rights;
+      readonly rights: number;
       /** Protection key. */
       readonly key: number;
     };
 
-/** Nothing withheld: what the root, and a PDPTE of PAE paging, give. */
-export const ALL_RIGHTS: Rights = { write: true, user: true, execute: true };
+/** What an entry means whose P flag is 0, and one that has a reserved bit. */
+export const ABSENT = { kind: 'absent' } as const satisfies EntryMeaning;
+const RESERVED = { kind: 'reserved' } as const satisfies EntryMeaning;
 
 const PRESENT = bit(0);
-const WRITE = bit(1);
-const USER = bit(2);
 const ACCESSED = bit(5);
-const DIRTY = bit(6);
+export const DIRTY: number = bit(6);
 const SUPERPAGE = bit(7);
 const GLOBAL = bit(8);
 const EXECUTE_DISABLE_HIGH = bit(31);
 /** Bits 2:1 and 8:5 of a PDPTE in PAE paging. */
 const RESERVED_IN_PDPTE = 0x1e6;
 
-/** How the tables of a mode are built: levels, index bits of a level, bytes of an entry. */
+/** How the tables of a mode are built: levels, bytes of an entry. */
 export interface TableShape {
   readonly levels: number;
-  readonly indexBits: number;
   readonly entryBytes: 4 | 8;
 }
 
 /** Each mode that has tables. PAE paging has only four entries at the top. */
 export const tableShapes: Readonly<Record<Exclude<PagingMode, 'none'>, TableShape>> = {
-  legacy: { levels: 2, indexBits: 10, entryBytes: 4 },
-  pae: { levels: 3, indexBits: 9, entryBytes: 8 },
-  fourLevel: { levels: 4, indexBits: 9, entryBytes: 8 },
-  fiveLevel: { levels: 5, indexBits: 9, entryBytes: 8 },
+  legacy: { levels: 2, entryBytes: 4 },
+  pae: { levels: 3, entryBytes: 8 },
+  fourLevel: { levels: 4, entryBytes: 8 },
+  fiveLevel: { levels: 5, entryBytes: 8 },
 };
 
-/** Frames that an entry at `level` covers. */
-export const spanOf = (mode: PagingMode, level: number): number => pow2((mode === 'legacy' ? 10 : 9) * (level - 1));
+/** Bits of an address that select an entry of a table. */
+const indexBits = (mode: PagingMode): number => (mode === 'legacy' ? 10 : 9);
+
+/** Bits of an address below those that select an entry at `level`; above the highest level, all that tables translate. */
+export const offsetBits = (mode: PagingMode, level: number): number => FRAME_SHIFT + indexBits(mode) * (level - 1);
+
+/** Which entry of a table at `level` an address selects. */
+export const indexOf = (mode: PagingMode, level: number, address: Word): number =>
+  bitsOf(address, offsetBits(mode, level), indexBits(mode));
 
 const isPdpte = (mode: PagingMode, level: number): boolean => mode === 'pae' && level === 3;
 
@@ -76,7 +73,9 @@ function isPage({ mode, superpages, page1Gb }: Paging, level: number, { lo }: Wo
   return exists && hasAll(lo, SUPERPAGE);
 }
 
-const isBeyondReach = (frame: number, maxPhysAddr: number): boolean => frame >= pow2(maxPhysAddr - 12);
+/** Bits 51:M: the frame lies beyond MAXPHYADDR. */
+export const isBeyondReach = ({ hi }: Word, maxPhysAddr: number): boolean =>
+  field(hi, maxPhysAddr - 32, 52 - maxPhysAddr) !== 0;
 
 /**
  * "32-Bit Paging", PDE that maps a 4-MByte page: bits 20:13 are bits 39:32 of the address (PSE-36), those at or above MAXPHYADDR
@@ -87,11 +86,11 @@ const isReservedLegacy = ({ maxPhysAddr }: Paging, { lo }: Word, page: boolean):
 
 /** A PDPTE that is loaded into a register, or read in a walk, with a bit that must be 0. */
 export const isReservedPdpte = (word: Word, maxPhysAddr: number): boolean =>
-  hasAny(word.lo, RESERVED_IN_PDPTE) || field(word.hi, 20, 12) !== 0 || isBeyondReach(frameOf(word), maxPhysAddr);
+  hasAny(word.lo, RESERVED_IN_PDPTE) || field(word.hi, 20, 12) !== 0 || isBeyondReach(word, maxPhysAddr);
 
 /** In an entry that maps a large page, the bits below its frame: reserved, apart from PAT in bit 12. */
 const hasBitsBelowFrame = (mode: PagingMode, level: number, word: Word): boolean =>
-  level > 1 && frameOf(word) % spanOf(mode, level) > 1;
+  level > 1 && field(word.lo, 13, offsetBits(mode, level) - 13) !== 0;
 
 /** Bit 7 above the levels of large pages; AMD reserves bit 8 there as well ("Long-Mode Page Translation", PML4E and PML5E: MBZ). */
 function hasReservedSize({ mode, vendor, page1Gb }: Paging, level: number, { lo }: Word): boolean {
@@ -100,13 +99,12 @@ function hasReservedSize({ mode, vendor, page1Gb }: Paging, level: number, { lo 
   return hasAll(lo, SUPERPAGE) || (vendor === 'amd' && hasAll(lo, GLOBAL));
 }
 
-function isReserved(paging: Paging, level: number, word: Word): boolean {
+function isReserved(paging: Paging, level: number, word: Word, page: boolean): boolean {
   const { mode, maxPhysAddr, executeDisable } = paging;
-  const page = isPage(paging, level, word);
   if (mode === 'legacy') return level === 2 && isReservedLegacy(paging, word, page);
   if (isPdpte(mode, level)) return isReservedPdpte(word, maxPhysAddr);
   return (
-    isBeyondReach(frameOf(word), maxPhysAddr) ||
+    isBeyondReach(word, maxPhysAddr) ||
     (hasAll(word.hi, EXECUTE_DISABLE_HIGH) && !executeDisable) ||
     (mode === 'pae' && field(word.hi, 20, 11) !== 0) ||
     hasReservedSize(paging, level, word) ||
@@ -114,49 +112,40 @@ function isReserved(paging: Paging, level: number, word: Word): boolean {
   );
 }
 
-const rightsOf = (mode: PagingMode, level: number, { lo, hi }: Word): Rights =>
-  isPdpte(mode, level)
-    ? ALL_RIGHTS
-    : {
-        write: hasAll(lo, WRITE),
-        user: hasAll(lo, USER),
-        execute: mode === 'legacy' || !hasAll(hi, EXECUTE_DISABLE_HIGH),
-      };
+/** R/W and U/S, bits 2:1, are the lowest two bits of rights. */
+function rightsIn(mode: PagingMode, level: number, { lo, hi }: Word): number {
+  if (isPdpte(mode, level)) return ALL_RIGHTS;
+  const isExecutable = mode === 'legacy' || !hasAll(hi, EXECUTE_DISABLE_HIGH);
+  return field(lo, 1, 2) + (isExecutable ? RIGHT_BITS.execute : 0);
+}
+
+const FRAMES_4GB = pow2(20);
 
 /** The first frame of a page. */
 function pageFrame({ mode }: Paging, level: number, word: Word): number {
-  const span = spanOf(mode, level);
-  const base = frameOf(word) - (frameOf(word) % span);
-  return mode === 'legacy' && level === 2 ? base + field(word.lo, 13, 8) * pow2(20) : base;
+  const base = frameOf(word) - field(word.lo, FRAME_SHIFT, offsetBits(mode, level) - FRAME_SHIFT);
+  return mode === 'legacy' && level === 2 ? base + field(word.lo, 13, 8) * FRAMES_4GB : base;
 }
 
 /** What `word` means in a table at `level`; in 32-bit paging its high half is 0. */
 export function decodeEntry(paging: Paging, level: number, word: Word): EntryMeaning {
   // "Paging": no bit of an entry whose P flag is 0 means anything, so none of them is reserved.
-  if (!hasAll(word.lo, PRESENT)) return { kind: 'absent' };
-  if (isReserved(paging, level, word)) return { kind: 'reserved' };
-  const rights = rightsOf(paging.mode, level, word);
-  if (!isPage(paging, level, word)) return { kind: 'table', frame: frameOf(word), rights };
-  const { mode } = paging;
-  return {
-    kind: 'page',
-    frame: pageFrame(paging, level, word),
-    span: spanOf(mode, level),
-    rights,
-    key: field(word.hi, 27, 4),
-  };
+  if (!hasAll(word.lo, PRESENT)) return ABSENT;
+  const page = isPage(paging, level, word);
+  if (isReserved(paging, level, word, page)) return RESERVED;
+  const rights = rightsIn(paging.mode, level, word);
+  if (!page) return { kind: 'table', frame: frameOf(word), rights };
+  return { kind: 'page', frame: pageFrame(paging, level, word), rights, key: field(word.hi, 27, 4) };
 }
 
 /** A PDPTE as it stands in a register: what would have been reserved was looked at when it was loaded. */
 export const decodeLatchedPdpte = (word: Word): EntryMeaning =>
-  hasAll(word.lo, PRESENT) ? { kind: 'table', frame: frameOf(word), rights: ALL_RIGHTS } : { kind: 'absent' };
+  hasAll(word.lo, PRESENT) ? { kind: 'table', frame: frameOf(word), rights: ALL_RIGHTS } : ABSENT;
 
-/** Which flags a use of the entry would set: accessed, and dirty for a write to the page that it maps. */
-export function missingFlags(paging: Paging, level: number, use: { word: Word; isWrite: boolean }): number {
-  const { word, isWrite } = use;
+/** Which flags the entry lacks: accessed, and dirty if it maps a page, which only a write sets. */
+export function missingFlags(paging: Paging, level: number, word: Word): number {
   if (isPdpte(paging.mode, level)) return 0;
-  const wanted = isWrite && isPage(paging, level, word) ? ACCESSED + DIRTY : ACCESSED;
-  return without(wanted, word.lo);
+  return without(isPage(paging, level, word) ? ACCESSED + DIRTY : ACCESSED, word.lo);
 }
 
 /** Whether the PDPTEs of a table may be loaded into the registers; absent ones may hold anything. */

@@ -7,24 +7,12 @@
 import type { Gfn, Word } from '#abi/address.ts';
 import { framesPerLeaf, type Geometry } from '#abi/geometry.ts';
 import { tableFlags } from '#abi/paging.ts';
-import { and, bit, hasAll, pow2 } from '#lib/bits.ts';
+import { bit, hasAll, pow2 } from '#lib/bits.ts';
 import { frameIn } from '../hap/meaning.ts';
-import type { Rights } from './entry.ts';
 import type { Paging } from './mode.ts';
+import { RIGHT_BITS } from './rights.ts';
 
-/** Rights of a guest's tables as bits, so that folding them over levels is `and`. */
-export const GUEST = { write: 1, user: 2, execute: 4 } as const;
-
-export const ALL_GUEST_RIGHTS = GUEST.write + GUEST.user + GUEST.execute;
-
-/** The bits as the rules of access rights know them. */
-export const rightsOfBits = (bits: number): Rights => ({
-  write: hasAll(bits, GUEST.write),
-  user: hasAll(bits, GUEST.user),
-  execute: hasAll(bits, GUEST.execute),
-});
-
-/** What an entry means. `gfn` is the table's, or the first one of the page. */
+/** What an entry means. `gfn` is the table's, or the first one of the page; rights are bits. */
 export type GuestEntry =
   | { readonly kind: 'absent' }
   | { readonly kind: 'reserved' }
@@ -40,9 +28,9 @@ export type GuestEntry =
 const NO_EXECUTE_HIGH = bit(31);
 
 function rightsIn({ lo, hi }: Word): number {
-  const write = hasAll(lo, tableFlags.write) ? GUEST.write : 0;
-  const user = hasAll(lo, tableFlags.user) ? GUEST.user : 0;
-  return write + user + (hasAll(hi, NO_EXECUTE_HIGH) ? 0 : GUEST.execute);
+  const write = hasAll(lo, tableFlags.write) ? RIGHT_BITS.write : 0;
+  const user = hasAll(lo, tableFlags.user) ? RIGHT_BITS.user : 0;
+  return write + user + (hasAll(hi, NO_EXECUTE_HIGH) ? 0 : RIGHT_BITS.execute);
 }
 
 /** Whether a present entry has a bit that must be 0 at its level. */
@@ -75,6 +63,3 @@ export function decodeGuest(geometry: Geometry, paging: Paging, level: number, w
 /** The flags that a walk sets in an entry: accessed, and dirty in that of a page which is written. */
 export const flagsFor = (isDirtied: boolean): number =>
   isDirtied ? tableFlags.accessed + tableFlags.dirty : tableFlags.accessed;
-
-/** What two levels give together. */
-export const foldGuest = (a: number, b: number): number => and(a, b);

@@ -24,9 +24,9 @@ import { type Context, type Loaded, type State } from '../state.ts';
 import { afterFault, answering, remember } from '../tlb/loaded.ts';
 import { wordAt, withWord } from '../words.ts';
 import { contextOf, isOn, pageBitsOf, pagingOf, withContext } from './context.ts';
-import { ALL_GUEST_RIGHTS, decodeGuest, flagsFor, foldGuest, rightsOfBits, type GuestEntry } from './guest-entry.ts';
+import { decodeGuest, flagsFor, type GuestEntry } from './guest-entry.ts';
 import { isUsable, locate } from './nested.ts';
-import { errorCode, forbids, isWrite, type Attempt, type Cause } from './rights.ts';
+import { ALL_RIGHTS, errorCode, fold, forbids, isWrite, rightsOfBits, type Attempt, type Cause } from './rights.ts';
 
 /** What is looked for: a linear frame, for an access or (undefined) on speculation, with these rights of the nested tables. */
 export interface Aim {
@@ -144,7 +144,7 @@ function walkFrom(cut: Cut, agent: VcpuAgent, aim: Aim, from: Position): Result 
   const { entry, index } = entryAt(cut.state, context, from, aim.page);
   const { level, mfn } = from;
   if (entry.kind === 'absent' || entry.kind === 'reserved') return fault(cut, agent, aim, { kind: entry.kind });
-  const guest = foldGuest(from.guest, entry.rights);
+  const guest = fold(from.guest, entry.rights);
   if (entry.kind === 'page') {
     const span = framesPerLeaf(cut.state.geometry, level);
     const gfn = (entry.gfn + (pageBitsOf(cut.state.geometry, aim.page) % span)) as Gfn;
@@ -216,7 +216,7 @@ export function walkAfresh(cut: Cut, agent: VcpuAgent, aim: Aim): Result {
   const { cut: after, answer } = locate(cut, agent, { gfn: root, need: TABLE_NEED });
   if (answer === undefined) return violation(after, root, true);
   const { levels } = after.state.geometry;
-  return walkFrom(after, agent, aim, { level: levels, mfn: answer.mfn, guest: ALL_GUEST_RIGHTS, steps: [] });
+  return walkFrom(after, agent, aim, { level: levels, mfn: answer.mfn, guest: ALL_RIGHTS, steps: [] });
 }
 
 /** Translates a canonical linear frame of a vCPU whose paging is on, by the logged way. */

@@ -5,9 +5,8 @@
 
 import type { Word } from '#abi/address.ts';
 import type { CaseOf } from '#abi/case.ts';
-import { bit, hasAll, pow2, without } from '#lib/bits.ts';
-import { match } from 'ts-pattern';
-import { frameOf, pageBytes, pageOf } from './address.ts';
+import { bit, hasAll, without } from '#lib/bits.ts';
+import { addressOf, frameOf, isTooWide, pageBytes } from './address.ts';
 
 /** How linear addresses are translated. legacy: 32-bit paging, tables of 4-byte entries. */
 export type PagingMode = 'none' | 'legacy' | 'pae' | 'fourLevel' | 'fiveLevel';
@@ -67,14 +66,20 @@ export function modeOf({ cr0, cr4, efer }: Processor): PagingMode {
 export const isLong = (mode: PagingMode): boolean => mode === 'fourLevel' || mode === 'fiveLevel';
 
 /** Where CR3 says that the root table lies. In long mode bits 11:0 are a PCID or PWT and PCD: never part of the address. */
-const rootOf = (mode: PagingMode, cr3: Word): number =>
-  match(mode)
-    .with('none', () => 0)
+function rootOf(mode: PagingMode, cr3: Word): number {
+  switch (mode) {
+    case 'none':
+      return 0;
     // Bits 63:32 of CR3 are ignored outside long mode ("Use of CR3 with 32-Bit Paging", "Use of CR3 with PAE Paging").
-    .with('legacy', () => without(cr3.lo, pageBytes - 1))
-    .with('pae', () => without(cr3.lo, 31))
-    .with('fourLevel', 'fiveLevel', () => frameOf(cr3) * pageBytes)
-    .exhaustive();
+    case 'legacy':
+      return without(cr3.lo, pageBytes - 1);
+    case 'pae':
+      return without(cr3.lo, 31);
+    case 'fourLevel':
+    case 'fiveLevel':
+      return addressOf(frameOf(cr3));
+  }
+}
 
 /** What the registers say about translation. PDPTE registers are for the engine to add. */
 export function pagingOf(processor: Processor, vendor: Vendor): Paging {
@@ -97,9 +102,6 @@ export function pagingOf(processor: Processor, vendor: Vendor): Paging {
     supervisorKeys: isLong(mode) && hasAll(cr4, CR4_PKS) ? pkrs : undefined,
   };
 }
-
-/** Whether an address in a register reaches beyond MAXPHYADDR. */
-export const isTooWide = (address: Word, maxPhysAddr: number): boolean => pageOf(address) >= pow2(maxPhysAddr - 12);
 
 /** EFER.LME with paging wants CR0.PE and CR4.PAE: the one rule that all manuals share. */
 const isLongModeWhole = ({ cr0, cr4, efer }: Processor): boolean =>

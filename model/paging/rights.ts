@@ -3,26 +3,41 @@
 // AMD APM vol. 2, "Page-Protection Checks", "Memory Protection Keys".
 
 import type { CaseOf } from '#abi/case.ts';
-import { bit, field } from '#lib/bits.ts';
-import { match } from 'ts-pattern';
-import type { Rights } from './entry.ts';
+import { and, bit, field, hasAll } from '#lib/bits.ts';
 import type { Paging } from './mode.ts';
 
 /** What is tried: kind, privilege, and whether EFLAGS.AC lifts SMAP. */
 export type Attempt = Pick<CaseOf<'native'>['access'], 'kind' | 'privilege' | 'ac'>;
+
+/** What all levels must grant together. */
+export interface Rights {
+  readonly write: boolean;
+  /** Access from user mode; what has it is a user page, with rules of its own for the supervisor. */
+  readonly user: boolean;
+  readonly execute: boolean;
+}
+
+/** Rights of entries as bits. */
+export const RIGHT_BITS = { write: 1, user: 2, execute: 4 } as const;
+
+/** Nothing withheld: what the root, and a PDPTE of PAE paging, give. */
+export const ALL_RIGHTS = RIGHT_BITS.write + RIGHT_BITS.user + RIGHT_BITS.execute;
+
+/** Every level must grant a right for the translation to have it. */
+export const fold = (a: number, b: number): number => and(a, b);
+
+/** What the bits say. */
+export const rightsOfBits = (bits: number): Rights => ({
+  write: hasAll(bits, RIGHT_BITS.write),
+  user: hasAll(bits, RIGHT_BITS.user),
+  execute: hasAll(bits, RIGHT_BITS.execute),
+});
 
 /** What the levels give together for the page at the end of a walk. */
 export interface Page {
   readonly rights: Rights;
   readonly key: number;
 }
-
-/** Every level must grant a right for the translation to have it. */
-export const fold = (a: Rights, b: Rights): Rights => ({
-  write: a.write && b.write,
-  user: a.user && b.user,
-  execute: a.execute && b.execute,
-});
 
 /** Implicit accesses are supervisor accesses at any CPL. */
 const isUser = ({ privilege }: Attempt): boolean => privilege === 'user';
@@ -61,13 +76,22 @@ function isKeyForbidden(paging: Paging, attempt: Attempt, { rights, key }: Page)
 export type Cause =
   { readonly kind: 'absent' } | { readonly kind: 'reserved' } | { readonly kind: 'forbidden'; readonly byKey: boolean };
 
+/** Whether the rights of a page allow an access. */
+function mayAccess(paging: Paging, attempt: Attempt, rights: Rights): boolean {
+  switch (attempt.kind) {
+    case 'read':
+      return mayTouch(paging, attempt, rights);
+    case 'write':
+    case 'readModifyWrite':
+      return mayWrite(paging, attempt, rights);
+    case 'fetch':
+      return mayFetch(paging, attempt, rights);
+  }
+}
+
 /** Why the access to `page` faults, or undefined if it may proceed. */
 export function forbids(paging: Paging, attempt: Attempt, page: Page): Cause | undefined {
-  const may = match(attempt.kind)
-    .with('read', () => mayTouch(paging, attempt, page.rights))
-    .with('write', 'readModifyWrite', () => mayWrite(paging, attempt, page.rights))
-    .with('fetch', () => mayFetch(paging, attempt, page.rights))
-    .exhaustive();
+  const may = mayAccess(paging, attempt, page.rights);
   const byKey = isKeyForbidden(paging, attempt, page);
   return may && !byKey ? undefined : { kind: 'forbidden', byKey };
 }
@@ -88,9 +112,12 @@ export function errorCode(paging: Paging, attempt: Attempt, cause: Cause): numbe
   const tellsFetch = attempt.kind === 'fetch' && (paging.executeDisable || paging.smep);
   const access =
     (isWrite(attempt) ? ERROR_WRITE : 0) + (isUser(attempt) ? ERROR_USER : 0) + (tellsFetch ? ERROR_FETCH : 0);
-  return match(cause)
-    .with({ kind: 'absent' }, () => access)
-    .with({ kind: 'reserved' }, () => access + ERROR_PRESENT + ERROR_RESERVED)
-    .with({ kind: 'forbidden' }, ({ byKey }) => access + ERROR_PRESENT + (byKey ? ERROR_KEY : 0))
-    .exhaustive();
+  switch (cause.kind) {
+    case 'absent':
+      return access;
+    case 'reserved':
+      return access + ERROR_PRESENT + ERROR_RESERVED;
+    case 'forbidden':
+      return access + ERROR_PRESENT + (cause.byKey ? ERROR_KEY : 0);
+  }
 }

@@ -16,8 +16,8 @@ import { rightsOfEntry } from '../p2m.ts';
 import { entryOf, type State } from '../state.ts';
 import { wordAt, withWord } from '../words.ts';
 import { contextOf, isCanonicalPage, pageBitsOf, pagingOf } from './context.ts';
-import { ALL_GUEST_RIGHTS, decodeGuest, flagsFor, foldGuest, rightsOfBits } from './guest-entry.ts';
-import { forbids } from './rights.ts';
+import { decodeGuest, flagsFor } from './guest-entry.ts';
+import { ALL_RIGHTS, fold, forbids, rightsOfBits } from './rights.ts';
 
 /** A linear frame that a call reads from or writes to. */
 export interface Sought {
@@ -83,7 +83,7 @@ function read(state: State, agent: VcpuAgent, sought: Sought, from: Walking): Ac
   const word = wordAt(state, table.mfn, index);
   const entry = decodeGuest(geometry, paging, from.level, word);
   if (entry.kind !== 'table' && entry.kind !== 'page') return { state, next: FAULT };
-  const guest = foldGuest(from.guest, entry.rights);
+  const guest = fold(from.guest, entry.rights);
   const flags = flagsFor(entry.kind === 'page' && sought.write);
   const reads = [...from.reads, { gfn: from.gfn, index, word, flags }];
   if (entry.kind === 'table') return { state, next: { ...from, gfn: entry.gfn, level: from.level - 1, guest, reads } };
@@ -114,7 +114,7 @@ function mark(state: State, agent: VcpuAgent, at: Walking, found: Gfn): Act {
 export function walkOn(cut: Cut, agent: VcpuAgent, trail: Trail, sought: Sought): { state: State; trail: Trail } {
   const { state } = cut;
   const { root } = contextOf(state, agent);
-  const begin = { gfn: root, level: state.geometry.levels, guest: ALL_GUEST_RIGHTS, reads: [], found: undefined };
+  const begin = { gfn: root, level: state.geometry.levels, guest: ALL_RIGHTS, reads: [], found: undefined };
   const now = trail.walking ?? begin;
   if (now.found === undefined) wish(cut, { trail }, { domain: agent.domain, gfn: now.gfn });
   const act = now.found === undefined ? read(state, agent, sought, now) : mark(state, agent, now, now.found);

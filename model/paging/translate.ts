@@ -7,27 +7,26 @@
 // are bytes moved. Of one page: the walk, then the rights, then flags in the tables, then where the page itself lies. Every read
 // sees the flags that the access has set before it.
 
-import type { Word } from '#abi/address.ts';
-import type { AccessOutcome, AccessResult, Bytes, CaseOf, Mark } from '#abi/case.ts';
-import { match } from 'ts-pattern';
+import { type Word, ZERO_WORD } from '#abi/address.ts';
+import type { AccessOutcome, AccessResult, Bytes, CaseOf } from '#abi/case.ts';
 import { eptOf, eptSpace } from '../hap/ept-space.ts';
 import { nptSpace } from '../hap/npt-space.ts';
 import type { WordReader } from '../hap/walk.ts';
-import { isCanonical, offsetOf, pageOf, type Piece, piecesOf } from './address.ts';
-import { areLoadable } from './entry.ts';
-import { entryAt, gather, memoryOf, withMarks } from './memory.ts';
-import {
-  isHostState,
-  isLong,
-  isNativeState,
-  isTooWide,
-  isVmEntryState,
-  isVmrunState,
-  type Paging,
-  pagingOf,
-} from './mode.ts';
+import { isCanonical, isTooWide, type Piece, piecesOf } from './address.ts';
+import { ABSENT, areLoadable } from './entry.ts';
+import { entryAt, gather, joined, memoryOf, NO_MARKS, withMarks } from './memory.ts';
+import { isHostState, isLong, isNativeState, isVmEntryState, isVmrunState, type Paging, pagingOf } from './mode.ts';
 import { type Attempt, errorCode, forbids, isWrite } from './rights.ts';
-import { hasTables, machineSpace, setFlags, type Space, type TablePaging, walkTables } from './walk.ts';
+import {
+  hasTables,
+  type Located,
+  machineSpace,
+  setFlags,
+  type Space,
+  type TablePaging,
+  type Use,
+  walkTables,
+} from './walk.ts';
 
 /** A case about a whole access. */
 export type AccessCase = CaseOf<'native' | 'vmx' | 'svm'>;
@@ -46,9 +45,12 @@ type Refusal = Extract<AccessResult, { readonly kind: 'invalidState' | 'generalP
 const INVALID: Refusal = { kind: 'invalidState' };
 const GENERAL_PROTECTION: Refusal = { kind: 'generalProtection' };
 
+/** The translation of every linear address is in machine memory. */
+const inMachine = (): Space => machineSpace;
+
 /** Registers that a case leaves out hold 0. */
 const fourOf = (pdptes: readonly { readonly entry: Word }[]): readonly Word[] =>
-  [0, 1, 2, 3].map((index) => pdptes[index]?.entry ?? { lo: 0, hi: 0 });
+  [0, 1, 2, 3].map((index) => pdptes[index]?.entry ?? ZERO_WORD);
 
 /**
  * "PDPTE Registers": with PAE paging MOV to CR3 loads four entries, and faults if a present one has a reserved bit. Registers that
@@ -56,15 +58,14 @@ const fourOf = (pdptes: readonly { readonly entry: Word }[]): readonly Word[] =>
  */
 function native({ registers }: CaseOf<'native'>, read: WordReader): Setting | Refusal {
   if (!isNativeState(registers)) return INVALID;
-  const spaceFor = (): Space => machineSpace;
   const paging = pagingOf(registers, 'intel');
-  if (paging.mode !== 'pae') return { kind: 'setting', paging, spaceFor };
+  if (paging.mode !== 'pae') return { kind: 'setting', paging, spaceFor: inMachine };
   const loaded = [0, 8, 16, 24].map((at) => entryAt(read, paging.root + at, 8));
   const isLatched = registers.pdptes.length > 0;
   const pdptes = isLatched ? fourOf(registers.pdptes) : loaded;
   // A load that meets a reserved bit faults and changes no register, so no processor holds such a value.
   if (!areLoadable(pdptes, registers.maxPhysAddr)) return isLatched ? INVALID : GENERAL_PROTECTION;
-  return { kind: 'setting', paging: { ...paging, pdptes }, spaceFor };
+  return { kind: 'setting', paging: { ...paging, pdptes }, spaceFor: inMachine };
 }
 
 /** "Checks on Guest Page-Directory-Pointer-Table Entries": with EPT, VM entry takes the PDPTEs from the VMCS and checks them alike. */
@@ -99,20 +100,15 @@ function svm({ registers }: CaseOf<'svm'>): Setting | Refusal {
   return { kind: 'setting', paging: pagingOf(registers, 'amd'), spaceFor: () => nptSpace(host) };
 }
 
-/** What one page comes to: an address or a failure; and flags, set or perhaps set. */
-type Translation =
-  | { readonly kind: 'at'; readonly maddr: number; readonly marks: readonly Mark[] }
-  | { readonly kind: 'failed'; readonly result: AccessResult; readonly marks: readonly Mark[] };
-
-/** The last step: where the page lies. Without paging of its own a guest's linear addresses are guest-physical ones. */
-function place(
-  space: Space,
-  memory: WordReader,
-  operand: { address: number; access: Attempt['kind']; isUserPage: boolean },
-): Translation {
-  const { address, access, isUserPage } = operand;
-  const located = space.locate(memory, address, { kind: 'operand', access, isUserPage });
-  return located.kind === 'found' ? { ...located, kind: 'at' } : { ...located, kind: 'failed' };
+function settingOf(one: AccessCase, read: WordReader): Setting | Refusal {
+  switch (one.engine) {
+    case 'native':
+      return native(one, read);
+    case 'vmx':
+      return vmx(one);
+    case 'svm':
+      return svm(one);
+  }
 }
 
 /** What is translated: an address, for what, in which memory. */
@@ -122,60 +118,61 @@ interface Asked {
   readonly memory: WordReader;
 }
 
-function translateByTables(space: Space, paging: TablePaging, { attempt, linear, memory }: Asked): Translation {
-  const target = { page: pageOf(linear), offset: offsetOf(linear) };
-  const walk = walkTables(space, paging, { memory, target });
-  const cause = walk.kind === 'page' ? forbids(paging, attempt, walk) : walk.kind === 'fault' ? walk.cause : undefined;
+function translateByTables(space: Space, paging: TablePaging, { attempt, linear, memory }: Asked): Located {
+  const walk = walkTables(space, paging, { memory, address: linear });
+  const cause =
+    walk.kind === 'page' ? forbids(paging, attempt, walk.page) : walk.kind === 'fault' ? walk.cause : undefined;
   if (walk.kind !== 'page' || cause !== undefined) {
     // "Accessed and Dirty Flags" says of an accessed flag that a use of the entry sets it, not when; "Interrupt 14" leaves open
     // whether a protection violation sets that of the page's own entry.
-    const marks = [...walk.marks, ...setFlags(space, paging, walk, false).marks];
+    const marks = joined(walk.marks, setFlags(space, paging, walk, false).marks);
     if (walk.kind === 'exit') return { kind: 'failed', result: walk.result, marks };
-    const code = errorCode(paging, attempt, cause ?? { kind: 'absent' });
+    const code = errorCode(paging, attempt, cause ?? ABSENT);
     return { kind: 'failed', result: { kind: 'pageFault', errorCode: code, linear }, marks };
   }
   const flags = setFlags(space, paging, walk, isWrite(attempt));
-  const marks = [...walk.marks, ...flags.marks];
+  const marks = joined(walk.marks, flags.marks);
   if (flags.exit !== undefined) return { kind: 'failed', result: flags.exit, marks };
-  const operand = { address: walk.address, access: attempt.kind, isUserPage: walk.rights.user };
-  const placed = place(space, flags.memory, operand);
-  return { ...placed, marks: [...marks, ...placed.marks] };
+  // The last step: where the page lies.
+  const use: Use = { kind: 'operand', access: attempt.kind, isUserPage: walk.page.rights.user };
+  const located = space.locate(flags.memory, walk.address, use);
+  return marks.length === 0 ? located : { ...located, marks: joined(marks, located.marks) };
 }
 
-/** Without paging every linear address counts as a user-mode one ("Exit Qualification for EPT Violations", bit 9). */
-function translatePiece({ paging, spaceFor }: Setting, asked: Asked): Translation {
+/**
+ * What one page comes to. Without paging of their own a guest's linear addresses are guest-physical ones, and every one counts as
+ * a user-mode one ("Exit Qualification for EPT Violations", bit 9).
+ */
+function translatePiece({ paging, spaceFor }: Setting, asked: Asked): Located {
   const { attempt, linear, memory } = asked;
   const space = spaceFor(linear);
   if (hasTables(paging)) return translateByTables(space, paging, asked);
-  return place(space, memory, { address: linear.lo, access: attempt.kind, isUserPage: true });
+  return space.locate(memory, linear.lo, { kind: 'operand', access: attempt.kind, isUserPage: true });
 }
 
 /** Linear addresses of 5-level paging have 57 bits that count, of 4-level paging 48; outside long mode every address will do. */
 const isAddressable = ({ mode }: Paging, { linear }: Piece): boolean =>
   !isLong(mode) || isCanonical(linear, mode === 'fiveLevel' ? 57 : 48);
 
-const refused = (result: AccessResult): AccessOutcome => ({ result, required: [], allowed: [] });
+const refused = (result: AccessResult): AccessOutcome => ({ result, required: NO_MARKS, allowed: NO_MARKS });
 
 /** What the architecture makes of the access of `one`. `read` stands in for the memory of its image. */
 export function translateAccess(one: AccessCase, read: WordReader = memoryOf(one.image)): AccessOutcome {
-  const setting = match<AccessCase>(one)
-    .with({ engine: 'native' }, (it) => native(it, read))
-    .with({ engine: 'vmx' }, vmx)
-    .with({ engine: 'svm' }, svm)
-    .exhaustive();
+  const setting = settingOf(one, read);
   if (setting.kind !== 'setting') return refused(setting);
   const { linear, size } = one.access;
   const pieces = piecesOf(linear, size, isLong(setting.paging.mode) ? 64 : 32);
-  if (!pieces.every((piece) => isAddressable(setting.paging, piece))) return refused(GENERAL_PROTECTION);
+  for (const piece of pieces) if (!isAddressable(setting.paging, piece)) return refused(GENERAL_PROTECTION);
   let bytes: readonly Bytes[] = [];
-  let marks: readonly Mark[] = [];
+  let marks = NO_MARKS;
   for (const piece of pieces) {
     const memory = withMarks(read, marks);
     const translation = translatePiece(setting, { attempt: one.access, linear: piece.linear, memory });
-    marks = [...marks, ...translation.marks];
+    marks = joined(marks, translation.marks);
     // What a failed access leaves, in an earlier page of it too, may have been set: nothing was accessed in the end.
-    if (translation.kind === 'failed') return { result: translation.result, required: [], allowed: gather(marks) };
-    bytes = [...bytes, { maddr: translation.maddr, count: piece.count }];
+    if (translation.kind === 'failed')
+      return { result: translation.result, required: NO_MARKS, allowed: gather(marks) };
+    bytes = joined(bytes, [{ maddr: translation.maddr, count: piece.count }]);
   }
-  return { result: { kind: 'done', bytes }, required: gather(marks), allowed: [] };
+  return { result: { kind: 'done', bytes }, required: gather(marks), allowed: NO_MARKS };
 }

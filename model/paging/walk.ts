@@ -5,22 +5,22 @@
 
 import { type Word, ZERO_WORD } from '#abi/address.ts';
 import type { AccessResult, Mark } from '#abi/case.ts';
-import { match } from 'ts-pattern';
+import { field, without } from '#lib/bits.ts';
 import type { WordReader } from '../hap/walk.ts';
-import { pageBytes } from './address.ts';
+import { addressOf } from './address.ts';
 import {
-  ALL_RIGHTS,
+  ABSENT,
   decodeEntry,
   decodeLatchedPdpte,
-  type EntryMeaning,
+  DIRTY,
+  indexOf,
   missingFlags,
-  type Rights,
-  spanOf,
+  offsetBits,
   tableShapes,
 } from './entry.ts';
-import { entryAt, marksAt, withMarks } from './memory.ts';
+import { entryAt, joined, marksAt, NO_MARKS, withMarks } from './memory.ts';
 import type { Paging, PagingMode } from './mode.ts';
-import { type Attempt, type Cause, fold, type Page } from './rights.ts';
+import { ALL_RIGHTS, type Attempt, type Cause, fold, type Page, rightsOfBits } from './rights.ts';
 
 /** Why an address of a space is looked up. flags: to set accessed and dirty flags in an entry that has been read. */
 export type Use =
@@ -28,10 +28,13 @@ export type Use =
   | { readonly kind: 'flags' }
   | { readonly kind: 'operand'; readonly access: Attempt['kind']; readonly isUserPage: boolean };
 
-/** Where an address leads, or the exit that looking it up ends in; with the flags that this leaves in the space's own tables. */
+const ENTRY: Use = { kind: 'entry' };
+const FLAGS: Use = { kind: 'flags' };
+
+/** Where an address leads, or how looking it up fails; with the flags that this leaves, or may leave, in tables. */
 export type Located =
   | { readonly kind: 'found'; readonly maddr: number; readonly marks: readonly Mark[] }
-  | { readonly kind: 'exit'; readonly result: AccessResult; readonly marks: readonly Mark[] };
+  | { readonly kind: 'failed'; readonly result: AccessResult; readonly marks: readonly Mark[] };
 
 /** The addresses that page tables and their pages have. `memory` is what an own table of the space is looked up in. */
 export interface Space {
@@ -39,9 +42,9 @@ export interface Space {
 }
 
 /** Machine memory itself. */
-export const machineSpace: Space = { locate: (_memory, maddr) => ({ kind: 'found', maddr, marks: [] }) };
+export const machineSpace: Space = { locate: (_memory, maddr) => ({ kind: 'found', maddr, marks: NO_MARKS }) };
 
-/** An entry that the walk used. */
+/** An entry that the walk used, and that lacks a flag which its use may set. */
 export interface Step {
   readonly level: number;
   readonly word: Word;
@@ -51,17 +54,17 @@ export interface Step {
   readonly memory: WordReader;
 }
 
-/** What a walk has behind it: entries used, from the root down; marks in the tables of the space, and memory with them. */
+/** What a walk has behind it: entries used that lack flags, from the root down; marks in the tables of the space, and memory with them. */
 export interface Trail {
   readonly steps: readonly Step[];
   readonly marks: readonly Mark[];
   readonly memory: WordReader;
 }
 
-/** Where a walk ends. page: `address` is that of the byte asked for. fault: `steps` are those above the entry at fault. */
+/** Where a walk ends. page: `address` is that of the byte asked for. fault: `steps` lie above the entry at fault. */
 export type Walk = Trail &
   (
-    | ({ readonly kind: 'page'; readonly address: number } & Page)
+    | { readonly kind: 'page'; readonly address: number; readonly page: Page }
     | { readonly kind: 'fault'; readonly cause: Cause }
     | { readonly kind: 'exit'; readonly result: AccessResult }
   );
@@ -74,68 +77,58 @@ export type TablePaging = Paging & { readonly mode: TableMode };
 /** `paging` if it is switched on. */
 export const hasTables = (paging: Paging): paging is TablePaging => paging.mode !== 'none';
 
-/** A walk under way: the table at hand, its level, and the rights so far. */
-type Position = Trail & { readonly table: number; readonly level: number; readonly rights: Rights };
-
-/** The byte that a walk is for. */
+/** The byte that a walk is for, and the memory that it begins with. */
 export interface Target {
-  readonly page: number;
-  readonly offset: number;
+  readonly address: Word;
+  readonly memory: WordReader;
 }
 
-const indexOf = (mode: TableMode, level: number, page: number): number =>
-  Math.floor(page / spanOf(mode, level)) % 2 ** tableShapes[mode].indexBits;
-
-const trailOf = ({ steps, marks, memory }: Trail): Trail => ({ steps, marks, memory });
-
-/** What an entry makes of the walk: its end, or the next table. */
-const follow = (at: Position, meaning: EntryMeaning, target: Target): Walk | Position =>
-  match(meaning)
-    .with({ kind: 'absent' }, { kind: 'reserved' }, (cause): Walk => ({ ...trailOf(at), kind: 'fault', cause }))
-    .with({ kind: 'table' }, ({ frame, rights }): Position => {
-      const table = frame * pageBytes;
-      return { ...at, table, level: at.level - 1, rights: fold(at.rights, rights) };
-    })
-    .with({ kind: 'page' }, ({ frame, span, rights, key }): Walk => {
-      const address = (frame + (target.page % span)) * pageBytes + target.offset;
-      return { ...trailOf(at), kind: 'page', address, rights: fold(at.rights, rights), key };
-    })
-    .exhaustive();
-
-/** Reads one entry in the space, with the flags that looking it up has set, and follows it. */
-function descend(space: Space, paging: TablePaging, at: Position, target: Target): Walk | Position {
-  const { mode } = paging;
-  const { entryBytes } = tableShapes[mode];
-  const address = at.table + indexOf(mode, at.level, target.page) * entryBytes;
-  const located = space.locate(at.memory, address, { kind: 'entry' });
-  const marks = [...at.marks, ...located.marks];
-  const memory = withMarks(at.memory, located.marks);
-  if (located.kind === 'exit') return { kind: 'exit', result: located.result, steps: at.steps, marks, memory };
-  const { maddr } = located;
-  const word = entryAt(memory, maddr, entryBytes);
-  const meaning = decodeEntry(paging, at.level, word);
-  const isUsed = meaning.kind === 'table' || meaning.kind === 'page';
-  const steps = isUsed ? [...at.steps, { level: at.level, word, address, maddr, memory: at.memory }] : at.steps;
-  return follow({ ...at, steps, marks, memory }, meaning, target);
-}
-
-/** With PDPTE registers the top level is not in memory: no access, no flags. */
-function start({ mode, root, pdptes }: TablePaging, memory: WordReader, target: Target): Walk | Position {
+/** Where a walk begins: at the root, or with PDPTE registers, which are no entries in memory, at the table below it. */
+function start({ mode, root, pdptes }: TablePaging, target: Word): { table: number; level: number } | undefined {
   const { levels } = tableShapes[mode];
-  const top: Position = { table: root, level: levels, rights: ALL_RIGHTS, steps: [], marks: [], memory };
-  if (pdptes === undefined) return top;
-  return follow(top, decodeLatchedPdpte(pdptes[indexOf(mode, top.level, target.page)] ?? ZERO_WORD), target);
+  if (pdptes === undefined) return { table: root, level: levels };
+  const meaning = decodeLatchedPdpte(pdptes[indexOf(mode, levels, target)] ?? ZERO_WORD);
+  return meaning.kind === 'table' ? { table: addressOf(meaning.frame), level: levels - 1 } : undefined;
 }
 
 /**
- * Walks for a byte. Rights are not judged on the way: a lower entry that is absent or has a reserved bit is what is
+ * Walks for a byte: at each level it reads an entry in the space, with the flags that looking it up has set, and goes to the
+ * table that it names. Rights are not judged on the way: a lower entry that is absent or has a reserved bit is what is
  * reported, whatever the upper ones withhold.
  */
-export function walkTables(space: Space, paging: TablePaging, from: { memory: WordReader; target: Target }): Walk {
-  const { memory, target } = from;
-  let at = start(paging, memory, target);
-  while (!('kind' in at)) at = descend(space, paging, at, target);
-  return at;
+export function walkTables(space: Space, paging: TablePaging, from: Target): Walk {
+  const { mode } = paging;
+  const { address: target } = from;
+  const { entryBytes } = tableShapes[mode];
+  const steps: Step[] = [];
+  let { memory } = from;
+  let marks = NO_MARKS;
+  let rights = ALL_RIGHTS;
+  const first = start(paging, target);
+  if (first === undefined) return { kind: 'fault', cause: ABSENT, steps, marks, memory };
+  let { table } = first;
+  for (let { level } = first; ; level -= 1) {
+    const address = table + indexOf(mode, level, target) * entryBytes;
+    const located = space.locate(memory, address, ENTRY);
+    const before = memory;
+    if (located.marks.length > 0) {
+      marks = [...marks, ...located.marks];
+      memory = withMarks(memory, located.marks);
+    }
+    if (located.kind === 'failed') return { kind: 'exit', result: located.result, steps, marks, memory };
+    const word = entryAt(memory, located.maddr, entryBytes);
+    const meaning = decodeEntry(paging, level, word);
+    if (meaning.kind === 'absent' || meaning.kind === 'reserved')
+      return { kind: 'fault', cause: meaning, steps, marks, memory };
+    if (missingFlags(paging, level, word) !== 0)
+      steps.push({ level, word, address, maddr: located.maddr, memory: before });
+    rights = fold(rights, meaning.rights);
+    table = addressOf(meaning.frame);
+    if (meaning.kind === 'table') continue;
+    const within = field(target.lo, 0, offsetBits(mode, level));
+    const page = { rights: rightsOfBits(rights), key: meaning.key };
+    return { kind: 'page', address: table + within, page, steps, marks, memory };
+  }
 }
 
 /** What setting flags comes to. */
@@ -147,7 +140,7 @@ export interface FlagsSet {
 }
 
 /**
- * Sets the flags that the entries used lack by now, from the root down, `isWrite` dirtying the page. Each is a write of its own
+ * Sets the flags that entries used lack by now, from the root down, `isWrite` dirtying the page. Each is a write of its own
  * to the space, by the translation that the entry was read by, and may end in an exit; the marks before it stand.
  */
 export function setFlags(
@@ -157,19 +150,19 @@ export function setFlags(
   isWrite: boolean,
 ): FlagsSet {
   const { entryBytes } = tableShapes[paging.mode];
-  let marks: readonly Mark[] = [];
+  let marks = NO_MARKS;
   let memory = before;
-  const add = (more: readonly Mark[]): void => {
-    marks = [...marks, ...more];
-    memory = withMarks(memory, more);
-  };
-  for (const { level, address, maddr, memory: found } of steps) {
-    const flags = missingFlags(paging, level, { word: entryAt(memory, maddr, entryBytes), isWrite });
+  for (const { level, word: read, address, maddr, memory: found } of steps) {
+    // Where nothing has been marked since, the entry is what was read.
+    const word = memory === found ? read : entryAt(memory, maddr, entryBytes);
+    const flags = without(missingFlags(paging, level, word), isWrite ? 0 : DIRTY);
     if (flags === 0) continue;
-    const located = space.locate(found, address, { kind: 'flags' });
-    add(located.marks);
-    if (located.kind === 'exit') return { marks, memory, exit: located.result };
-    add(marksAt(maddr, flags));
+    const located = space.locate(found, address, FLAGS);
+    const isExit = located.kind === 'failed';
+    const more = isExit ? located.marks : joined(located.marks, marksAt(maddr, flags));
+    marks = joined(marks, more);
+    memory = withMarks(memory, more);
+    if (isExit) return { marks, memory, exit: located.result };
   }
   return { marks, memory, exit: undefined };
 }

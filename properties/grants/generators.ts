@@ -62,11 +62,13 @@ function mapElement(g: Gen, s: Settings, at: { caller: DomId; taken: Set<number>
   const wantsLess = (found !== undefined && isReadOnly(found) && !g.bends()) || g.share(s.readOnly);
   const odd = g.bends() ? g.prng.pick([mapFlags.device, mapFlags.applicationMap, mapFlags.containsPte]) : 0;
   const host = odd !== 0 && g.share(50) ? 0 : mapFlags.host;
+  // Who maps for a device mostly maps for itself as well.
+  const device = odd === 0 && g.share(12) ? mapFlags.device : 0;
   const granter = found?.granter ?? (1 as DomId);
   const free = g.unmapped(caller, 0, taken);
   taken.add(free);
   return {
-    flags: host + odd + (wantsLess ? mapFlags.readOnly : 0),
+    flags: host + odd + device + (wantsLess ? mapFlags.readOnly : 0),
     domain: g.domain(granter),
     ref: g.ref(found?.ref ?? 0, refCount(g, granter)),
     gfn: g.gfn(g.bends() ? g.oneOf(mappedOf(g.state, caller)) : g.share(10) ? g.oneOf(ramOf(g.state, caller)) : free),

@@ -32,9 +32,10 @@ export const pinnedFramesLive: AlwaysLaw = {
   id: 'grants/pinnedFramesLive',
   invariant: 'FREE',
   statement: 'While a grant is in use, its frame is neither freed nor handed over anew.',
-  judge: ({ machine, touched, audit }: View): Problem | undefined => {
+  judge: ({ machine, touched, audit, looks }: View): Problem | undefined => {
     if (touched.frames.size === 0 && touched.actives.size === 0 && !audit) return undefined;
     for (const key of touched.actives) {
+      if (pinsOf(machine, key) > 0) looks?.('grants');
       const problem = pinProblem(machine, key);
       if (problem !== undefined) return problem;
     }
@@ -69,8 +70,10 @@ export const everyUseWasGiven: AlwaysLaw = {
   invariant: 'OWN',
   statement:
     "Whoever uses a grant, to map or to copy, was named in the granter's entry, for this frame and for these rights, when it was looked at.",
-  judge: ({ problems }: View): Problem | undefined =>
-    problems.find(({ invariant, mechanism }) => invariant === 'OWN' && mechanism === 'grants'),
+  judge: ({ problems, touched, looks }: View): Problem | undefined => {
+    if (touched.actives.size > 0) looks?.('grants');
+    return problems.find(({ invariant, mechanism }) => invariant === 'OWN' && mechanism === 'grants');
+  },
 };
 
 /** At rest the pins of a grant are exactly the uses that handles remember. */
@@ -79,13 +82,14 @@ export const pinsEqualUses: AlwaysLaw = {
   id: 'grants/pinsEqualUses',
   invariant: 'REF',
   statement: 'With nothing in flight, the pins of a grant equal the uses that mapping handles stand for.',
-  judge: ({ machine, quiescent, audit }: View): Problem | undefined => {
+  judge: ({ machine, quiescent, audit, looks }: View): Problem | undefined => {
     if (!quiescent || !audit) return undefined;
     const uses = recount(machine);
     const { f } = machine;
     for (let key = 0; key < f.activeMfn.length; key += 1) {
       const pins = pinsOf(machine, key);
       const counted = uses.get(key) ?? 0;
+      if (pins + counted > 0) looks?.('grants');
       if (pins === counted) continue;
       const sentence = `${where(machine, key)} has ${pins} pins, but handles stand for ${counted} uses`;
       return { invariant: 'REF', mechanism: 'grants', field: 'active.pins', sentence };

@@ -24,10 +24,11 @@ export const noLeafNamesAFreeFrame: AlwaysLaw = {
   id: 'hap/noLeafNamesAFreeFrame',
   invariant: 'FREE',
   statement: 'No entry of a nested table names a frame that lies on the heap.',
-  judge: ({ machine, reach, suspects }) => {
+  judge: ({ machine, reach, suspects, looks }) => {
     for (const frames of [suspects, reach.changed])
       for (const mfn of frames) {
         if (mfn >= machine.geometry.frameCount || frameRoles[machine.f.frameRole.get(mfn)] !== 'free') continue;
+        looks?.('hap');
         for (const leaf of reach.leavesOf(mfn)) {
           const gfn = leaf.gfn + (mfn - leaf.mfn);
           const sentence = `frame ${mfn} lies on the heap, but gfn ${gfn} of d${leaf.domain} still leads to it`;
@@ -44,12 +45,15 @@ export const everyWalkedPageIsATable: AlwaysLaw = {
   id: 'hap/everyWalkedPageIsATable',
   invariant: 'PTW',
   statement: 'Every page that a walk passes is a page of that domain\'s paging pool in use as a table.', // prettier-ignore
-  judge: ({ machine, reach, suspects, audit }) => {
+  judge: ({ machine, reach, suspects, audit, looks }) => {
     const { f, geometry } = machine;
     const isTable = (mfn: number): boolean =>
       frameRoles[f.frameRole.get(mfn)] === 'pool' && f.frameIsTable.get(mfn) === 1;
     const wrong = (mfn: number): boolean =>
-      reach.walkersOf(mfn).some((domain) => !isTable(mfn) || f.frameOwner.get(mfn) !== domain + 1);
+      reach.walkersOf(mfn).some((domain) => {
+        looks?.('hap');
+        return !isTable(mfn) || f.frameOwner.get(mfn) !== domain + 1;
+      });
     const everything = audit ? [Array.from({ length: geometry.frameCount }, (_, mfn) => mfn)] : [];
     for (const frames of [...everything, suspects, reach.changed])
       for (const mfn of frames)

@@ -82,7 +82,8 @@ class Search {
 
   /** Looks for a trace of fewer steps than `length`. */
   below(length: number): void {
-    if (this.#isFailed([])) return;
+    // Nothing is shorter than a header that fails by itself.
+    if (length === 0 || this.#isFailed([])) return;
     const digest = this.#run.digest();
     this.#seen.add(fold(digest, 0));
     let nodes: Node[] = [{ checkpoint: this.#run.checkpoint(), digest, path: [], tail: [] }];

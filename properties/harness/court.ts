@@ -3,7 +3,8 @@
 // A first reader may begin at `judge`.
 
 import type { Machine } from '#impl/machine.ts';
-import { invariants } from '#abi/invariants.ts';
+import { invariants, type Invariant } from '#abi/invariants.ts';
+import type { Mechanism } from '#abi/operation.ts';
 import type { Label } from '#abi/operand.ts';
 import type { State } from '#model/state.ts';
 import { present } from '#lib/invariant.ts';
@@ -17,7 +18,7 @@ import { Marks } from './marks.ts';
 import { attributed } from './problems.ts';
 import { Reach } from './reach.ts';
 import { Touched } from './touched.ts';
-import type { Returned, View } from './view.ts';
+import type { Looks, Returned, View } from './view.ts';
 
 /** The moment at which laws judge. */
 export interface Moment {
@@ -38,10 +39,15 @@ const first = (candidates: Candidates): State => present(candidates.list[0], 'th
 
 const NOTHING_IN_FLIGHT: Logs = new Map();
 
+type OnLook = (invariant: Invariant, mechanism: Mechanism) => void;
+
 /** The judge of one run. */
 export class Court {
   readonly #machine: Machine;
   readonly #laws: readonly AlwaysLaw[];
+  readonly #onLook: OnLook | undefined;
+  /** The invariant of the law that judges now. */
+  #judging: Invariant = 'refines';
   readonly #touched = new Touched();
   readonly #acts: ActJudge;
   readonly marks = new Marks();
@@ -52,9 +58,10 @@ export class Court {
   /** The first broken law. */
   failure: Failure | undefined = undefined;
 
-  constructor(machine: Machine, state: State, laws: readonly AlwaysLaw[]) {
+  constructor(machine: Machine, state: State, of: { laws: readonly AlwaysLaw[]; onLook: OnLook | undefined }) {
     this.#machine = machine;
-    this.#laws = laws;
+    this.#laws = of.laws;
+    this.#onLook = of.onLook;
     this.#synced = state;
     this.reach = this.#freshReach();
     this.#acts = new ActJudge(machine, () => this.reach);
@@ -180,6 +187,9 @@ export class Court {
       return true;
     };
     const only = (why: string): void => this.marks.add(`only:${why}`);
+    const onLook = this.#onLook;
+    const looks: Looks | undefined =
+      onLook && ((mechanism, invariant) => onLook(invariant ?? this.#judging, mechanism));
     let searched: { readonly problem: Problem | undefined } | undefined;
     const isOpen = problems.some(({ field }) => field.startsWith('reply') || field.startsWith('choice'));
     const explained = (): boolean => !isOpen && !candidates.overflowed;
@@ -191,7 +201,7 @@ export class Court {
       explained,
       unexplained: () => {
         if (searched === undefined) {
-          const search = { machine: this.#machine, reach, suspects, candidates: states, widen, only };
+          const search = { machine: this.#machine, reach, suspects, candidates: states, widen, only, looks };
           const problem = explained() ? firstUnexplained(search) : undefined;
           // The search may have found that there is too much to follow.
           searched = { problem: explained() ? problem : undefined };
@@ -205,9 +215,11 @@ export class Court {
       reach,
       touched: this.#touched,
       mark: (mark) => this.marks.add(mark),
+      looks,
     };
     markAsids(view);
     for (const law of this.#laws) {
+      this.#judging = law.invariant;
       const problem = law.judge(view);
       if (problem === undefined) continue;
       this.failure = { ...problem, law: law.id, statement: law.statement, step };

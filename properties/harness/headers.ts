@@ -88,6 +88,7 @@ function widths(prng: Prng): Header['width'] {
     ...(prng.chance(1, 2) ? { tlbClock: 2 + prng.below(3) } : {}),
     ...(prng.chance(1, 6) ? { pin: 2 } : {}),
     ...(prng.chance(1, 6) ? { refCount: 3 } : {}),
+    ...(prng.chance(1, 6) ? { pages: 5 } : {}),
   };
 }
 

@@ -18,6 +18,7 @@ import { placeProblem as vcpuProblem } from '../tlb/abstract.ts';
 import type { Problem } from './law.ts';
 import { Reach, type Cached, type Leaf } from './reach.ts';
 import type { Touched } from './touched.ts';
+import type { Looks } from './view.ts';
 
 const includes = (rights: number, wanted: number): boolean => and(rights, wanted) === wanted;
 
@@ -99,6 +100,16 @@ interface Search {
   /** Asks for all candidates instead of the likely ones; false: those are all. */
   readonly widen: () => boolean;
   readonly only: OnlyReason;
+  readonly looks: Looks | undefined;
+}
+
+/** What there was to object to about frame `mfn`. */
+function count({ machine, reach, looks }: Search, state: State, mfn: number): void {
+  if (looks === undefined) return;
+  if (reach.leavesOf(mfn).size > 0) looks('hap', 'OWN');
+  if (reach.leavesOf(mfn).size > 0 && frameRoles[machine.f.frameRole.get(mfn)] === 'pool') looks('hap', 'PTW');
+  if (reach.cachedOf(mfn).size > 0) looks('tlb', 'STALE');
+  if (owed(state, mfn as Mfn).length > 0) looks('hap', 'MUST');
 }
 
 /** The first frame such that no candidate explains all ways to it at once. */
@@ -129,6 +140,7 @@ export function firstUnexplained(of: Search): Problem | undefined {
         problem = explain(mfn);
       }
       if (problem !== undefined) return problem;
+      count(of, candidates[likely] as State, mfn);
     }
   return undefined;
 }

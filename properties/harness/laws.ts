@@ -14,16 +14,20 @@ import { pagingLaws } from '../paging/laws.ts';
 import { linearLaws } from '../tlb/linear-laws.ts';
 import { tlbLaws } from '../tlb/laws.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
+import { lookAt } from './occasions.ts';
 import type { View } from './view.ts';
 import { workIsBounded } from './work.ts';
 
-/** A law that reports what driving the two sides has found to break `invariant`. */
+/** A law that reports what driving the two sides has found to break `invariant`. When there was occasion to: occasions.ts. */
 const driven = (invariant: Invariant, id: string, statement: string): AlwaysLaw => ({
   kind: 'always',
   id: `harness/${id}`,
   invariant,
   statement,
-  judge: ({ problems }) => problems.find((problem) => problem.invariant === invariant),
+  judge: (view) => {
+    lookAt(invariant, view);
+    return view.problems.find((problem) => problem.invariant === invariant);
+  },
 });
 
 const lockFields = [
@@ -41,7 +45,7 @@ const noLockIsKept: AlwaysLaw = {
   id: 'harness/noLockIsKept',
   invariant: 'LOCK',
   statement: invariants.LOCK,
-  judge: ({ machine, quiescent, audit, problems }: View): Problem | undefined => {
+  judge: ({ machine, quiescent, audit, problems, looks }: View): Problem | undefined => {
     const circle = problems.find(({ invariant }) => invariant === 'LOCK');
     if (circle !== undefined || !quiescent) return circle;
     const { f, geometry } = machine;
@@ -52,6 +56,8 @@ const noLockIsKept: AlwaysLaw = {
       for (let i = 0; i < field.length; i += 1)
         if (field.get(i) !== 0) return kept(name, name === 'activeLock' ? Math.floor(i / refsOf(geometry)) : i);
     }
+    looks?.('memory');
+    looks?.('grants');
     for (let id = 0; id < geometry.capacity.domains; id += 1)
       if (f.p2mDepth.get(id) + f.p2mDefer.get(id) + f.domBusy.get(id) !== 0) return kept('p2mDepth', id);
     return undefined;
@@ -71,10 +77,12 @@ const nothingIsLeftBehind: AlwaysLaw = {
   id: 'harness/nothingIsLeftBehind',
   invariant: 'LIFE',
   statement: invariants.LIFE,
-  judge: ({ machine, audit, problems }: View): Problem | undefined => {
+  judge: ({ machine, audit, problems, looks }: View): Problem | undefined => {
     const told = problems.find(({ invariant }) => invariant === 'LIFE');
     if (told !== undefined || !audit) return told;
     const { f, geometry } = machine;
+    for (let id = 0; id < geometry.capacity.domains; id += 1)
+      if (f.domLife.get(id) > 0 && domStates[f.domState.get(id)] === 'none') looks?.('memory');
     for (let mfn = 0; mfn < geometry.frameCount; mfn += 1) {
       const owner = f.frameOwner.get(mfn) - 1;
       if (owner < 0 || domStates[f.domState.get(owner)] !== 'none') continue;
@@ -107,7 +115,10 @@ const agreements = [
   {
     ...driven('refines', 'bothSidesAgree', invariants.refines),
     // The last law: what no other has claimed is a disagreement too.
-    judge: ({ problems }: View): Problem | undefined => problems[0],
+    judge: (view: View): Problem | undefined => {
+      lookAt('refines', view);
+      return view.problems[0];
+    },
   },
 ];
 

@@ -23,11 +23,12 @@ import type { Logs } from './closure.ts';
 import { Court, type Moment } from './court.ts';
 import { digestState } from './digest.ts';
 import { alwaysLaws } from './laws.ts';
-import type { AlwaysLaw, Failure, Problem } from './law.ts';
+import type { Failure, Problem } from './law.ts';
 import { lostToNobody, refused, thrown } from './problems.ts';
 import { answersFrom, numbersIn, resolveOp } from './resolve.ts';
 import { semanticHash } from './semantic.ts';
 import { isBusy, type Flight } from './flight.ts';
+import { DEFAULTS, type Settings } from './settings.ts';
 import type { Subject } from './subject.ts';
 import type { Returned } from './view.ts';
 
@@ -37,18 +38,6 @@ export interface StepResult {
   readonly reply?: Reply;
   readonly op?: Op<'concrete'>;
 }
-
-export interface Settings {
-  readonly laws: readonly AlwaysLaw[];
-  /** A full comparison after every n-th completed operation, and at the end. */
-  readonly auditEvery: number;
-  /** On tiny geometry, one of every n operations, and every one after a pause, is judged at each of its acts. */
-  readonly fineEvery: number;
-  /** Told of every operation of the trace that has returned and of the state after it. */
-  readonly onReturn: (returned: Returned, after: State) => void;
-}
-
-const DEFAULTS: Settings = { laws: alwaysLaws, auditEvery: 100, fineEvery: 64, onReturn: () => undefined };
 
 /** A quiescent moment that a run can be put back to. */
 export interface Checkpoint {
@@ -93,7 +82,7 @@ export class Lockstep {
     const state = known.boot?.state ?? emptyMachine(of.header);
     if (known.boot !== undefined) this.machine.arena.change(known.boot.changes);
     this.#candidates = new Candidates(state);
-    this.#court = new Court(this.machine, state, this.#settings.laws);
+    this.#court = new Court(this.machine, state, this.#settings);
     if (known.boot === undefined) this.#boot(known);
     else for (const mark of known.boot.marks) this.#court.marks.add(mark);
   }

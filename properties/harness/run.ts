@@ -3,7 +3,8 @@
 
 import type { Trace } from '#abi/trace.ts';
 import type { Failure } from './law.ts';
-import { Lockstep, type Settings } from './lockstep.ts';
+import { Lockstep } from './lockstep.ts';
+import type { Settings } from './settings.ts';
 import type { Subject } from './subject.ts';
 
 /** What a run came to. */

@@ -3,7 +3,8 @@
 
 import type { Logged } from '#abi/choices.ts';
 import type { Failure } from '#abi/failures.ts';
-import type { Op } from '#abi/operation.ts';
+import type { Invariant } from '#abi/invariants.ts';
+import type { Mechanism, Op } from '#abi/operation.ts';
 import type { Expected, Reply } from '#abi/reply.ts';
 import type { Agent } from '#abi/agents.ts';
 import type { Machine } from '#impl/machine.ts';
@@ -36,6 +37,9 @@ export function lastAttempt(log: readonly Logged[]): readonly Logged[] {
   return at < 0 ? log : log.slice(at + 1);
 }
 
+/** A check of an invariant (absent: that of the law that judges) in a mechanism was not vacuous. */
+export type Looks = (mechanism: Mechanism, invariant?: Invariant) => void;
+
 /** The moment of judgement. */
 export interface View {
   readonly machine: Machine;
@@ -55,6 +59,8 @@ export interface View {
   readonly touched: Touched;
   /** Tells the run that an interesting state was reached. */
   readonly mark: (mark: string) => void;
+  /** Told of every check in which there was something to object to; undefined: nobody counts. */
+  readonly looks: Looks | undefined;
   /** Whether no operation is in flight. */
   readonly quiescent: boolean;
   /** Whether everything is to be compared, not only what was touched. */

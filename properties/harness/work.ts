@@ -75,7 +75,7 @@ const framesOf = (op: Op<'concrete'>): number =>
 const elementsOf = (op: Op<'concrete'>): number => ('elements' in op ? Math.max(0, op.elements.length - op.start) : 1);
 
 /** Whether a guest's memory is fetched from or stored to. */
-const hasBuffer = (op: Op<'concrete'>): boolean =>
+export const hasBuffer = (op: Op<'concrete'>): boolean =>
   operandsOf(op).some(
     (one) =>
       (one.type === 'buffer' && one.value.in === 'guest') || (one.type === 'extents' && one.value.by === 'buffer'),
@@ -130,9 +130,10 @@ export const workIsBounded: AlwaysLaw = {
   id: 'harness/workIsBounded',
   invariant: 'WORK',
   statement: invariants.WORK,
-  judge: ({ machine, returned }: View): Problem | undefined => {
+  judge: ({ machine, returned, looks }: View): Problem | undefined => {
     if (returned === undefined) return undefined;
     const { op, worst, reply } = returned;
+    if (worst > 0) looks?.(mechanismOf(op.kind));
     const problem = (what: string, sentence: string): Problem => ({
       invariant: 'WORK',
       mechanism: mechanismOf(op.kind),

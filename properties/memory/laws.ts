@@ -17,10 +17,11 @@ export const freeFramesAreNobodys: AlwaysLaw = {
   id: 'memory/freeFramesAreNobodys',
   invariant: 'FREE',
   statement: 'A frame on the heap has no owner and no references.',
-  judge: ({ machine, touched }: View): Problem | undefined => {
+  judge: ({ machine, touched, looks }: View): Problem | undefined => {
     const { f, geometry } = machine;
     for (const mfn of touched.frames) {
       if (mfn >= geometry.frameCount || frameRoles[f.frameRole.get(mfn)] !== 'free') continue;
+      looks?.('memory');
       const refs = f.frameRefs.get(mfn);
       if (refs === 0 && f.frameOwner.get(mfn) === 0 && f.frameAllocated.get(mfn) === 0) continue;
       const sentence = `frame ${mfn} lies on the heap with ${refs} references and owner ${f.frameOwner.get(mfn) - 1}`;
@@ -36,13 +37,14 @@ export const newFramesTellNothing: AlwaysLaw = {
   id: 'memory/newFramesTellNothing',
   invariant: 'LEAK',
   statement: 'A frame handed over holds nothing but what the scrub policy lets its new owner see.',
-  judge: ({ machine, touched, returned, candidates, quiescent, explained }: View): Problem | undefined => {
+  judge: ({ machine, touched, returned, candidates, quiescent, explained, looks }: View): Problem | undefined => {
     if (!quiescent || !explained() || returned === undefined) return undefined;
     const [state] = candidates();
     if (state === undefined) return undefined;
     for (const mfn of touched.frames) {
       const now = frameOf(state, mfn as Mfn);
       if (now.role === 'free' || now.incarnation === frameOf(returned.before, mfn as Mfn).incarnation) continue;
+      looks?.('memory');
       const problem = contentsProblem(machine, state, mfn);
       if (problem !== undefined)
         return { ...problem, invariant: 'LEAK', mechanism: 'memory', field: `leak.${now.role}` };
@@ -57,13 +59,14 @@ export const erasedFramesAreErased: AlwaysLaw = {
   id: 'memory/erasedFramesAreErased',
   invariant: 'LEAK',
   statement: 'A frame that was scrubbed for the last time holds zeros.',
-  judge: ({ machine, returned, candidates, quiescent, explained }: View): Problem | undefined => {
+  judge: ({ machine, returned, candidates, quiescent, explained, looks }: View): Problem | undefined => {
     if (!quiescent || !explained() || returned === undefined) return undefined;
     const [state] = candidates();
     if (state === undefined) return undefined;
     for (const { choice } of returned.log) {
       if (choice.kind !== 'scrub' || frameOf(state, choice.mfn).role !== 'free' || frameOf(state, choice.mfn).dirty)
         continue;
+      looks?.('memory');
       const problem = contentsProblem(machine, state, choice.mfn);
       if (problem !== undefined) return { ...problem, invariant: 'LEAK', mechanism: 'memory', field: 'leak.scrub' };
     }
@@ -78,13 +81,14 @@ export const referencesEqualUses: AlwaysLaw = {
   invariant: 'REF',
   statement:
     'With nothing in flight, the references of a RAM, shared-info or grant frame equal its owner, its foreign entries and its grant uses.',
-  judge: ({ machine, quiescent, audit, reach }: View): Problem | undefined => {
+  judge: ({ machine, quiescent, audit, reach, looks }: View): Problem | undefined => {
     if (!quiescent || !audit) return undefined;
     const { f, geometry } = machine;
     const pins = pinsByFrame(machine);
     for (let mfn = 0; mfn < geometry.frameCount; mfn += 1) {
       const role = frameRoles[f.frameRole.get(mfn)];
       if (role !== 'ram' && role !== 'sharedInfo' && role !== 'grantFrame') continue;
+      looks?.('memory');
       const foreign = [...reach.leavesOf(mfn)].filter(({ type }) => type === FOREIGN).length;
       const counted = f.frameAllocated.get(mfn) + foreign + (pins.get(mfn) ?? 0);
       const refs = f.frameRefs.get(mfn);
@@ -117,7 +121,7 @@ export const inverseMapIsInverse: AlwaysLaw = {
   id: 'memory/inverseMapIsInverse',
   invariant: 'M2P',
   statement: 'With nothing in flight, the machine-to-guest map names a gfn at which the owner sees the frame.',
-  judge: ({ machine, quiescent, touched, reach }: View): Problem | undefined => {
+  judge: ({ machine, quiescent, touched, reach, looks }: View): Problem | undefined => {
     if (!quiescent) return undefined;
     const { f, geometry } = machine;
     for (const mfn of touched.frames) {
@@ -125,6 +129,7 @@ export const inverseMapIsInverse: AlwaysLaw = {
       const gfn = f.m2p.getWide(mfn) - 1;
       const owner = f.frameOwner.get(mfn) - 1;
       if (gfn < 0 || owner < 0) continue;
+      looks?.('memory');
       const leaf = reach.leafAt(owner, gfn);
       if (leaf !== undefined && leaf.mfn + (gfn - leaf.gfn) === mfn && and(leaf.rights, 1) === 1) continue;
       const sentence = `frame ${mfn} is said to lie at gfn ${gfn} of d${owner}, which leads elsewhere`;

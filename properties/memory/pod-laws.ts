@@ -28,11 +28,12 @@ export const demandIsCounted: AlwaysLaw = {
   invariant: 'REF',
   statement: 'With nothing in flight, as many gfns are counted as on demand as the tables have.',
   judge: (view: View): Problem | undefined => {
-    const { machine, quiescent, audit } = view;
+    const { machine, quiescent, audit, looks } = view;
     if (!quiescent) return undefined;
     for (const id of domainsIn(view)) {
       const counted = machine.f.podEntries.get(id);
       if (counted === 0 && !audit) continue;
+      if (counted > 0) looks?.('memory');
       const found = demandRuns(machine, id).reduce((sum, { from, to }) => sum + to - from, 0);
       if (found !== counted)
         return problem('REF', 'pod.entries', `d${id} counts ${counted} gfns on demand, and its tables have ${found}`);
@@ -56,11 +57,12 @@ export const cacheIsCounted: AlwaysLaw = {
   invariant: 'REF',
   statement: 'With nothing in flight, as many frames are counted as set aside for memory on demand as there are.',
   judge: (view: View): Problem | undefined => {
-    const { machine, quiescent } = view;
+    const { machine, quiescent, looks } = view;
     if (!quiescent) return undefined;
     for (const id of domainsIn(view)) {
       const counted = machine.f.podCount.get(id);
       const found = cachedBy(machine, id);
+      if (found > 0) looks?.('memory');
       if (found !== counted)
         return problem('REF', 'pod.count', `d${id} counts ${counted} frames set aside, and there are ${found}`);
     }
@@ -91,6 +93,7 @@ export const cacheIsSetAside: AlwaysLaw = {
     const { f, geometry } = view.machine;
     for (const mfn of view.touched.frames) {
       if (mfn >= geometry.frameCount || f.podSize.get(mfn) === 0) continue;
+      view.looks?.('memory');
       const reason = misplaced(view, mfn);
       if (reason !== undefined)
         return problem('FREE', 'pod.frame', `frame ${mfn} is set aside for memory on demand, and ${reason}`);
@@ -105,12 +108,13 @@ export const cacheHoldsNothing: AlwaysLaw = {
   id: 'memory/cacheHoldsNothing',
   invariant: 'LEAK',
   statement: 'A frame set aside for memory on demand that nobody else holds is zero.',
-  judge: ({ machine, touched }: View): Problem | undefined => {
+  judge: ({ machine, touched, looks }: View): Problem | undefined => {
     const { f, geometry } = machine;
     const { wordsPerFrame } = geometry;
     const frames = new Set([...touched.frames, ...[...touched.words].map((key) => Math.floor(key / wordsPerFrame))]);
     for (const mfn of frames) {
       if (mfn >= geometry.frameCount || f.podSize.get(mfn) === 0 || f.frameRefs.get(mfn) > 1) continue;
+      looks?.('memory');
       for (let at = 2 * mfn * wordsPerFrame; at < 2 * (mfn + 1) * wordsPerFrame; at += 1)
         if (f.memory.get(at) !== 0)
           return problem('LEAK', 'pod.word', `frame ${mfn} is set aside for memory on demand, and is not empty`);

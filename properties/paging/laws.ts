@@ -11,6 +11,7 @@ import { and } from '#lib/bits.ts';
 import type { Machine } from '#impl/machine.ts';
 import { walkNested, type Walk } from '#model/hap/walk.ts';
 import { linearContext } from '#model/paging/context.ts';
+import { lookAt } from '../harness/occasions.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import { lastAttempt, type Returned, type View } from '../harness/view.ts';
 
@@ -64,10 +65,11 @@ export const accessesWalkArchitecturally: AlwaysLaw = {
   id: 'paging/accessesWalkArchitecturally',
   invariant: 'WALK',
   statement: 'An access that walks the tables is refused exactly when the architecture refuses it.',
-  judge: ({ machine, returned }: View): Problem | undefined => {
+  judge: ({ machine, returned, looks }: View): Problem | undefined => {
     if (returned === undefined || !('via' in returned.op)) return undefined;
     const made = walks(machine, returned);
     if (made.length === 0) return undefined;
+    looks?.('paging');
     const wanted = needs[returned.op.kind];
     const refusals = made.filter(({ walk }) => !isAllowed(walk, wanted));
     const isRefused = returned.reply.status === 'violation';
@@ -84,10 +86,11 @@ export const writesLeaveTheDirtyFlag: AlwaysLaw = {
   id: 'paging/writesLeaveTheDirtyFlag',
   invariant: 'WALK',
   statement: 'After a write that walked the tables, its leaf is marked accessed and dirty; after a read, accessed.',
-  judge: ({ machine, returned }: View): Problem | undefined => {
+  judge: ({ machine, returned, looks }: View): Problem | undefined => {
     if (returned === undefined || !('via' in returned.op) || returned.reply.status !== 'ok') return undefined;
     const writes = and(needs[returned.op.kind], RIGHT.write) !== 0;
     for (const { gfn, walk } of walks(machine, returned)) {
+      looks?.('paging');
       if (walk.kind !== 'frame' || (walk.accessed && (walk.dirty || !writes))) continue;
       const sentence = `gfn ${gfn} was ${writes ? 'written' : 'read'}, but its leaf at level ${walk.level} is not marked so`;
       return { invariant: 'WALK', mechanism: 'paging', field: 'walk.flags', sentence };
@@ -102,7 +105,10 @@ export const guestTablesAreWalkedArchitecturally: AlwaysLaw = {
   id: 'paging/guestTablesAreWalkedArchitecturally',
   invariant: 'WALK',
   statement: 'Processors and the hypervisor make of a linear address what the architecture makes of the guest\'s tables.', // prettier-ignore
-  judge: ({ problems }: View): Problem | undefined => problems.find(({ invariant }) => invariant === 'WALK'),
+  judge: (view: View): Problem | undefined => {
+    lookAt('WALK', view);
+    return view.problems.find(({ invariant }) => invariant === 'WALK');
+  },
 };
 
 export const pagingLaws: readonly AlwaysLaw[] = [

@@ -6,7 +6,8 @@ import type { Agent, VcpuAgent } from '#abi/agents.ts';
 import { framesPerLeaf, gfnCount, tableEntries, type Geometry } from '#abi/geometry.ts';
 import { contextOf, linearContext, PAGES, pagingOf } from '#model/paging/context.ts';
 import { hasAll } from '#lib/bits.ts';
-import { ALL_GUEST_RIGHTS, decodeGuest, foldGuest, GUEST } from '#model/paging/guest-entry.ts';
+import { decodeGuest } from '#model/paging/guest-entry.ts';
+import { ALL_RIGHTS, fold, RIGHT_BITS } from '#model/paging/rights.ts';
 import { entryOf, type Context, type State } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
 
@@ -48,7 +49,7 @@ export function treeFrom(state: State, domain: DomId, of: { readonly context: Co
   const paging = pagingOf(state, of.context);
   const top = entryOf(state, domain, of.root);
   if (top !== undefined)
-    tables.push({ gfn: of.root, mfn: top.mfn, level: geometry.levels, first: 0, guest: ALL_GUEST_RIGHTS });
+    tables.push({ gfn: of.root, mfn: top.mfn, level: geometry.levels, first: 0, guest: ALL_RIGHTS });
   for (let at = 0; at < tables.length && pages.length < PAGES_MAX; at += 1) {
     const { mfn, level, first, guest } = tables[at] as Table;
     const span = framesPerLeaf(geometry, level);
@@ -57,7 +58,7 @@ export function treeFrom(state: State, domain: DomId, of: { readonly context: Co
       const entry = decodeGuest(geometry, paging, level, wordAt(state, mfn, index));
       if (entry.kind !== 'table' && entry.kind !== 'page') continue;
       const base = first + index * span;
-      const rights = foldGuest(guest, entry.rights);
+      const rights = fold(guest, entry.rights);
       if (entry.kind === 'page') {
         for (let i = 0; i < Math.min(span, 8); i += 1)
           pages.push({ page: base + i, gfn: (entry.gfn + i) as Gfn, guest: rights, level });
@@ -90,7 +91,7 @@ export function treeOf(state: State, agent: Agent): Tree {
 export function addressOf(state: State, agent: Agent, gfn: number): number {
   if (linearContext(state, agent) === undefined) return gfn;
   const ways = treeOf(state, agent).pages.filter((page) => page.gfn === gfn);
-  const isWritable = ({ guest }: Page): boolean => hasAll(guest, GUEST.write);
+  const isWritable = ({ guest }: Page): boolean => hasAll(guest, RIGHT_BITS.write);
   const way = ways.find((one) => one.page === gfn && isWritable(one)) ?? ways.find(isWritable) ?? ways[0];
   const bits = way?.page ?? (gfn < gfnCount(state.geometry) ? gfn : 0);
   return linearOf(state.geometry, bits);
@@ -99,7 +100,7 @@ export function addressOf(state: State, agent: Agent, gfn: number): number {
 /** Those of `gfns` that the agent reaches through its tables, if it has paging on and reaches any; else all. */
 export function reachedOf(state: State, agent: Agent, gfns: readonly number[]): readonly number[] {
   if (linearContext(state, agent) === undefined) return gfns;
-  const pages = treeOf(state, agent).pages.filter(({ guest }) => hasAll(guest, GUEST.write));
+  const pages = treeOf(state, agent).pages.filter(({ guest }) => hasAll(guest, RIGHT_BITS.write));
   const there = new Set<number>(pages.map(({ gfn }) => gfn));
   const reached = gfns.filter((gfn) => there.has(gfn));
   return reached.length > 0 ? reached : gfns;

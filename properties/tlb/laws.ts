@@ -40,7 +40,7 @@ export const cachedEntriesAreOfTheRunningDomain: AlwaysLaw = {
 type SlotJudge = (m: Machine, slot: number, domain: number) => Problem | undefined;
 
 /** Looks at every usable ring entry of pCPUs whose entries or frames may have changed. */
-function judgeSlots({ machine, touched, reach, audit }: View, judge: SlotJudge): Problem | undefined {
+function judgeSlots({ machine, touched, reach, audit, looks }: View, judge: SlotJudge): Problem | undefined {
   const { f, geometry } = machine;
   const isQuiet =
     touched.slots.size === 0 && touched.frames.size === 0 && touched.pcpus.size === 0 && touched.roots.size === 0;
@@ -52,6 +52,7 @@ function judgeSlots({ machine, touched, reach, audit }: View, judge: SlotJudge):
     if (tag === 0) continue;
     for (let slot = pcpu * cacheEntries; slot < (pcpu + 1) * cacheEntries; slot += 1) {
       if (f.cacheTag.get(slot) !== tag) continue;
+      looks?.('tlb');
       const problem = judge(machine, slot, domain);
       if (problem !== undefined)
         return { ...problem, sentence: `pCPU ${pcpu} (running d${domain}) ${problem.sentence}` };

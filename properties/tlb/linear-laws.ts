@@ -14,7 +14,7 @@ import type { View } from '../harness/view.ts';
 type SlotJudge = (m: Machine, slot: number, key: number) => Problem | undefined;
 
 /** Looks at every usable entry of pCPUs, if any may have changed. */
-function judgeSlots({ machine, touched, audit }: View, judge: SlotJudge): Problem | undefined {
+function judgeSlots({ machine, touched, audit, looks }: View, judge: SlotJudge): Problem | undefined {
   const { f, geometry } = machine;
   const isQuiet =
     touched.linear.size === 0 && touched.frames.size === 0 && touched.pcpus.size === 0 && touched.roots.size === 0;
@@ -22,6 +22,7 @@ function judgeSlots({ machine, touched, audit }: View, judge: SlotJudge): Proble
   const { cacheEntries } = geometry.capacity;
   for (let slot = 0; slot < machine.pcpus * cacheEntries; slot += 1) {
     if (f.linearLevel.get(slot) === 0 || !isLinearUsable(machine, slot)) continue;
+    looks?.('tlb');
     const pcpu = Math.floor(slot / cacheEntries);
     const key = f.pcpuVcpu.get(pcpu) - 1;
     const problem = judge(machine, slot, key);
