@@ -58,8 +58,12 @@ export type Choice =
   /** The operation stopped at a preemption check, with `done` parts complete (absent: at the first check). */
   | { readonly kind: 'preempted'; readonly done?: number };
 
-/** Names a refused change of entries on demand by its first gfn: what is removed, split or unmapped there. */
-export const podPart = (gfn: number): number => -1 - gfn;
+/** Changes of entries on demand that the pool can refuse: of what was asked for, of what is looked at, of what is larger than any run. */
+const podChanges = ['asked', 'looked', 'giant'] as const;
+
+/** Names a refused change of entries on demand, by its first gfn. */
+export const podPart = (gfn: number, change: (typeof podChanges)[number] = 'asked'): number =>
+  -1 - podChanges.length * gfn - podChanges.indexOf(change);
 
 export type ChoiceKind = Choice['kind'];
 

@@ -5,7 +5,7 @@
 
 import type { DomId, Gfn } from '#abi/address.ts';
 import { podPart } from '#abi/choices.ts';
-import { gfnCount, superpageOrder } from '#abi/geometry.ts';
+import { superpageOrder } from '#abi/geometry.ts';
 import { pow2 } from '#lib/bits.ts';
 import { invariant } from '#lib/invariant.ts';
 import { lockP2m, lookup, pieceAt, unlockP2m } from '../hap/table.ts';
@@ -38,7 +38,7 @@ function* split(
 ): Step<boolean> {
   const { gfn, order, into } = at;
   // What is larger than the cache ever holds is told apart from what the cache happens not to hold.
-  const done = podPart(into > 0 ? gfnCount(m.geometry) + gfn : gfn);
+  const done = podPart(gfn, into > 0 ? 'giant' : 'asked');
   const isSplit = yield* replaceEntries(m, dom, { gfn, order: into, mfn: 0, type: 'populateOnDemand', done });
   if (isSplit) m.port.choose({ kind: 'podSplit', domain: dom as DomId, gfn: gfn as Gfn, order });
   return isSplit;

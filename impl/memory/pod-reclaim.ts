@@ -48,11 +48,11 @@ interface Taken {
 
 /** Makes gfns on demand that were RAM. False: the pool refused a table. */
 const remove = (m: Machine, dom: number, { gfn, order }: Taken): Step<boolean> =>
-  replaceEntries(m, dom, { gfn, order, mfn: 0, type: 'populateOnDemand', done: podPart(gfn) });
+  replaceEntries(m, dom, { gfn, order, mfn: 0, type: 'populateOnDemand', done: podPart(gfn, 'looked') });
 
 /** Puts RAM back that has just been removed: the entry is still there. */
 function* putBack(m: Machine, dom: number, { gfn, mfn, type, order }: Taken): Step<void> {
-  const isBack = yield* replaceEntries(m, dom, { gfn, order, mfn, type, done: podPart(gfn) });
+  const isBack = yield* replaceEntries(m, dom, { gfn, order, mfn, type, done: podPart(gfn, 'looked') });
   invariant(isBack, 'what was removed as one can be put back as one');
 }
 

@@ -6,7 +6,7 @@
 
 import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import { podPart, type Choice } from '#abi/choices.ts';
-import { gfnCount, superpageOrder } from '#abi/geometry.ts';
+import { superpageOrder } from '#abi/geometry.ts';
 import { pow2 } from '#lib/bits.ts';
 import { absorb, at, ask, Demanded, failure, refuse, type Cut, type Wished } from '../cut.ts';
 import { crash } from '../frames.ts';
@@ -99,7 +99,7 @@ function splitGiant(cut: Cut, demand: Demand): Step | undefined {
   }
   for (let level = 3; level <= geometry.superpageLevels; level += 1) {
     const first = gfn - (gfn % pow2((level - 1) * geometry.bitsPerLevel));
-    const failed = failure(now, { class: 'pool', domain, done: podPart(gfnCount(geometry) + first) });
+    const failed = failure(now, { class: 'pool', domain, done: podPart(first, 'giant') });
     if (failed !== undefined) return { cut: failed, demand: 'refused' };
   }
   return undefined;

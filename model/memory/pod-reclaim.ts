@@ -98,7 +98,7 @@ function overGfns(state: State, unit: Unit, change: (now: State, gfn: Gfn, mfn: 
 function remove(cut: Cut, reclaim: Reclaim, unit: Unit): { cut: Cut; reclaim: Reclaim } {
   const { domain } = reclaim;
   const rest = { ...reclaim, leaving: undefined };
-  const failed = failure(cut, { class: 'pool', domain, done: podPart(unit.gfn) });
+  const failed = failure(cut, { class: 'pool', domain, done: podPart(unit.gfn, 'looked') });
   if (failed !== undefined) return { cut: failed, reclaim: rest };
   const gone = overGfns(cut.state, unit, (now, gfn) => setP2m(now, { domain, gfn }, undefined));
   const state = withDemand(gone, domain, { from: unit.gfn, to: unit.gfn + unit.count });

@@ -34,8 +34,8 @@ export interface Settings {
 
 const weights: Settings['weights'] = {
   'memory.populate': 16,
-  'memory.populateOnDemand': 8,
-  'memory.setPodTarget': 14,
+  'memory.populateOnDemand': 6,
+  'memory.setPodTarget': 9,
   'memory.podTarget': 1,
   'memory.increase': 3,
   'memory.decrease': 12,
