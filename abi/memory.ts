@@ -43,7 +43,7 @@ export const memoryOps = {
   },
   'memory.addToPhysmap': {
     says: 'puts {space} {index} (of {foreign}) at {gfn} of {target}',
-    replies: ['ok', 'ESRCH', 'EINVAL', 'EBUSY', 'ENOMEM'],
+    replies: ['ok', 'ESRCH', 'ENXIO', 'EINVAL', 'EBUSY', 'ENOMEM'],
     fields: {
       target: domainField,
       space: { type: 'oneOf', values: memorySpaces },

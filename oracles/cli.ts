@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The command line of the live oracles: `npm run oracle -- cpu`. Exit codes: 0 all equal, 1 a disagreement or a rule that is
+// The command line of the live oracles: `npm run oracle -- cpu` and `npm run oracle -- xen`. Exit codes: 0 all equal, 1 a disagreement or a rule that is
 // needed no more, 2 wrong use or no emulator. A first reader may skip this file.
 
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
@@ -7,6 +7,7 @@ import { seedOf } from '#lib/prng.ts';
 import { Missing } from './cpu/build.ts';
 import { askCpu, type Asked, engineNames } from './cpu/command.ts';
 import { oracleNames } from './cpu/rules.ts';
+import { type AskedXen, askXen } from './xen/command.ts';
 
 const USAGE = 2;
 
@@ -41,6 +42,18 @@ function program(end: (code: number) => void): Command {
     .option('--directed <file>', 'look for a case for each rule instead, and write them there')
     .option('--json', 'one JSON object per line instead of words')
     .action(async (asked: Asked) => end(await askCpu(asked)));
+  root
+    .command('xen')
+    .description('memory and grant operations, on Xen itself in QEMU')
+    .option('--sequences <n>', 'how many random sequences', whole, 100)
+    .option('--seed <seed>', 'a whole number or a git hash', seed, 1)
+    .option('--seconds <n>', 'no new sequence after so many', whole)
+    .option('--xen <file>', "the hypervisor's file; without it that of Debian's package")
+    .option('--results <file>', 'add a line for each sequence there, and play none again that has one')
+    .option('--record <folder>', 'write all sequences on which both agree and what was seen there')
+    .option('--directed <folder>', 'play the sequence of each rule instead, and write what was seen there')
+    .option('--json', 'one JSON object per line instead of words')
+    .action(async (asked: AskedXen) => end(await askXen(asked)));
   for (const command of [root, ...root.commands]) command.exitOverride().showHelpAfterError(false);
   return root;
 }

@@ -6,6 +6,8 @@ import { invariantNames, invariants } from '#abi/invariants.ts';
 import { opTables } from '#abi/operation.ts';
 import { readCensus, recount, unanchored, versionOf } from '#oracles/cpu/census.ts';
 import { oracleNames, oracleTitles, rules } from '#oracles/cpu/rules.ts';
+import { readXenCensus, recountXen } from '#oracles/xen/census.ts';
+import { rules as xenRules } from '#oracles/xen/rules.ts';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -75,6 +77,33 @@ const oracleBlocks = (): readonly (readonly [string, string])[] => {
   ];
 };
 
+/** The tables of oracles/README.md about Xen. */
+const xenBlocks = (): readonly (readonly [string, string])[] => {
+  const { files, answers } = readXenCensus();
+  const rows = files.map(({ name, xen, qemu, sequences, operations, bytes }) => [
+    code(name),
+    `Xen ${xen} in QEMU ${qemu}`,
+    ...[sequences, operations, bytes].map(grouped),
+  ]);
+  const answerRows = Object.entries(answers).map(([kind, counts]) => [
+    code(kind),
+    Object.entries(counts)
+      .map(([name, n]) => `${name} ${grouped(n)}`)
+      .join(', '),
+  ]);
+  return [
+    ['sequences', table(['file', 'hypervisor', 'sequences', 'operations', 'bytes'], rows)],
+    ['answers', table(['operation', 'what Xen answered, how often'], answerRows)],
+    [
+      'differences',
+      table(
+        ['rule', 'effect', 'reason'],
+        xenRules.map(({ id, effect, reason }) => [code(id), effect, reason]),
+      ),
+    ],
+  ];
+};
+
 /** Every generated block by the name in its markers. Without `laws` the table of laws is left as it is. */
 export const blocks = (laws: readonly LawRow[] | undefined): ReadonlyMap<string, string> => {
   const lawRows = laws?.map((law) => [code(law.id), law.invariant, law.statement]);
@@ -95,6 +124,7 @@ export const blocks = (laws: readonly LawRow[] | undefined): ReadonlyMap<string,
       ),
     ],
     ...oracleBlocks(),
+    ...xenBlocks(),
   ];
   return new Map(all.filter((entry): entry is [string, string] => entry[1] !== undefined));
 };
@@ -108,6 +138,7 @@ export const withBlocks = (text: string, current: ReadonlyMap<string, string>): 
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   recount();
+  recountXen();
   const current = blocks(await readLaws(projectRoot));
   for (const { path, text } of readProject(projectRoot)) {
     const rewritten = path.endsWith('.md') ? withBlocks(text, current) : text;

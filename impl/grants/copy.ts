@@ -1,7 +1,7 @@
 // Copying between frames, each side named by a grant or (the caller's own) by gfn. A claim on a side holds a reference and,
 // for a grant, a pin; claims are kept from one element to the next while they fit. They are let go of in Xen's order: pin
 // and status bits first, the reference after that (XSA-236). The bytes of an element move in one act.
-// Stricter than Xen: whether a side may be named by gfn is tested for every element, not only when the domains change.
+// Whether a side may be named by gfn is asked where the claim is made: of the source before that of the destination is looked at.
 // Source: Xen common/grant_table.c (gnttab_copy, gnttab_copy_one, gnttab_copy_claim_buf, gnttab_copy_buf).
 
 import { DOMID_SELF, type DomId } from '#abi/address.ts';
@@ -77,11 +77,9 @@ function* copyElements(
   }
 }
 
-/** A foreign domain's memory only through a grant; one's own by gfn only as DOMID_SELF. */
-function objection(m: Machine, side: Side, caller: DomId): GrantStatus | undefined {
-  if (side.by === 'gfn' && side.domain !== DOMID_SELF) return 'permissionDenied';
-  return exists(m, side.domain === DOMID_SELF ? caller : side.domain) ? undefined : 'badDomain';
-}
+/** Whether there is the domain that a side names. */
+const isThere = (m: Machine, { domain }: Side, caller: DomId): boolean =>
+  exists(m, domain === DOMID_SELF ? caller : domain);
 
 const isOther = (claim: Claim | undefined, side: Side): boolean => claim !== undefined && claim.domain !== side.domain;
 
@@ -92,8 +90,7 @@ function* copyOne(
 ): Step<GrantStatus> {
   const source = sourceOf(element);
   const dest = destOf(element);
-  const wrong = objection(m, source, claims.caller) ?? objection(m, dest, claims.caller);
-  if (wrong !== undefined) return wrong;
+  if (!isThere(m, source, claims.caller) || !isThere(m, dest, claims.caller)) return 'badDomain';
   // Claims made for other domains are of no use.
   if (isOther(claims.source, source) || isOther(claims.dest, dest)) yield* letGo(m, claims);
   const first = yield* claim(m, claims, { which: 'source', side: source, index });
@@ -144,11 +141,13 @@ function* claim(
   return 'okay';
 }
 
+/** A foreign domain's memory only through a grant; one's own by gfn only as DOMID_SELF. */
 function* claimOwn(
   m: Machine,
   claims: Claims,
   { which, side }: { readonly which: Which; readonly side: Side },
 ): Step<GrantStatus> {
+  if (side.domain !== DOMID_SELF) return 'permissionDenied';
   yield* m.port.point('reference', 'frame');
   while (yield* isPopulated(m, claims.caller, side.gfn)) yield* m.port.point('reference', 'frame');
   const mfn = pagedFrame(m, claims.caller, side.gfn);

@@ -9,6 +9,7 @@ import type { DomId } from '#abi/address.ts';
 import { gfnCount } from '#abi/geometry.ts';
 import type { MemoryOp } from '#abi/memory.ts';
 import { reply, type Errno, type Reply } from '#abi/reply.ts';
+import { low32 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import { growGrants } from '../grants/table.ts';
@@ -32,8 +33,9 @@ const CONTROL = 0;
 export function* addToPhysmap(m: Machine, call: Call, op: Add): Step<Reply> {
   const target = targetOf(m, call, op.target);
   if (typeof target === 'string') return reply(target);
-  if (op.space === 'grantTable' && op.index < m.f.grantLimit.get(target)) {
-    const isGrown = yield* growGrants(m, target, op.index + 1);
+  // Of the number of a grant frame 32 bits count.
+  if (op.space === 'grantTable' && low32(op.index) < m.f.grantLimit.get(target)) {
+    const isGrown = yield* growGrants(m, target, low32(op.index) + 1);
     if (!isGrown) return reply(exists(m, target) ? 'EINVAL' : 'ESRCH');
   }
   yield* lockP2m(m, target);
@@ -62,8 +64,8 @@ function* frameFor(m: Machine, target: DomId, op: Add): Step<number | Errno> {
     case 'sharedInfo':
       return op.index === 0 ? m.f.domSharedInfo.get(target) : 'EINVAL';
     case 'grantTable':
-      if (op.index >= m.f.grantFrameCount.get(target)) return 'EINVAL';
-      return m.f.grantFrame.get(target * m.geometry.capacity.grantFrames + op.index);
+      if (low32(op.index) >= m.f.grantFrameCount.get(target)) return 'EINVAL';
+      return m.f.grantFrame.get(target * m.geometry.capacity.grantFrames + low32(op.index));
     case 'gmfn':
       return yield* ownFrame(m, target, op.index);
     case 'gmfnForeign':
@@ -83,7 +85,7 @@ function* place(m: Machine, call: Call, op: Add): Step<Errno | undefined> {
   if (isOnDemand(m, target, op.gfn) && !(yield* populateBeside(m, target, { gfn: op.gfn, mfn }))) return 'EINVAL';
   const previous = lookup(m, target, op.gfn);
   if (previous?.type === 'mmioDirect') return 'EPERM';
-  if (previous !== undefined && isSpecialType(previous.type)) return 'EINVAL';
+  if (previous !== undefined && isSpecialType(previous.type)) return 'ENXIO';
   if (previous?.mfn === mfn) return undefined;
   const count = tablesOf(m, target, planFor(m, target, { op, mfn }));
   const pages = yield* reserve(m, target, { count, done: undefined });

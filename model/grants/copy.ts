@@ -1,7 +1,7 @@
 // Copying between frames, each side named by a grant or (the caller's own) by gfn. A claim on a side holds a reference and,
 // for a grant, a pin; claims are kept from one element to the next while they fit, and let go of in Xen's order: pin and
 // status first, then the reference. The bytes of an element move in one micro-step.
-// Stricter than Xen: whether a side may be named by gfn is tested for every element, not only when the domains change.
+// Whether a side may be named by gfn is asked where the claim is made: of the source before that of the destination is looked at.
 // Source: Xen common/grant_table.c (gnttab_copy, gnttab_copy_one, gnttab_copy_claim_buf, gnttab_copy_buf).
 
 import { DOMID_SELF, type DomId, type Gfn, type GrantRef } from '#abi/address.ts';
@@ -11,7 +11,7 @@ import { preemption, type Cut } from '../cut.ts';
 import { getReference, putReference } from '../frames.ts';
 import { wish } from '../memory/pod-demand.ts';
 import { at, end, go, type Claim, type OpOf, type Task, type Turn, type Work } from '../progress.ts';
-import { domainNamed, type State } from '../state.ts';
+import { domainNamed } from '../state.ts';
 import { readBytes, writeBytes } from '../words.ts';
 import { beginBatch, conclude, copyBack, delivered } from './batch.ts';
 import { mark, pagedFrame, take, type Wanted } from './claim.ts';
@@ -68,18 +68,12 @@ function border(cut: Cut, task: Task<CopyOp>): Turn {
   return go(cut, task, { at: 'check' });
 }
 
-/** A foreign domain's memory only through a grant; one's own by gfn only as DOMID_SELF. */
-function objection(state: State, side: Side, caller: DomId): GrantStatus | undefined {
-  if (side.by === 'gfn' && side.domain !== DOMID_SELF) return 'permissionDenied';
-  return domainNamed(state, side.domain, caller) === undefined ? 'badDomain' : undefined;
-}
-
-/** Tests both sides; claims made for other domains are of no use. */
+/** Looks up the domains of both sides; claims made for other domains are of no use. */
 function check(cut: Cut, task: Task<CopyOp>, element: Element): Turn {
   const source = sourceOf(element);
   const dest = destOf(element);
-  const wrong = objection(cut.state, source, task.caller) ?? objection(cut.state, dest, task.caller);
-  if (wrong !== undefined) return fail(cut, task, wrong);
+  const isThere = ({ domain }: Side): boolean => domainNamed(cut.state, domain, task.caller) !== undefined;
+  if (!isThere(source) || !isThere(dest)) return fail(cut, task, 'badDomain');
   const { work } = task;
   const isOther =
     (work.source !== undefined && work.source.domain !== source.domain) ||
@@ -107,7 +101,9 @@ function claim(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
   return side.by === 'ref' ? go(cut, task, { at: 'mark' }) : claimOwn(cut, task, side);
 }
 
+/** A foreign domain's memory only through a grant; one's own by gfn only as DOMID_SELF. */
 function claimOwn(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
+  if (side.domain !== DOMID_SELF) return fail(cut, task, 'permissionDenied');
   wish(cut, task.work, { domain: task.caller, gfn: side.gfn });
   const domain = cut.state.domains.get(task.caller);
   const mfn = domain && pagedFrame(cut.state, domain, side.gfn);

@@ -6,6 +6,7 @@
 import type { Gfn, Mfn } from '#abi/address.ts';
 import { gfnCount } from '#abi/geometry.ts';
 import type { Errno } from '#abi/reply.ts';
+import { low32 } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
 import { failure, type Cut } from '../cut.ts';
 import { getReference, putReference } from '../frames.ts';
@@ -47,9 +48,13 @@ function foreignFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
   return { mfn: entry.mfn };
 }
 
+/** Which grant frame is meant: Xen looks at 32 bits of the index. */
+const grantIndex = ({ op }: Task<Add>): number => low32(op.index);
+
 /** The grant table grows to the frame that is asked for: a micro-step of its own. undefined: it need not, or may not. */
 function grow(cut: Cut, task: Task<Add>, target: Domain): Turn | undefined {
-  const { space, index } = task.op;
+  const { space } = task.op;
+  const index = grantIndex(task);
   const { frames, limit } = target.grants;
   if (space !== 'grantTable' || index >= limit || index < frames.length) return undefined;
   const grown = growGrants(cut, target, index + 1);
@@ -57,7 +62,7 @@ function grow(cut: Cut, task: Task<Add>, target: Domain): Turn | undefined {
 }
 
 function grantFrame(task: Task<Add>, target: Domain): Found {
-  const mfn = target.grants.frames[task.op.index];
+  const mfn = target.grants.frames[grantIndex(task)];
   return mfn === undefined ? { errno: 'EINVAL' } : { mfn };
 }
 
@@ -82,7 +87,8 @@ function objection(cut: Cut, task: Task<Add>, target: Domain): Errno | undefined
   if (target.state !== 'running' || gfn >= gfnCount(cut.state.geometry)) return 'EINVAL';
   const previous = entryOf(cut.state, target.id, gfn);
   if (previous?.type === 'mmioDirect') return 'EPERM';
-  return previous !== undefined && isSpecialType(previous.type) ? 'EINVAL' : undefined;
+  // What holds a reference cannot be taken away like RAM.
+  return previous !== undefined && isSpecialType(previous.type) ? 'ENXIO' : undefined;
 }
 
 /** The frame, if it may come to the gfn. */

@@ -22,6 +22,7 @@ const packageOf = {
   'qemu-system-x86_64': 'qemu-system-x86',
   'bochs-bin': 'bochs bochs-term',
   script: 'bsdutils',
+  'qemu-img': 'qemu-utils',
 } as const;
 
 /** Refuses in one sentence unless all of `commands` are there. */

@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { encodeCase } from '#abi/decode.ts';
 import { Prng } from '#lib/prng.ts';
+import { interrupt } from '../interrupt.ts';
 import { type Voice, voiceOf } from '../voice.ts';
 import { Bochs } from './bochs.ts';
 import { need } from './build.ts';
@@ -56,18 +57,6 @@ class Emulators {
   close(): void {
     for (const emulator of this.#running.values()) emulator.close();
   }
-}
-
-/** Ctrl-C: the first asks for an end, the second makes one. */
-function interrupt(): () => boolean {
-  let isRequested = false;
-  const stop = (): void => {
-    if (isRequested) process.exit(130);
-    isRequested = true;
-  };
-  process.on('SIGINT', stop);
-  process.on('SIGTERM', stop);
-  return () => isRequested;
 }
 
 const total = (counts: Counts): number => Object.values(counts).reduce((sum, n) => sum + n, 0);

@@ -76,7 +76,7 @@ function mapElement(g: Gen, s: Settings, at: { caller: DomId; taken: Set<number>
 }
 
 function unmap(g: Gen, s: Settings): Extract<GrantsOp<'symbolic'>, { kind: 'grants.unmap' }> {
-  const caller = g.asVcpu((id) => handlesOf(g, id).length > 0);
+  const caller = g.asHandler((id) => handlesOf(g, id).length > 0);
   const left = [...handlesOf(g, caller)];
   const handles = g.state.domains.get(caller)?.grants.handles;
   const count = Math.min(
@@ -146,7 +146,7 @@ function copyElement(g: Gen, caller: DomId): CopyElement {
 /** The generators of grant operations. */
 export const generators = (s: Settings): Generators<GrantsOp<'symbolic'>> => ({
   'grants.map': (g) => {
-    const caller = g.asVcpu((id) => offersTo(g.state, id).length > 0);
+    const caller = g.asHandler((id) => offersTo(g.state, id).length > 0);
     const count = Math.min(16, g.batch(s.usual));
     const at = { caller, taken: new Set<number>() };
     const elements = g.list(count, () => mapElement(g, s, at));
@@ -154,7 +154,7 @@ export const generators = (s: Settings): Generators<GrantsOp<'symbolic'>> => ({
   },
   'grants.unmap': (g) => unmap(g, s),
   'grants.copy': (g) => {
-    const caller = g.asVcpu((id) => offersTo(g.state, id).length > 0);
+    const caller = g.asHandler((id) => offersTo(g.state, id).length > 0);
     const count = Math.min(16, g.batch(s.usual));
     const elements = g.list(count, () => copyElement(g, caller));
     return { kind: 'grants.copy', elements, results: g.buffer(caller, count), start: g.start(count) };
@@ -164,12 +164,15 @@ export const generators = (s: Settings): Generators<GrantsOp<'symbolic'>> => ({
     return { kind: 'grants.query', target: g.domain(g.share(60) ? DOMID_SELF : caller) };
   },
   'grants.setupTable': (g) => {
-    const caller = g.asVcpu();
+    const caller = g.asHandler();
     const { frames, limit } = g.state.domains.get(caller)?.grants ?? { frames: [], limit: 1 };
     const count = g.bends() ? limit + 1 : Math.min(limit, frames.length + (g.share(50) ? 1 : 0));
     return { kind: 'grants.setupTable', target: g.domain(DOMID_SELF), frames: count, list: g.buffer(caller, count) };
   },
 });
+
+/** Whether somebody's tables were changed lately: for what comes of that any call will do that answers in memory. */
+const hasChanged = (g: Gen): boolean => g.changers().length > 0;
 
 const holdsHandle = (g: Gen): boolean => g.callers().some(({ domain }) => handlesOf(g, domain).length > 0);
 
@@ -177,9 +180,9 @@ const hasOffer = (g: Gen): boolean => g.callers().some(({ domain }) => offersTo(
 
 /** When a legal operation of a kind is possible. */
 export const needs: Needs<GrantsOp<'symbolic'>> = {
-  'grants.map': hasOffer,
-  'grants.unmap': holdsHandle,
-  'grants.copy': hasOffer,
+  'grants.map': (g) => hasOffer(g) || hasChanged(g),
+  'grants.unmap': (g) => holdsHandle(g) || hasChanged(g),
+  'grants.copy': (g) => hasOffer(g) || hasChanged(g),
   'grants.query': (g) => g.canCall(),
   'grants.setupTable': (g) => g.canCall(),
 };

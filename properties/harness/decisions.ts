@@ -6,16 +6,16 @@
 
 import { DOMID_INVALID, DOMID_SELF, INVALID_GFN, type DomId, type GrantRef, type VcpuId } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
-import { operandsOf } from '#abi/fields.ts';
 import { bytesPerFrame, gfnCount, tableEntries, type Geometry } from '#abi/geometry.ts';
 import type { Buffer, GfnOperand, HandedOut, Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
 import type { VcpuName } from '#abi/trace.ts';
 import type { Prng } from '#lib/prng.ts';
-import { frameOf, type State } from '#model/state.ts';
-import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
 import { linearContext } from '#model/paging/context.ts';
-import { domainsNamed } from './marks.ts';
+import type { State } from '#model/state.ts';
+import { Changes } from '../paging/recent-changes.ts';
+import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
+import { NO_FOCUS, type Focus } from './focus.ts';
 import { callersOf, freeFrames, mappedOf, usableOf } from './census.ts';
 
 /** One generator per operation kind; the compiler asks for an arm per operation. */
@@ -39,56 +39,6 @@ export interface Handed {
   readonly mapper: DomId;
 }
 
-/** What operations in flight are about: others that touch the same things make the interesting interleavings. */
-export interface Focus {
-  /** Whose memory or grants. */
-  readonly domains: ReadonlySet<number>;
-  readonly gfns: ReadonlySet<number>;
-  readonly refs: ReadonlySet<number>;
-  readonly handles: ReadonlySet<number>;
-}
-
-const NO_FOCUS: Focus = { domains: new Set(), gfns: new Set(), refs: new Set(), handles: new Set() };
-
-/** Of an extent of a higher order, so many gfns are in focus. */
-const EXTENT_FOCUS = 4;
-
-/** The domains that an operation works on: its target, or all that it names. */
-const concerned = (agent: Agent, op: Op<'concrete'>): Iterable<number> =>
-  'target' in op && op.target !== DOMID_SELF ? [op.target] : domainsNamed(agent, op);
-
-/** The focus of operations in flight. */
-export function focusOn(flights: readonly { agent: Agent; op: Op<'concrete'> }[], state: State): Focus {
-  if (flights.length === 0) return NO_FOCUS;
-  const domains = new Set(flights.flatMap(({ agent, op }) => [...concerned(agent, op)]));
-  const focus = { domains, gfns: new Set<number>(), refs: new Set<number>(), handles: new Set<number>() };
-  for (const { op } of flights) {
-    const size = 'order' in op ? Math.min(EXTENT_FOCUS, 2 ** op.order) : 1;
-    const note = (gfn: number): void => {
-      for (let i = 0; i < size; i += 1) focus.gfns.add(gfn + i);
-    };
-    for (const one of operandsOf(op)) {
-      if (one.type === 'gfn') note(one.value);
-      if (one.type === 'ref') focus.refs.add(one.value);
-      if (one.type === 'handle') focus.handles.add(one.value);
-      if (one.type === 'buffer' && one.value.in === 'guest') note(one.value.gfn);
-      if (one.type !== 'extents') continue;
-      if (one.value.by === 'value') one.value.gfns.forEach(note);
-      else if (one.value.buffer.in === 'guest') note(one.value.buffer.gfn);
-    }
-  }
-  for (const ref of focus.refs) for (const gfn of gfnsBehind(state, ref)) focus.gfns.add(gfn);
-  return focus;
-}
-
-/** Where frames lie, in anybody's address space, that are in use through a grant of this number. */
-function gfnsBehind(state: State, ref: number): readonly number[] {
-  return state.domains.values().flatMap(({ grants }) => {
-    const active = grants.active.get(ref);
-    return active === undefined ? [] : frameOf(state, active.mfn).mappings.map(({ gfn }) => gfn);
-  });
-}
-
 /** A gfn as the trace writes it: a path without leading zeros, or a raw number that no table can map. */
 export function operandOf(geometry: Geometry, gfn: number): GfnOperand {
   if (gfn < 0 || gfn >= gfnCount(geometry)) return { raw: gfn < 0 ? INVALID_GFN : gfn };
@@ -99,8 +49,6 @@ export function operandOf(geometry: Geometry, gfn: number): GfnOperand {
 }
 
 const HOT = 8;
-/** So many changes of guests' own tables are remembered. */
-const ALTERED = 4;
 /** So many walks are remembered. */
 const WALKED = 8;
 
@@ -111,6 +59,15 @@ function hotGfns(geometry: Geometry, prng: Prng): number[] {
   const bases = [0, size - 2, size * prng.below(size), top - 4, prng.below(Math.min(top, 2 ** 30))];
   return Array.from({ length: HOT }, () => Math.min(top - 1, prng.pick(bases) + prng.below(6)));
 }
+
+/** Guests with a vCPU that has paging on. */
+const pagersOf = (state: State): DomId[] => [
+  ...new Set(
+    callersOf(state)
+      .filter((one) => linearContext(state, { kind: 'vcpu', ...one }) !== undefined)
+      .map(({ domain }) => domain),
+  ),
+];
 
 /** Decisions of one run. Owned and moved on by `drive`. */
 export class Gen {
@@ -126,25 +83,28 @@ export class Gen {
   focus: Focus = NO_FOCUS;
   /** Whether this step is an access to what an operation in flight is about, by somebody whom it concerns. */
   probes = false;
-  /** The guest that uses paging of its own in this run, if any does; others may follow it. */
+  /** The guest that uses paging of its own in this run, if any does: one that was booted so, if any was; others may follow it. */
   readonly pager: DomId | undefined;
   /** Handles by the steps that handed them out, oldest first. */
   readonly handed: Handed[] = [];
+  /** Entries of guests' own tables that were changed lately. */
+  readonly changes = new Changes();
   readonly #hot: number[];
   /** Where processors were made to walk lately, and by what: oldest first. */
   readonly #walked: { readonly domain: DomId; readonly gfn: number; readonly p2m: unknown }[] = [];
-  /** Linear frames whose translation a guest has changed lately, and the vCPU that goes by those tables: oldest first. */
-  readonly #altered: { readonly vcpu: VcpuName; readonly page: number }[] = [];
   /** Operands still to be bent in this step. */
   #bends = 0;
 
-  constructor(of: { prng: Prng; state: State; pcpus: number }) {
+  constructor(of: { prng: Prng; state: State; pcpus: number; mayPage: boolean }) {
     this.prng = of.prng;
     this.state = of.state;
     this.geometry = of.state.geometry;
     this.pcpus = of.pcpus;
     this.#hot = hotGfns(this.geometry, of.prng);
-    this.pager = of.prng.chance(1, 2) ? (of.prng.pick([1, 1, 2]) as DomId) : undefined;
+    // Two runs in five have one that was booted so and goes on from there; with those that build everything themselves half have one.
+    const booted = pagersOf(of.state);
+    const isPaging = booted.length > 0 || (of.prng.chance(1, 3) && of.mayPage);
+    this.pager = isPaging ? of.prng.pick(booted.length > 0 ? booted : ([1, 1, 2] as DomId[])) : undefined;
   }
 
   /** True with a probability of `percent` in a hundred. */
@@ -156,6 +116,7 @@ export class Gen {
   begin(mood: Mood, state: State): void {
     this.mood = mood;
     this.state = state;
+    this.changes.tick();
     this.#bends = mood !== 'near' ? 0 : this.prng.chance(2, 3) ? 1 : 2;
   }
 
@@ -177,12 +138,42 @@ export class Gen {
   asVcpu(fits: (domain: DomId) => boolean = () => true): DomId {
     const callers = this.callers();
     const fitting = callers.filter(({ domain }) => fits(domain));
-    const last = this.share(40) ? this.#altered.at(-1)?.vcpu : undefined;
-    const eager = fitting.filter(({ domain, vcpu }) => domain === last?.domain && vcpu === last.vcpu);
+    const eager = this.#eager(fitting);
     const from: readonly VcpuName[] = eager.length > 0 ? eager : fitting.length > 0 ? fitting : callers;
     const one = from.length > 0 ? this.prng.pick(from) : { domain: 1 as DomId, vcpu: 0 as VcpuId };
     this.agent = { kind: 'vcpu', ...one };
     return one.domain;
+  }
+
+  /** Vcpus that can call now and go by tables that were changed lately. */
+  changers(): readonly VcpuName[] {
+    return this.changes.isEmpty ? [] : this.callers().filter((one) => this.#goesByChanges(one));
+  }
+
+  /**
+   * The same as `asVcpu` for a call that answers in memory. One in two, while tables have changed lately, is made by somebody who
+   * goes by them though it may come to nothing else: where it answers is walked all the same.
+   */
+  asHandler(fits: (domain: DomId) => boolean = () => true): DomId {
+    const changers = this.share(50) ? this.changers() : [];
+    if (changers.length === 0) return this.asVcpu(fits);
+    const one = this.prng.pick(changers);
+    this.agent = { kind: 'vcpu', ...one };
+    return one.domain;
+  }
+
+  readonly #goesByChanges = (one: VcpuName): boolean =>
+    this.changes.of(this.state, { kind: 'vcpu', ...one }).length > 0;
+
+  /**
+   * Those whose tables were changed lately, two times in five, for soon somebody else changes or flushes them; or one in five those that
+   * have paging on, for whom alone tables are walked.
+   */
+  #eager(from: readonly VcpuName[]): readonly VcpuName[] {
+    const drawn = this.prng.below(100);
+    if (drawn >= 60 || this.state.contexts.size === 0) return [];
+    if (drawn < 40) return from.filter(this.#goesByChanges);
+    return from.filter((one) => linearContext(this.state, { kind: 'vcpu', ...one }) !== undefined);
   }
 
   /**
@@ -302,9 +293,8 @@ export class Gen {
     const offset = this.share(90) ? 8 * this.prng.below(last + 1) : this.offset(8);
     const followed = from.filter((gfn) => from.includes(gfn + 1));
     const isLong = offset + 8 * words > size && followed.length > 0;
-    const altered = this.share(50) ? this.alteredPages() : [];
-    const gfn =
-      altered.length > 0 ? this.gfn(this.prng.pick(altered)) : this.address(this.oneOf(isLong ? followed : from));
+    const altered = this.share(60) ? this.alteredPage() : undefined;
+    const gfn = altered === undefined ? this.address(this.oneOf(isLong ? followed : from)) : this.gfn(altered);
     return { in: 'guest', gfn, offset: this.bends() ? size - 4 : offset };
   }
 
@@ -381,18 +371,10 @@ export class Gen {
     return from.filter((gfn) => tables.has(Math.floor(gfn / size)));
   }
 
-  /** The tables of a vCPU have changed under the linear frame `page`: what it translates is to be looked at. */
-  alters(vcpu: VcpuName, page: number): void {
-    this.#altered.push({ vcpu, page });
-    if (this.#altered.length > ALTERED) this.#altered.shift();
-  }
-
-  /** Linear frames that have changed lately for the caller; none if it has paging off. */
-  alteredPages(): readonly number[] {
-    const { agent } = this;
-    if (agent.kind !== 'vcpu' || linearContext(this.state, agent) === undefined) return [];
-    const own = this.#altered.filter(({ vcpu }) => vcpu.domain === agent.domain && vcpu.vcpu === agent.vcpu);
-    return own.map(({ page }) => page);
+  /** A linear frame whose way passes an entry that was changed lately in the tables that `agent` goes by. */
+  alteredPage(agent: Agent = this.agent): number | undefined {
+    const changes = this.changes.of(this.state, agent);
+    return changes.length === 0 ? undefined : this.prng.pick(this.prng.pick(changes).pages);
   }
 
   #remember(gfn: number): void {

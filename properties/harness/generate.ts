@@ -15,8 +15,9 @@ import { linearContext } from '#model/paging/context.ts';
 import { isOnDemand } from '#model/pod.ts';
 import type { State } from '#model/state.ts';
 import { absurdOp } from './absurd.ts';
-import { isBuilding } from '../paging/table-generators.ts';
-import { focusOn, Gen, type Mood } from './decisions.ts';
+import { isBuilding, urgent } from '../paging/register-generators.ts';
+import { Gen, type Mood } from './decisions.ts';
+import { focusOn } from './focus.ts';
 import { headerOf } from './headers.ts';
 import { domainsNamed } from './marks.ts';
 import { needs, profileOf, type Profile } from './profile.ts';
@@ -69,11 +70,15 @@ const continued = ({ label, op }: ActStep): AnyOp => ('start' in op ? { ...op, s
 /** Whether operations of this kind are plain accesses. */
 const isAccess = (kind: OpKind): boolean => 'via' in fieldsOf(kind);
 
+/** Whether operations of this kind answer in memory that the caller names. */
+const isAnswering = (kind: OpKind): boolean => Object.values(fieldsOf(kind)).some(({ type }) => type === 'buffer');
+
 /** A kind of operation that a run uses, and how often. */
 interface Weighted {
   readonly kind: OpKind;
   readonly weight: number;
   readonly isPlain: boolean;
+  readonly isAnswering: boolean;
 }
 
 /** One generated run. */
@@ -96,9 +101,12 @@ class Driver {
     this.#profile = profileOf(this.#prng.fork(), source.isUniform);
     this.#kinds = [...this.#profile.weights]
       .filter(([, weight]) => weight > 0)
-      .map(([kind, weight]) => ({ kind, weight, isPlain: isAccess(kind) }));
+      .map(([kind, weight]) => ({ kind, weight, isPlain: isAccess(kind), isAnswering: isAnswering(kind) }));
     this.#schedule = new Schedule(this.#prng.fork());
-    this.#gen = new Gen({ prng: this.#prng.fork(), state: run.state, pcpus: run.header.pcpus });
+    const { weights } = this.#profile;
+    // Who cannot load roots or turn controls builds tables in vain.
+    const mayPage = weights.get('paging.setRoot') !== 0 && weights.get('paging.setControl') !== 0;
+    this.#gen = new Gen({ prng: this.#prng.fork(), state: run.state, pcpus: run.header.pcpus, mayPage });
   }
 
   /** Steps until `length` operations are completed, a law is broken, or too many steps have done nothing. */
@@ -212,12 +220,18 @@ class Driver {
   #kind(): OpKind {
     const isStale = this.#gen.state.domains.some(({ stale }) => stale.length > 0);
     const { probes } = this.#gen;
-    const plainFactor = probes ? 1 : !this.#hasRoom(isStale ? 36 : 30) ? 0 : isStale ? 5 : 1;
+    // While entries of guests' tables have changed lately, whatever walks them comes more often: accesses and calls alike.
+    const walkFactor = this.#gen.changers().length > 0 ? 2 : 1;
+    const hasRoom = this.#hasRoom(isStale || walkFactor > 1 ? 36 : 30);
+    const plainFactor = probes ? 1 : !hasRoom ? 0 : isStale ? 5 : walkFactor;
     // A guest that is to use paging builds its tables before anything else.
     const builds = !probes && isBuilding(this.#gen) && this.#hasRoom(38);
-    const weights = this.#kinds.map(({ kind, weight, isPlain }) => {
+    const register = probes ? undefined : urgent(this.#gen);
+    const weights = this.#kinds.map(({ kind, weight, isPlain, isAnswering: answers }) => {
       if (builds && kind === 'paging.write') return weight * 6;
-      return isPlain ? weight * plainFactor : probes ? 0 : weight;
+      if (kind === register) return weight * 10;
+      if (isPlain) return weight * plainFactor;
+      return probes ? 0 : answers ? weight * walkFactor : weight;
     });
     for (;;) {
       const at = this.#drawn(weights);

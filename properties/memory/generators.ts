@@ -88,8 +88,10 @@ function extents(
   const ready = listLength(g.state, of.caller, of.fits);
   const desk = deskOf(g.state, of.caller);
   if (desk !== undefined && ready > 0 && g.share(of.fetched))
-    return { by: 'buffer', buffer: { in: 'guest', gfn: g.gfn(desk), offset: 0 }, count: Math.min(of.count, ready) };
-  if (g.bends() && g.share(30)) return { by: 'buffer', buffer: g.buffer(of.caller, of.count), count: of.count };
+    return { by: 'buffer', buffer: { in: 'guest', gfn: g.address(desk), offset: 0 }, count: Math.min(of.count, ready) };
+  const isWalked = g.share(40) && g.alteredPage() !== undefined;
+  if (isWalked || (g.bends() && g.share(30)))
+    return { by: 'buffer', buffer: g.buffer(of.caller, of.count), count: of.count };
   return { by: 'value', gfns: g.list(of.count, () => g.gfn(of.make())) };
 }
 

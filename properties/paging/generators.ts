@@ -24,16 +24,8 @@ import {
   type Offer,
 } from '../harness/census.ts';
 import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
-import {
-  asPager,
-  isBuilding,
-  linearPages,
-  mayLoad,
-  mayTurn,
-  setControl,
-  setRoot,
-  writeTable,
-} from './table-generators.ts';
+import { isBuilding, mayLoad, mayTurn, setControl, setRoot } from './register-generators.ts';
+import { asPager, linearPages, writeTable } from './table-generators.ts';
 
 /** How accesses are drawn. Shares are per cent. */
 export interface Settings {
@@ -42,7 +34,7 @@ export interface Settings {
   readonly entries: number;
   /** Stores that lay a gfn ready for a hypercall to fetch. */
   readonly lists: number;
-  /** Stores that make, alter or clear an entry of the guest's own tables. */
+  /** In runs with a guest that uses paging, stores that make or change an entry of its tables: half, what else it stores is plenty. */
   readonly tables: number;
   /** With paging on, accesses as a user. */
   readonly users: number;
@@ -57,8 +49,8 @@ const weights: Settings['weights'] = {
   'paging.write': 30,
   'paging.compareExchange': 5,
   'paging.fetch': 3,
-  'paging.setControl': 12,
-  'paging.setRoot': 14,
+  'paging.setControl': 7,
+  'paging.setRoot': 10,
 };
 
 /** Guests that go about their business. */
@@ -66,7 +58,7 @@ export const plausible = (): Settings => ({
   weights,
   entries: 55,
   lists: 20,
-  tables: 35,
+  tables: 50,
   users: 25,
   crooked: 20,
   old: 50,
@@ -77,7 +69,7 @@ export const hostile = (): Settings => ({
   weights,
   entries: 55,
   lists: 20,
-  tables: 35,
+  tables: 50,
   users: 40,
   crooked: 45,
   old: 70,

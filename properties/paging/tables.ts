@@ -41,8 +41,33 @@ const PAGES_MAX = 96;
 export const linearOf = (geometry: Geometry, bits: number): number =>
   bits < gfnCount(geometry) / 2 ? bits : PAGES - gfnCount(geometry) + bits;
 
-/** Everything that hangs from `root` in the tables of a domain, as `context` has them read. */
+interface Known {
+  readonly words: unknown;
+  readonly p2m: unknown;
+  readonly tree: Tree;
+}
+
+const known = new WeakMap<Context, Map<number, Known>>();
+
+/**
+ * Everything that hangs from `root` in the tables of a domain, as `context` has them read. Remembered while nothing that it
+ * depends on changes.
+ */
 export function treeFrom(state: State, domain: DomId, of: { readonly context: Context; readonly root: Gfn }): Tree {
+  const { words } = state;
+  const p2m = state.domains.get(domain)?.p2m;
+  let trees = known.get(of.context);
+  if (trees === undefined) known.set(of.context, (trees = new Map()));
+  // Contexts of vCPUs that have not touched theirs are one and the same.
+  const key = of.root * state.geometry.capacity.domains + domain;
+  const old = trees.get(key);
+  if (old !== undefined && old.words === words && old.p2m === p2m) return old.tree;
+  const tree = grownFrom(state, domain, of);
+  trees.set(key, { words, p2m, tree });
+  return tree;
+}
+
+function grownFrom(state: State, domain: DomId, of: { readonly context: Context; readonly root: Gfn }): Tree {
   const { geometry } = state;
   const tables: Table[] = [];
   const pages: Page[] = [];
@@ -73,28 +98,53 @@ export function treeFrom(state: State, domain: DomId, of: { readonly context: Co
 }
 
 const NOTHING: Tree = { tables: [], pages: [] };
-const known = new WeakMap<Context, { readonly words: unknown; readonly p2m: unknown; readonly tree: Tree }>();
 
-/** The tree of a vCPU whose paging is on; nothing if it is off. Remembered while nothing that it depends on changes. */
+/** The tree of a vCPU whose paging is on; nothing if it is off. */
 export function treeOf(state: State, agent: Agent): Tree {
   const context = linearContext(state, agent);
   if (context === undefined || agent.kind !== 'vcpu') return NOTHING;
-  const p2m = state.domains.get(agent.domain)?.p2m;
-  const old = known.get(context);
-  if (old !== undefined && old.words === state.words && old.p2m === p2m) return old.tree;
-  const tree = treeFrom(state, agent.domain, { context, root: context.root });
-  known.set(context, { words: state.words, p2m, tree });
-  return tree;
+  return treeFrom(state, agent.domain, { context, root: context.root });
+}
+
+type Way = Pick<Page, 'page' | 'guest'>;
+
+const isWritable = ({ guest }: Way): boolean => hasAll(guest, RIGHT_BITS.write);
+
+/** A page by which a vCPU with paging on can write `gfn`: by its tables, else by what its processor may remember. */
+export function wayTo(state: State, agent: Agent, gfn: number): Way | undefined {
+  const ways = treeOf(state, agent).pages.filter((page) => page.gfn === gfn && isWritable(page));
+  const way = ways.find(({ page }) => page === gfn) ?? ways[0];
+  if (way !== undefined) return way;
+  const context = linearContext(state, agent);
+  return context?.loaded.find((one) => one.leaf && one.gfn === gfn && one.pcid === context.pcid && isWritable(one));
 }
 
 /** What `agent` says to reach `gfn`: with paging on a linear frame that leads there, or the one that should; else the gfn. */
 export function addressOf(state: State, agent: Agent, gfn: number): number {
   if (linearContext(state, agent) === undefined) return gfn;
-  const ways = treeOf(state, agent).pages.filter((page) => page.gfn === gfn);
-  const isWritable = ({ guest }: Page): boolean => hasAll(guest, RIGHT_BITS.write);
-  const way = ways.find((one) => one.page === gfn && isWritable(one)) ?? ways.find(isWritable) ?? ways[0];
+  const way = wayTo(state, agent, gfn) ?? treeOf(state, agent).pages.find((page) => page.gfn === gfn);
   const bits = way?.page ?? (gfn < gfnCount(state.geometry) ? gfn : 0);
   return linearOf(state.geometry, bits);
+}
+
+/** So many pages are told of an entry at most. */
+const THROUGH_MAX = 8;
+
+/** Pages, as tables count linear frames, whose ways pass an entry, in whatever place its table is met; else the first below it. */
+export function pagesThrough(
+  geometry: Geometry,
+  tree: Tree,
+  { table, index }: { readonly table: Table; readonly index: number },
+): readonly number[] {
+  const firsts = tree.tables
+    .filter(({ mfn }) => mfn === table.mfn)
+    .map(({ first, level }) => ({
+      from: first + index * framesPerLeaf(geometry, level),
+      span: framesPerLeaf(geometry, level),
+    }));
+  const found = tree.pages.filter(({ page }) => firsts.some(({ from, span }) => page >= from && page < from + span));
+  const own = table.first + index * framesPerLeaf(geometry, table.level);
+  return found.length === 0 ? [own] : found.slice(0, THROUGH_MAX).map(({ page }) => page);
 }
 
 /** Those of `gfns` that the agent reaches through its tables, if it has paging on and reaches any; else all. */
