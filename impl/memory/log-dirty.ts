@@ -145,7 +145,8 @@ function* look(
   const end = framesPerBitmap(m.geometry, dirtyLevels - 1);
   while (m.f.dirtyDone.get(dom) < Math.min(op.pages, end)) {
     const first = m.f.dirtyDone.get(dom);
-    const past = first + Math.ceil(Math.min(leaf, op.pages - first) / dirtyBits) * dirtyBits;
+    // A continuation that asks for more than its call may begin within a page of leaves.
+    const past = first + Math.ceil(Math.min(leaf - (first % leaf), op.pages - first) / dirtyBits) * dirtyBits;
     for (let gfn = first; gfn < past && op.bitmap.in !== 'null'; gfn += dirtyBits) {
       const to = { domain: callerIn(call), buffer: op.bitmap, index: gfn / dirtyBits, ...loadBits(m, dom, gfn) };
       if (!(yield* storeWord(m, { domain: callerIn(call), purpose: 'guest' }, to))) return 'EFAULT';

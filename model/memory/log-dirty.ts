@@ -213,7 +213,7 @@ function clear(cut: Cut, task: Task<Look>, domain: Domain): Turn {
   const isTold = op.bitmap.in !== 'null';
   // Untold leaves are gone through one by one as well: up to the last word that is asked for.
   const { dirtyBits } = cut.state.geometry.capacity;
-  const rest = Math.ceil(Math.min(leaf, op.pages - work.part) / dirtyBits) * dirtyBits;
+  const rest = Math.ceil(Math.min(leaf - (work.part % leaf), op.pages - work.part) / dirtyBits) * dirtyBits;
   const part = isTold ? work.part : work.part + rest;
   const first = Math.floor((part - 1) / leaf) * leaf;
   let { dirty } = domain.log;
