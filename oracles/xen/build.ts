@@ -55,11 +55,12 @@ const run = (command: string, args: readonly string[]): void => {
   execFileSync(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
 };
 
-/** Compiles guest.c with the entry for `kind` of domain into an ELF file. */
+/** Compiles guest.c and the entry of `kind` of domain into an ELF file. */
 function link(from: string, into: string, kind: 'pv' | 'hvm'): string {
-  const objects = ['guest.c', `entry-${kind}.S`].map((source) => {
+  const objects = ['guest.c', 'entry.S'].map((source) => {
     const object = join(into, `${source}.o`);
-    run('gcc', [...(source.endsWith('.c') ? C_FLAGS : []), '-c', '-o', object, join(from, source)]);
+    const flags = source.endsWith('.c') ? C_FLAGS : kind === 'pv' ? ['-DPV'] : [];
+    run('gcc', [...flags, '-c', '-o', object, join(from, source)]);
     return object;
   });
   const linked = join(into, `${kind}.elf`);

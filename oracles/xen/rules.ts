@@ -1,5 +1,5 @@
 // Where Xen is known to differ from the model: one table of named rules. A rule either leaves a step out, or corrects what is
-// compared after it. Each has a reason with its source and, in corpus/directed.json, a sequence on which Xen and the model
+// compared after it. Each has a reason with its source and, in corpus/directed.gz, a sequence on which Xen and the model
 // differ without it: when they no longer do, the rule has had its day (rules.test.ts for what is recorded, the live oracle for
 // the hypervisor at hand). A first reader needs the reasons only.
 

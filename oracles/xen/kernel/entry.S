@@ -1,7 +1,11 @@
-// A PV domain starts here, in 64-bit mode on tables that Xen has built. The notes tell Xen's loader so.
-// Source: Xen public/elfnote.h; public/arch-x86/xen-x86_64.h (hypercalls by SYSCALL).
+// Where a domain starts, in long mode with flat segments. PVH: on tables that the host has written; its first instruction follows
+// the mailbox and its arguments. PV (built with -DPV): on tables that Xen has built; the notes tell Xen's loader so.
+// Source: Xen public/elfnote.h; public/arch-x86/xen-x86_64.h (hypercalls); AMD64 APM vol. 3, VMMCALL, SYSCALL.
 
 #include "mailbox.h"
+
+#ifdef PV
+#define HYPERCALL syscall
 
 .macro note type, words:vararg
   .align 4
@@ -18,6 +22,9 @@
   note 3, .quad image_start
   note 4, .quad image_start
   note 1, .quad start
+#else
+#define HYPERCALL vmmcall
+#endif
 
 .section .boot, "ax"
 .global start
@@ -38,7 +45,7 @@ hypercall:
   movq 16(%rbx), %rdx
   movq 24(%rbx), %r10
   movq 32(%rbx), %r8
-  syscall
+  HYPERCALL
   popq %rbx
   ret
 
