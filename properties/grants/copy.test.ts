@@ -4,33 +4,11 @@
 import { describe, expect, test } from 'vitest';
 import type { DomId, GrantRef, VcpuId } from '#abi/address.ts';
 import { DOMID_SELF } from '#abi/address.ts';
-import type { Header } from '#abi/trace.ts';
 import { Lockstep } from '../harness/lockstep.ts';
+import { smallDomain, smallHeader } from '../harness/small.testing.ts';
 import { clean } from '../harness/subject.ts';
 
-const guest = (id: number): Header['domains'][number] => ({
-  id: id as DomId,
-  kind: id === 0 ? 'control' : 'hvm',
-  vcpus: 1,
-  maxPages: 8,
-  poolFrames: 8,
-  grantFrames: 1,
-  ram: id === 0 ? [] : [{ path: [0], order: 0 }],
-  on: [id - 1],
-});
-
-const header: Header = {
-  version: 1,
-  geometry: 'tiny',
-  width: {},
-  pcpus: 2,
-  iommus: [],
-  flush: 'eager',
-  scrub: 'always',
-  scrubAt: 'free',
-  superpages: false,
-  domains: [guest(0), guest(1), guest(2)],
-};
+const header = smallHeader([0, 1, 2].map((id) => smallDomain(id, { ram: [{ path: [0], order: 0 }] })));
 
 interface Side {
   readonly domain: number;

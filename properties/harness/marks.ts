@@ -21,7 +21,7 @@ import { entryOf, placeOfVcpu } from '#model/state.ts';
 import { linearMarks } from '../paging/linear-marks.ts';
 import { moments } from './moments.ts';
 import type { Reach } from './reach.ts';
-import type { Returned } from './view.ts';
+import { lastAttempt, type Returned } from './view.ts';
 
 interface Paused {
   readonly agent: Agent;
@@ -94,7 +94,7 @@ export class Marks {
     const size = bytesPerFrame(before.geometry);
     const first = op.gfn + Math.floor(op.offset / size);
     let piece = 0;
-    for (const { choice } of log.slice(log.findLastIndex((one) => one.choice.kind === 'retried') + 1)) {
+    for (const { choice } of lastAttempt(log)) {
       if (choice.kind !== 'cached' && choice.kind !== 'walked') continue;
       const gfn = first + piece;
       piece += 1;

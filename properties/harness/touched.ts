@@ -165,27 +165,25 @@ export class Touched {
   isStirred = false;
   /** Places whose meaning changed in the model: by domain, gfns. */
   readonly places = new Map<number, Set<number>>();
+  readonly #all = [
+    this.frames,
+    this.recent,
+    this.words,
+    this.domains,
+    this.roots,
+    this.actives,
+    this.handles,
+    this.devices,
+    this.vcpus,
+    this.slots,
+    this.linear,
+    this.pcpus,
+    this.places,
+  ];
 
   clear(): void {
-    const { frames, recent, words, domains, roots, actives, handles, devices, vcpus, slots, linear, pcpus, places } =
-      this;
     // Most are empty after most operations, and emptying an empty set is not free.
-    for (const set of [
-      frames,
-      recent,
-      words,
-      domains,
-      roots,
-      actives,
-      handles,
-      devices,
-      vcpus,
-      slots,
-      linear,
-      pcpus,
-      places,
-    ])
-      if (set.size > 0) set.clear();
+    for (const set of this.#all) if (set.size > 0) set.clear();
   }
 
   /** Takes in the implementation's write log; `onWord` hears of every word of memory written. */

@@ -31,6 +31,10 @@ export interface Returned {
   readonly before: State;
 }
 
+/** What an access saw when it was made last, and not what it saw before it was made again. */
+export const lastAttempt = (log: Returned['log']): Returned['log'] =>
+  log.slice(log.findLastIndex(({ choice }) => choice.kind === 'retried') + 1);
+
 /** A check of an invariant (absent: that of the law that judges) in a mechanism was not vacuous. */
 export type Looks = (mechanism: Mechanism, invariant?: Invariant) => void;
 

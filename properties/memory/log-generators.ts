@@ -8,6 +8,7 @@ import type { Buffer } from '#abi/operand.ts';
 import type { Domain } from '#model/state.ts';
 import { domainsOf, ramOf } from '../harness/census.ts';
 import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
+import { guest, isGuest } from './mapping-generators.ts';
 
 type Kind = 'memory.enableLogDirty' | 'memory.disableLogDirty' | 'memory.logDirty' | 'memory.modifiedMemory';
 type LogOp = Extract<MemoryOp<'symbolic'>, { kind: Kind }>;
@@ -18,11 +19,6 @@ export const weights: Weights<LogOp> = {
   'memory.logDirty': 8,
   'memory.modifiedMemory': 2,
 };
-
-const isGuest = ({ id, state }: Domain): boolean => id !== 0 && state === 'running';
-
-const guest = (g: Gen, likes: (domain: Domain) => boolean): DomId =>
-  g.prefer(domainsOf(g.state).filter(isGuest), likes)?.id ?? (1 as DomId);
 
 const isUnfinished = ({ log }: Domain): boolean => log.unfinished !== undefined;
 

@@ -19,10 +19,11 @@ export const weights: Weights<MappingOp> = {
   'memory.mapMmio': 7,
 };
 
-const isGuest = ({ id, state }: Domain): boolean => id !== 0 && state === 'running';
+/** Whether a domain is a guest that runs. */
+export const isGuest = ({ id, state }: Domain): boolean => id !== 0 && state === 'running';
 
 /** A domain that `likes`; falls back on any guest, and on id 1. */
-const guest = (g: Gen, likes: (domain: Domain) => boolean): DomId =>
+export const guest = (g: Gen, likes: (domain: Domain) => boolean): DomId =>
   g.prefer(domainsOf(g.state).filter(isGuest), likes)?.id ?? (1 as DomId);
 
 /** The toolstack acts, or a device model of the control domain. */

@@ -8,37 +8,15 @@ import { DOMID_SELF, type DomId, type GrantRef, type VcpuId } from '#abi/address
 import type { Agent } from '#abi/agents.ts';
 import { mapFlags } from '#abi/grants.ts';
 import type { Op } from '#abi/operation.ts';
-import type { Header } from '#abi/trace.ts';
 import { Lockstep } from '../harness/lockstep.ts';
+import { smallDomain, smallHeader } from '../harness/small.testing.ts';
 import { clean } from '../harness/subject.ts';
 
 const GRANTS_AT = 4;
 const MAPPED_AT = 5;
 
-const guest = (id: number): Header['domains'][number] => ({
-  id: id as DomId,
-  kind: id === 0 ? 'control' : 'hvm',
-  vcpus: 1,
-  maxPages: 8,
-  poolFrames: 8,
-  grantFrames: 1,
-  ram: id === 0 ? [] : [0, 1].map((gfn) => ({ path: [gfn], order: 0 })),
-  ...(id === 0 ? {} : { grantsAt: [1, 0] }),
-  on: [id - 1],
-});
-
-const header: Header = {
-  version: 1,
-  geometry: 'tiny',
-  width: {},
-  pcpus: 2,
-  iommus: [],
-  flush: 'eager',
-  scrub: 'always',
-  scrubAt: 'free',
-  superpages: false,
-  domains: [guest(0), guest(1), guest(2)],
-};
+const ram = [0, 1].map((gfn) => ({ path: [gfn], order: 0 }));
+const header = smallHeader([0, 1, 2].map((id) => smallDomain(id, { ram, grantsAt: [1, 0] })));
 
 const vcpu = (domain: number): Agent => ({ kind: 'vcpu', domain: domain as DomId, vcpu: 0 as VcpuId });
 

@@ -13,7 +13,7 @@ import { walkNested, type Walk } from '#model/hap/walk.ts';
 import { linearContext } from '#model/paging/context.ts';
 import { lookAt } from '../harness/occasions.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
-import type { Returned, View } from '../harness/view.ts';
+import { lastAttempt, type Returned, type View } from '../harness/view.ts';
 
 /** Rights that each access needs: said once more, apart from model/paging/step.ts, for a slip that both sides share must not be here too. */
 export const needs: Readonly<Record<AccessOp<'concrete'>['kind'], number>> = {
@@ -35,9 +35,7 @@ export const readerOf =
 function pieces(m: Machine, op: AccessOp<'concrete'>, log: Returned['log']): readonly { gfn: Gfn; walked: boolean }[] {
   const size = bytesPerFrame(m.geometry);
   const first = op.gfn + Math.floor(op.offset / size);
-  // An access that was made again counts as it was made last.
-  const last = log.slice(log.findLastIndex(({ choice }) => choice.kind === 'retried') + 1);
-  const answers = last.filter(({ choice }) => choice.kind === 'walked' || choice.kind === 'cached');
+  const answers = lastAttempt(log).filter(({ choice }) => choice.kind === 'walked' || choice.kind === 'cached');
   return answers.map(({ choice }, i) => ({ gfn: (first + i) as Gfn, walked: choice.kind === 'walked' }));
 }
 

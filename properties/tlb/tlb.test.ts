@@ -4,20 +4,14 @@
 
 import { expect, it } from 'vitest';
 import type { DomId, PcpuId, VcpuId } from '#abi/address.ts';
-import { TRACE_VERSION, type Header, type Trace } from '#abi/trace.ts';
+import type { Header, Trace } from '#abi/trace.ts';
 import { vendors } from '#abi/vendor.ts';
 import { runTrace } from '../harness/run.ts';
+import { smallHeader } from '../harness/small.testing.ts';
 import { clean } from '../harness/subject.ts';
 
 const header: Header = {
-  version: TRACE_VERSION,
-  geometry: 'tiny',
-  width: {},
-  pcpus: 2,
-  iommus: [],
-  flush: 'eager',
-  scrub: 'always',
-  scrubAt: 'free',
+  ...smallHeader([]),
   superpages: true,
   domains: [
     { id: 0 as DomId, kind: 'control', vcpus: 1, maxPages: 16, poolFrames: 6, grantFrames: 0, ram: [], on: [-1] },
