@@ -1,5 +1,6 @@
-// Another way to write the specification (goal P6), for 4-level and 5-level paging: what has 64 bits (entries, addresses, CR3) is a bigint, entries are decoded afresh at each level, results are objects. It answers the same question as the model with the
-// same rules: whole accesses from registers to bytes, with error codes and with the flags that must or may be set.
+// Another way to write the specification (goal P6), for 4-level and 5-level paging: what has 64 bits (entries, addresses, CR3) is a
+// bigint, entries are decoded afresh at each level, results are objects. It answers the same question as the model with the same
+// rules: whole accesses from registers to bytes, with error codes and with the flags that must or may be set.
 // A first reader may begin at `bigTranslate`. Sources: Intel SDM vol. 3A, "4-Level Paging and 5-Level Paging", "Access Rights",
 // "Page-Fault Exceptions", "Accessed and Dirty Flags".
 

@@ -1,5 +1,5 @@
 // Address translation: the implementation's walkers against native C over the same memory and accesses, with equal checksums, and against the
-// specification. The goals are P1 to P4 and P6 of the performance facts. Every arrangement of every scene has a process of its own
+// specification. The goals P1 to P4 and P6 are those of the lists below. Every arrangement of every scene has a process of its own
 // (cpu-child.ts, cpu-reference-child.ts), in which rounds of both sides alternate. A first reader may skip the scenes.
 
 import { spawnSync } from 'node:child_process';

@@ -84,10 +84,10 @@ function* create(m: Machine, op: Op<'memory.createDomain'>): Step<Errno | undefi
   return undefined;
 }
 
-/** What every domain begins with. What burial and teardown leave empty (tables, pool, maptrack) is empty. */
 /** The limit that the counter of pages can hold. */
 const representable = (m: Machine, maxPages: number): number => Math.min(maxPages, pow2(m.geometry.width.pages) - 1);
 
+/** What every domain begins with. What burial and teardown leave empty (tables, pool, maptrack) is empty. */
 function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'>): void {
   const { f } = m;
   f.domLife.add(target, 1);

@@ -2,7 +2,7 @@
 // frame and the tables that are there allow. A piece is a change of its own under the P2M lock, and one call makes only so many.
 // A piece that cannot be made ends the call. Permissions are looked at once: the locks of both domains keep them as they are.
 // Devices have no entry in the frame table: whoever looks a gfn up asks for its type first.
-// A first reader may skip `levelOf`. Sources: Xen common/domctl.c (XEN_DOMCTL_iomem_permission, XEN_DOMCTL_memory_mapping,
+// A first reader may skip `orderAt`. Sources: Xen common/domctl.c (XEN_DOMCTL_iomem_permission, XEN_DOMCTL_memory_mapping,
 // iocaps_double_lock), arch/x86/mm/p2m.c (map_mmio_regions, mmio_order, set_typed_p2m_entry, clear_mmio_p2m_entry).
 
 import { DOMID_CONTROL, type DomId } from '#abi/address.ts';

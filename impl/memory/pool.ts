@@ -39,10 +39,8 @@ export function takeSpare(m: Machine, dom: number): number {
 /** A zeroed table page. The caller holds the P2M lock and has seen that there is a spare one. */
 export function* takeTable(m: Machine, dom: number): Step<number> {
   yield* m.port.point('allocate', 'pool');
-  const mfn = removeSpare(m, dom);
+  const mfn = takeSpare(m, dom);
   m.f.frameIsTable.set(mfn, 1);
-  m.f.tableLife.add(mfn, 1);
-  fill(m, mfn, { purpose: 'table', half: 0 });
   m.port.choose({ kind: 'tableTaken', domain: dom as DomId, mfn: mfn as Mfn });
   return mfn;
 }

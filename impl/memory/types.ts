@@ -27,7 +27,7 @@ export function servedBy(m: Machine, call: Call, target: DomId): DomId | 'ESRCH'
 }
 
 /** Whether a range is empty or reaches beyond what was ever mapped. */
-export const isOutside = (m: Machine, dom: number, range: { readonly gfn: number; readonly count: number }): boolean =>
+const isOutside = (m: Machine, dom: number, range: { readonly gfn: number; readonly count: number }): boolean =>
   range.count <= 0 || range.gfn + range.count - 1 > m.f.domMaxGfn.getWide(dom);
 
 /** The whole range, up to its end, an error or a preemption. */

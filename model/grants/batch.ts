@@ -43,8 +43,7 @@ export function copyBack(cut: Cut, task: Task<Batch>): { readonly cut: Cut; read
   const failed = failure(cut, { class: 'copyBack', done: work.index, nth: work.index - op.start + 1 });
   if (failed !== undefined) return { cut: failed, ok: false };
   const status = work.elements.at(-1)?.status as GrantStatus;
-  const stored = storeWord(cut, task, { buffer: op.results, index: work.index, word: statusWord(status) });
-  return stored;
+  return storeWord(cut, task, { buffer: op.results, index: work.index, word: statusWord(status) });
 }
 
 /** What the caller hears of when the last result could not be written: not of that element, though its effects stay. */

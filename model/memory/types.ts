@@ -31,7 +31,7 @@ export function served(cut: Cut, task: Task<{ readonly target: Domain['id'] }>):
 }
 
 /** Whether there is nothing in the range, or it reaches beyond the highest gfn that was ever mapped. */
-export const isOutside = (domain: Domain, { gfn, count }: { readonly gfn: number; readonly count: number }): boolean =>
+const isOutside = (domain: Domain, { gfn, count }: { readonly gfn: number; readonly count: number }): boolean =>
   count <= 0 || gfn + count - 1 > domain.maxGfn;
 
 /** One micro-step: the checks, or one gfn. */

@@ -105,6 +105,7 @@ function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Loc
   }
   return { cut: now, runs, refusal: undefined };
 }
+
 const load = (state: State, runs: readonly Run[]): Word =>
   wordOf(runs.flatMap((run) => readBytes(state, run, run.count)));
 
