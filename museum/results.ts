@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { lineAfter, valuesIn } from '#lib/lines.ts';
 import type { Exhibit } from './exhibit.ts';
 import { projectRoot, readSources } from './source-tree.ts';
 
@@ -36,25 +37,14 @@ const isResult = (value: unknown): value is Result =>
   'solved' in value &&
   'steps' in value;
 
+const textOf = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+
 /** All results, oldest first. A line that cannot be read (a hunt was killed while writing it) is passed over. */
-export function readResults(file = FILE): readonly Result[] {
-  if (!existsSync(file)) return [];
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .flatMap((line) => {
-      try {
-        const value: unknown = JSON.parse(line);
-        return isResult(value) ? [value] : [];
-      } catch {
-        return [];
-      }
-    });
-}
+export const readResults = (file = FILE): readonly Result[] => valuesIn(textOf(file)).filter(isResult);
 
 /** Adds a result, on a line of its own even if the last one was cut off. */
 export function appendResult(result: Result, file = FILE): void {
-  const isWhole = !existsSync(file) || readFileSync(file, 'utf8').endsWith('\n');
-  appendFileSync(file, `${isWhole ? '' : '\n'}${JSON.stringify(result)}\n`);
+  appendFileSync(file, lineAfter(textOf(file), result));
 }
 
 /** Digest of everything that decides how a hunt goes. */

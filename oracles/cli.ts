@@ -7,10 +7,13 @@ import { seedOf } from '#lib/prng.ts';
 import { Missing } from './cpu/build.ts';
 import { askCpu, type Asked, engineNames } from './cpu/command.ts';
 import { oracleNames } from './cpu/rules.ts';
-import { type AskedXen, askXen } from './xen/command.ts';
+import { type AskedXen, askXen, NotResults } from './xen/command.ts';
 import { Silent } from './xen/mailbox.ts';
 
 const USAGE = 2;
+
+/** What ends a command with its sentence alone. */
+const unusable = [Missing, Silent, NotResults];
 
 const refuse = (sentence: string): never => {
   throw new InvalidArgumentError(sentence);
@@ -67,7 +70,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
-    if (!(error instanceof Missing) && !(error instanceof Silent)) throw error;
+    if (!(error instanceof Error) || !unusable.some((kind) => error instanceof kind)) throw error;
     process.stderr.write(`${error.message}\n`);
     return USAGE;
   }

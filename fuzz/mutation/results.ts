@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { lineAfter, valuesIn } from '#lib/lines.ts';
 import { projectRoot, readSources } from '#museum/source-tree.ts';
 import type { Verdict } from './judge.ts';
 import { digestOf, keyOf, type Mutant } from './mutants.ts';
@@ -22,29 +23,22 @@ const FILE = join(projectRoot, 'fuzz/mutation/results.jsonl');
 const isResult = (value: unknown): value is Result =>
   typeof value === 'object' && value !== null && 'key' in value && 'suite' in value && 'status' in value;
 
-const lineOf = (line: string): readonly Result[] => {
-  try {
-    const value: unknown = JSON.parse(line);
-    return isResult(value) ? [value] : [];
-  } catch {
-    return [];
-  }
-};
+const textOf = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
 
 /** The newest result for each mutant. A line that was cut off is passed over. */
-export function readResults(file = FILE): ReadonlyMap<string, Result> {
-  if (!existsSync(file)) return new Map();
-  const results = readFileSync(file, 'utf8').split('\n').flatMap(lineOf);
-  return new Map(results.map((result) => [result.key, result]));
-}
+export const readResults = (file = FILE): ReadonlyMap<string, Result> =>
+  new Map(
+    valuesIn(textOf(file))
+      .filter(isResult)
+      .map((result) => [result.key, result]),
+  );
 
 /** Short, and the same for the same mutant. */
 export const idOf = (mutant: Mutant): string => digestOf(keyOf(mutant));
 
 /** Adds a result, on a line of its own even if the last one was cut off. */
 export function appendResult(result: Result, file = FILE): void {
-  const isWhole = !existsSync(file) || readFileSync(file, 'utf8').endsWith('\n');
-  appendFileSync(file, `${isWhole ? '' : '\n'}${JSON.stringify(result)}\n`);
+  appendFileSync(file, lineAfter(textOf(file), result));
 }
 
 /** Digest of everything that judges: the layers, the tests beside the code, and how it is put together. */

@@ -4,6 +4,7 @@
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { encodeTrace } from '#abi/decode.ts';
+import { lineAfter, valuesIn } from '#lib/lines.ts';
 import { Prng } from '#lib/prng.ts';
 import { interrupt } from '../interrupt.ts';
 import { type Voice, voiceOf } from '../voice.ts';
@@ -70,11 +71,15 @@ function tellEnd(voice: Voice, tally: Tally): void {
   voice.record({ kind: 'done', sequences, operations, different, rate: rateOf(tally), outcomes, skipped });
 }
 
+/** The file that was named for results holds something else. */
+export class NotResults extends Error {}
+
 /** What one command works with. */
 interface Session {
   readonly asked: AskedXen;
   readonly voice: Voice;
   readonly world: World;
+  readonly results: Pick<Listener, 'isKnown' | 'played'>;
   readonly stop: () => boolean;
 }
 
@@ -111,19 +116,30 @@ async function rulesPass({ voice, world }: Session): Promise<number> {
   return names.length;
 }
 
-/** A file with a line for each sequence that was played: those are not played again, and new ones are added. */
+const isResult = (value: unknown): value is { readonly seed: number } =>
+  typeof value === 'object' && value !== null && 'seed' in value && typeof value.seed === 'number';
+
+/**
+ * A file with a line for each sequence that was played: those are not played again, and new ones are added. Throws `NotResults`
+ * if it is another kind of file; lines that were cut off are passed over.
+ */
 function resultsIn(file: string | undefined): Pick<Listener, 'isKnown' | 'played'> {
   if (file === undefined) return { isKnown: () => false, played: () => undefined };
-  const lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n') : [];
-  const known = new Set(lines.filter((line) => line !== '').map((line) => (JSON.parse(line) as { seed: number }).seed));
+  const text = (): string => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+  const results = valuesIn(text()).filter(isResult);
+  if (results.length === 0 && text() !== '')
+    throw new NotResults(
+      `${file} has no results of sequences in it; name a new file, or one that --results has written`,
+    );
+  const known = new Set(results.map(({ seed }) => seed));
   return {
     isKnown: (seed) => known.has(seed),
     played: (seed, operations, field) =>
-      appendFileSync(file, `${JSON.stringify({ seed, operations, ...(field === undefined ? {} : { field }) })}\n`),
+      appendFileSync(file, lineAfter(text(), { seed, operations, ...(field === undefined ? {} : { field }) })),
   };
 }
 
-async function randomPass({ asked, voice, world, stop }: Session): Promise<number> {
+async function randomPass({ asked, voice, world, results, stop }: Session): Promise<number> {
   const records: Recorded[] = [];
   const tally = await run(world, {
     sequences: asked.sequences,
@@ -134,7 +150,7 @@ async function randomPass({ asked, voice, world, stop }: Session): Promise<numbe
       disagreement: (found) => tellDisagreement(voice, found),
       agreed: asked.record === undefined ? undefined : (record) => void records.push(record),
       stop,
-      ...resultsIn(asked.results),
+      ...results,
     },
   });
   tellEnd(voice, tally);
@@ -147,6 +163,7 @@ async function randomPass({ asked, voice, world, stop }: Session): Promise<numbe
 
 /** Carries out the command; answers the exit code. Throws `Missing` if something has to be installed first. */
 export async function askXen(asked: AskedXen): Promise<number> {
+  const results = resultsIn(asked.results);
   const built = build(asked.xen);
   const voice = voiceOf(asked.json === true);
   const isInterrupted = interrupt();
@@ -154,7 +171,7 @@ export async function askXen(asked: AskedXen): Promise<number> {
   const stop = (): boolean => isInterrupted() || performance.now() > until;
   const world = await World.start(built);
   try {
-    const session: Session = { asked, voice, world, stop };
+    const session: Session = { asked, voice, world, results, stop };
     if (asked.directed !== undefined) return await directedPass(session, asked.directed);
     const found = (await rulesPass(session)) + (await randomPass(session));
     return found === 0 ? EXIT.ok : EXIT.found;

@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { decodeTrace, encodeTrace } from '#abi/decode.ts';
 import type { Trace } from '#abi/trace.ts';
+import { valuesIn } from '#lib/lines.ts';
+import { DamagedCorpus } from '../cpu/columns.ts';
 import type { Words } from './compare.ts';
 import type { Heard } from './heard.ts';
 import type { Observed } from './play.ts';
@@ -33,9 +35,6 @@ export interface Corpus {
 
 /** Raised whenever the lines change; reading refuses every other version. */
 const FORMAT = 2;
-
-/** A recorded file cannot be read; the message says which and why. */
-export class DamagedCorpus extends Error {}
 
 type Row = readonly (number | string)[];
 
@@ -171,12 +170,12 @@ export function unpackCorpus(name: string, file: Uint8Array): Corpus {
   } catch {
     return damaged('it cannot be unpacked');
   }
-  const [first = '', ...lines] = text.split('\n');
-  const { format, xen, qemu, sequences } = JSON.parse(first) as Record<string, unknown>;
+  const [head, ...lines] = valuesIn(text);
+  const { format, xen, qemu, sequences } = Object(head) as Record<string, unknown>;
   if (format !== FORMAT) return damaged(`it has format ${String(format)}, and this is for format ${FORMAT}`);
   if (typeof xen !== 'string' || typeof qemu !== 'string' || sequences !== lines.length)
     return damaged('it does not say whose answers it holds, or not all of them are there');
-  return { xen, qemu, records: lines.map((line) => recordOf(JSON.parse(line) as Line, damaged)) };
+  return { xen, qemu, records: lines.map((line) => recordOf(line as Line, damaged)) };
 }
 
 /** Where recorded sequences are kept. Compiled, this file lies in dist; the recordings stay where they were. */

@@ -5,7 +5,7 @@
 
 import { MEMORY_BYTES, Machine } from './machine.ts';
 import type { Built } from './build.ts';
-import { controlMailbox, FRAME, IMAGE, type Mailbox, Mailbox as Box, Silent } from './mailbox.ts';
+import { controlMailbox, FRAME, IMAGE, Mailbox, Silent } from './mailbox.ts';
 import type { Words } from './compare.ts';
 import { HIDDEN_FRAMES, HIDDEN_GFN, TABLES } from './place.ts';
 import { addressOf } from './quads.ts';
@@ -168,7 +168,7 @@ export class World {
     ]);
     const both = Buffer.concat([call, Buffer.alloc(FRAME - call.length), context]);
     this.#check(await this.control.call(HYPERCALL.domctl, [IMAGE.argumentsAt], both));
-    this.guests.set(domain, { box: new Box(this.machine, mfns.slice(0, IMAGE.frames)), hidden: new Set(mfns) });
+    this.guests.set(domain, { box: new Mailbox(this.machine, mfns.slice(0, IMAGE.frames)), hidden: new Set(mfns) });
   }
 
   #check(answer: number): void {
