@@ -171,7 +171,8 @@ export class ExtendedWalker implements Nested {
 
 /**
  * The unrolled walk of four levels. It answers when tables lie in memory, pages are of 4 KiB, readable and write-back, and flags are set.
- * Whether entries are present needs no look at each: one that is not takes rights from the fold, and until then only memory is read.
+ * Whether entries are present needs no look at each: one that is not takes rights from the fold, and until then only memory is read. Nor
+ * does whether they lie in memory: what an index beyond it reads is `undefined`, whose bits are 0, and so not present.
  */
 function walkOfFour(walker: ExtendedWalker): NestedWalk {
   const [lows, highs] = halvesOf(walker.memory);
@@ -186,40 +187,33 @@ function unrolled(walker: ExtendedWalker, cells: Int32Array, lows: Int32Array, h
   const { out } = walker;
   const asksOf = cells.subarray(asks, asks + USES);
   return function walk(low, high, use) {
-    usual: {
-      const registers = cells;
-      const halves = lows;
-      const upper = highs;
-      const { length } = halves;
-      let at = (((registers[startLow] as number) >>> 12) << 10) | ((high >>> 6) & 0x3fe);
-      if (at >= length) break usual;
-      const fourth = halves[at] as number;
-      let someHigh = (upper[at] as number) | (registers[startHigh] as number);
+    const registers = cells;
+    const halves = lows;
+    const upper = highs;
+    let at = (((registers[startLow] as number) >>> 12) << 10) | ((high >>> 6) & 0x3fe);
+    const fourth = halves[at] as number;
+    let someHigh = (upper[at] as number) | (registers[startHigh] as number);
 
-      at = ((fourth >>> 12) << 10) | (((high << 3) | ((low >>> 30) << 1)) & 0x3fe);
-      if (at >= length) break usual;
-      const third = halves[at] as number;
-      someHigh = (upper[at] as number) | someHigh;
+    at = ((fourth >>> 12) << 10) | (((high << 3) | ((low >>> 30) << 1)) & 0x3fe);
+    const third = halves[at] as number;
+    someHigh = (upper[at] as number) | someHigh;
 
-      at = ((third >>> 12) << 10) | ((low >>> 20) & 0x3fe);
-      if (at >= length) break usual;
-      const second = halves[at] as number;
-      someHigh = (upper[at] as number) | someHigh;
+    at = ((third >>> 12) << 10) | ((low >>> 20) & 0x3fe);
+    const second = halves[at] as number;
+    someHigh = (upper[at] as number) | someHigh;
 
-      at = ((second >>> 12) << 10) | ((low >>> 11) & 0x3fe);
-      if (at >= length) break usual;
-      const lo = halves[at] as number;
-      const hi = upper[at] as number;
+    at = ((second >>> 12) << 10) | ((low >>> 11) & 0x3fe);
+    const lo = halves[at] as number;
+    const hi = upper[at] as number;
 
-      // Turning bit 3 makes all bits of the type ones if it is 6, write-back.
-      const given = (fourth & third & second & lo) | ((lo ^ 8) & ofLast);
-      const malformed = ((fourth | third | second) & reservedOrPage) | (high >>> 16);
-      const reserved = (someHigh & (registers[far] as number)) | (hi & (registers[reservedHigh] as number));
-      if ((malformed | reserved | ((asksOf[use] as number) & ~given)) === 0) {
-        out[outLow] = lo ^ ((lo ^ low) & 0xfff);
-        out[outRights] = given & told;
-        return hi & frameHigh;
-      }
+    // Turning bit 3 makes all bits of the type ones if it is 6, write-back.
+    const given = (fourth & third & second & lo) | ((lo ^ 8) & ofLast);
+    const malformed = ((fourth | third | second) & reservedOrPage) | (high >>> 16);
+    const reserved = (someHigh & (registers[far] as number)) | (hi & (registers[reservedHigh] as number));
+    if ((malformed | reserved | ((asksOf[use] as number) & ~given)) === 0) {
+      out[outLow] = lo ^ ((lo ^ low) & 0xfff);
+      out[outRights] = given & told;
+      return hi & frameHigh;
     }
     return walker.walkAll(low, high, use) | 0;
   };
