@@ -12,7 +12,7 @@ import type { GuestWalk, GuestWalker } from './guest-walker.ts';
 import type { NestedWalk } from './nested.ts';
 
 const { present, accessed, dirty, frameHigh } = BITS;
-const { reservedHigh, granted } = CELL;
+const { reservedHigh, unserved } = CELL;
 const { absent } = FAULT;
 /** No identifier has so many bits: no entry. */
 const NOTHING = -1;
@@ -77,7 +77,7 @@ export function walkThrough(
   const slots = cache.mask << 2;
   const [highTags, lowTags, tables] = fieldsOf(cache.cells);
   const [lows, highs] = halvesOf(memory);
-  const grantedOf = registers.subarray(granted, granted + 9);
+  const unservedOf = registers.subarray(unserved, unserved + 9);
 
   function miss(low: number, high: number, access: number, use: number): number {
     const answer = through(low, high, access, use);
@@ -114,8 +114,8 @@ export function walkThrough(
     const apart = (highTags[slot] as number) ^ high;
     const apartLow = (lowTags[slot] as number) ^ ((low >>> 21) | (tag[0] as number));
     const rights = (table & (lo >>> 1) & 3) | (table & 4) | ((hi >>> 31) << 2);
-    // `granted` is indexed by rights with the dirty flag as bit 3.
-    const refused = ~((grantedOf[access] as number) >>> (rights | ((lo & dirty) >>> 3))) & 1;
+    // `unserved` is indexed by rights with the dirty flag as bit 3.
+    const refused = ((unservedOf[access] as number) >>> (rights | ((lo & dirty) >>> 3))) & 1;
     const lacking = (lo & (present | accessed)) ^ (present | accessed);
     if ((apart | apartLow | (hi & (registers[reservedHigh] as number)) | refused | lacking) !== 0)
       return unusual(low, high, access, use) | 0;

@@ -50,8 +50,8 @@ export const OUT = { low: 0, rights: 1, leafLow: 2, leafHigh: 3 } as const;
 /**
  * Cells of registers. `root` is CR3. A walk starts from `start`: an entry, and what the entries above it set together and at all.
  * `far`: reserved bits of a high half, and those that lead out of any memory. `permitted`, `denied`: nine each, by access, and
- * `granted`: as permitted, over rights with the dirty flag as a fourth bit, without which nothing is written, and 0 if keys are looked at;
- * `checkedUpper`: reserved bits of a low half of the two upper levels, and the present flag.
+ * `unserved`: the complement of `permitted`, over rights with the dirty flag as a fourth bit, without which nothing is written, and all
+ * ones if keys are looked at; `checkedUpper`: reserved bits of a low half of the two upper levels, and the present flag.
  */
 export const CELL = {
   rootLow: 0,
@@ -67,7 +67,7 @@ export const CELL = {
   permitted: 10,
   denied: 19,
   pdptes: 28,
-  granted: 36,
+  unserved: 36,
   checkedUpper: 45,
 } as const;
 const CELLS = 46;
@@ -135,7 +135,7 @@ export class NativeWalker {
       const clean = (wantedBy(access) & BITS.dirty) === 0 ? permitted : 0;
       cells[CELL.permitted + access] = permitted;
       cells[CELL.denied + access] = denied;
-      cells[CELL.granted + access] = denied === 0 ? clean | (permitted << 8) : 0;
+      cells[CELL.unserved + access] = denied === 0 ? ~(clean | (permitted << 8)) : -1;
     }
   }
 
