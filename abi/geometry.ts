@@ -3,6 +3,8 @@
 // splits, overflow and exhaustion are ordinary in short traces (small-scope hypothesis).
 // Sources: Intel SDM vol. 3C, "EPT Translation Mechanism" (levels, bits per level); AMD64 APM vol. 2, "Nested Paging" (the same).
 
+import { pow2 } from '#lib/bits.ts';
+
 /** Sizes and widths of one kind of machine. */
 export interface Geometry {
   readonly name: GeometryName;
@@ -134,11 +136,11 @@ const x86: Geometry = {
 export const geometries: Readonly<Record<GeometryName, Geometry>> = { tiny, x86 };
 
 /** Entries per table. */
-export const tableEntries = (g: Geometry): number => 2 ** g.bitsPerLevel;
+export const tableEntries = (g: Geometry): number => pow2(g.bitsPerLevel);
 /** gfns that the tables of `g` can map: 0..gfnCount-1. */
-export const gfnCount = (g: Geometry): number => 2 ** (g.bitsPerLevel * g.levels);
+export const gfnCount = (g: Geometry): number => pow2(g.bitsPerLevel * g.levels);
 /** 4 KiB frames mapped by one leaf at `level` (1 = ordinary leaf). */
-export const framesPerLeaf = (g: Geometry, level: number): number => 2 ** (g.bitsPerLevel * (level - 1));
+export const framesPerLeaf = (g: Geometry, level: number): number => pow2(g.bitsPerLevel * (level - 1));
 /** Bytes in a frame. */
 export const bytesPerFrame = (g: Geometry): number => g.wordsPerFrame * 8;
 /** Version-1 grant entries (8 bytes each) in a frame. */

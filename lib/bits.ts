@@ -2,7 +2,10 @@
 // JavaScript's bit operators keep 32 bits and give signed results; these keep what they say.
 
 /** 2^n for 0 <= n <= 53, exact. */
-export const pow2 = (n: number): number => 2 ** n;
+export const pow2 = (n: number): number => powers[n] ?? 2 ** n;
+
+/** Looked up: `**` is a call of the mathematics library, and sizes of tables are asked for everywhere. */
+const powers: readonly number[] = Array.from({ length: 54 }, (_, n) => 2 ** n);
 
 /** The low 32 bits of a non-negative integer below 2^53, as an unsigned number. */
 export const low32 = (value: number): number => value >>> 0;

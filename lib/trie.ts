@@ -4,6 +4,7 @@
 // A first reader may think of it as an immutable Map and skip the file.
 // Source of the idea: Bagwell, "Ideal Hash Trees"; keys here are their own hash.
 
+import { pow2 } from './bits.ts';
 import { fold } from './hash.ts';
 
 interface Node {
@@ -17,7 +18,7 @@ interface Node {
 }
 
 const digit = (key: number, shift: number): number =>
-  shift < 28 ? (key >>> shift) & 15 : Math.floor(key / 2 ** shift) % 16;
+  shift < 28 ? (key >>> shift) & 15 : Math.floor(key / pow2(shift)) % 16;
 
 const EMPTY_SLOTS: readonly unknown[] = Array.from({ length: 16 }, () => undefined);
 
@@ -31,7 +32,7 @@ export class Trie<V> {
 
   private constructor(root: Node | undefined, size: number) {
     this.#root = root;
-    this.#limit = root === undefined ? -Infinity : 2 ** (root.shift + 4);
+    this.#limit = root === undefined ? -Infinity : pow2(root.shift + 4);
     this.size = size;
   }
 
@@ -65,7 +66,7 @@ export class Trie<V> {
     let root = this.#root;
     if (root === undefined) {
       let shift = 0;
-      while (key >= 2 ** (shift + 4)) shift += 4;
+      while (key >= pow2(shift + 4)) shift += 4;
       root = { shift, slots: EMPTY_SLOTS, used: 0, digest: 0 };
     }
     for (let limit = this.#limit; limit > 0 && key >= limit; limit *= 16) {
@@ -147,7 +148,7 @@ function remove(node: Node, key: number): Node | undefined {
 }
 
 function walk(node: Node, base: number, visit: (value: unknown, key: number) => void): void {
-  const step = 2 ** node.shift;
+  const step = pow2(node.shift);
   for (let i = 0; i < 16; i += 1) {
     const slot = node.slots[i];
     if (slot === undefined) continue;
@@ -166,7 +167,7 @@ function anyOf(node: Node, test: (value: unknown) => boolean): boolean {
 
 /** Adds the keys below `node` that lie in `from`..`to`-1. */
 function collect(node: Node, base: number, range: { from: number; to: number; keys: number[] }): void {
-  const step = 2 ** node.shift;
+  const step = pow2(node.shift);
   for (let i = 0; i < 16; i += 1) {
     const slot = node.slots[i];
     const first = base + i * step;
@@ -192,7 +193,7 @@ function compare(now: Node | undefined, before: Node | undefined, base: number, 
     compareHeights(now, before, base, visit);
     return;
   }
-  const step = 2 ** now.shift;
+  const step = pow2(now.shift);
   for (let i = 0; i < 16; i += 1) {
     const a = now.slots[i];
     const b = before.slots[i];
@@ -210,7 +211,7 @@ function compareHeights(now: Node, before: Node, base: number, visit: Visit): vo
   const first = tall.slots[0] as Node | undefined;
   if (nowTaller) compare(first, low, base, visit);
   else compare(low, first, base, visit);
-  const step = 2 ** tall.shift;
+  const step = pow2(tall.shift);
   for (let i = 1; i < 16; i += 1) {
     const slot = tall.slots[i] as Node | undefined;
     if (slot === undefined) continue;
@@ -222,7 +223,7 @@ function compareHeights(now: Node, before: Node, base: number, visit: Visit): vo
 function digestNode(node: Node, base: number, of: (value: unknown) => number): number {
   if (node.digest !== 0) return node.digest;
   let sum = 0;
-  const step = 2 ** node.shift;
+  const step = pow2(node.shift);
   for (let i = 0; i < 16; i += 1) {
     const slot = node.slots[i];
     if (slot === undefined) continue;
