@@ -26,6 +26,28 @@ export interface Cut {
   readonly written: readonly Written[];
 }
 
+// Key by key: see state.ts, `withParts`.
+
+/** `cut` with another state, perhaps with more of its log taken in. */
+export const cutAt = (cut: Cut, state: State, cursor = cut.cursor): Cut => ({
+  state,
+  cursor,
+  log: cut.log,
+  sealed: cut.sealed,
+  ordered: cut.ordered,
+  written: cut.written,
+});
+
+/** `cut`, in which this has been written. */
+export const cutWith = (cut: Cut, written: readonly Written[]): Cut => ({
+  state: cut.state,
+  cursor: cut.cursor,
+  log: cut.log,
+  sealed: cut.sealed,
+  ordered: cut.ordered,
+  written,
+});
+
 /** Needs a choice that has not been logged yet, or another operation to come to its end. */
 export interface Waits {
   readonly kind: 'waits';
@@ -125,7 +147,7 @@ export function absorbNext(cut: Cut): Cut | undefined {
   const next = cut.log[cut.cursor]?.choice;
   if (next === undefined || !isBookkeeping(next)) return undefined;
   const state = absorbed(cut.state, next);
-  return state && { ...cut, state, cursor: cut.cursor + 1 };
+  return state && cutAt(cut, state, cut.cursor + 1);
 }
 
 /** The next choice, which must be of one of `kinds`. */
@@ -138,7 +160,7 @@ export function ask<K extends ChoiceKind>(
   if (choice === undefined) return refuse(`no choice of ${kinds.join(' or ')} was logged`, 'refines');
   if (!(kinds as readonly ChoiceKind[]).includes(choice.kind))
     return refuse(`${JSON.stringify(choice)} was logged where ${kinds.join(' or ')} is due`, 'refines');
-  return { cut: { ...at, cursor: at.cursor + 1 }, choice: choice as Extract<Choice, { kind: K }> };
+  return { cut: cutAt(at, at.state, at.cursor + 1), choice: choice as Extract<Choice, { kind: K }> };
 }
 
 type Failed = Extract<Choice, { kind: 'failed' }>;
@@ -185,7 +207,7 @@ export function failure(cut: Cut, want: Want): Cut | undefined {
   const at = absorb(cut);
   const choice = at.log[at.cursor]?.choice;
   if (choice?.kind !== 'failed' || choice.class !== want.class || !isHere(choice.done, want.done)) return undefined;
-  return checkFailure({ ...at, cursor: at.cursor + 1 }, choice, want);
+  return checkFailure(cutAt(at, at.state, at.cursor + 1), choice, want);
 }
 
 /** The cut after a logged preemption with `done` parts complete; undefined if none is next. */
@@ -193,7 +215,7 @@ export function preemption(cut: Cut, done: number): Cut | undefined {
   const at = absorb(cut);
   const choice = at.log[at.cursor]?.choice;
   const isNext = choice?.kind === 'preempted' && isHere(choice.done, done);
-  return isNext ? { ...at, cursor: at.cursor + 1 } : undefined;
+  return isNext ? cutAt(at, at.state, at.cursor + 1) : undefined;
 }
 
 /** Takes frames from the heap as logged; `mfn` is undefined if the heap was refused. */
@@ -210,7 +232,7 @@ export function allocate(
     return refuse(`order ${choice.order} was given where ${want.order} was asked`, 'refines');
   const given = handOver(after.state, { ...want, mfn: choice.mfn });
   if ('reason' in given) return refuse(given.reason, given.invariant);
-  return { cut: { ...after, state: given }, mfn: choice.mfn };
+  return { cut: cutAt(after, given), mfn: choice.mfn };
 }
 
 /** Single frames of these roles for `owner`, in order; those given before a refusal go back. */
@@ -224,7 +246,7 @@ export function allocateAll(
   for (const role of roles) {
     const given = allocate(now, { order: 0, owner, role });
     now = given.cut;
-    if (given.mfn === undefined) return { cut: { ...now, state: mfns.reduce(free, now.state) }, mfns: undefined };
+    if (given.mfn === undefined) return { cut: cutAt(now, mfns.reduce(free, now.state)), mfns: undefined };
     mfns.push(given.mfn);
   }
   return { cut: now, mfns };

@@ -9,7 +9,7 @@ import { NOWHERE } from '#abi/agents.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { hasDebt } from './p2m.ts';
-import { frameOf, vcpuKey, withDomain, withFrame, type Domain, type State } from './state.ts';
+import { frameOf, vcpuKey, withDomain, withFrame, withParts, type Domain, type State } from './state.ts';
 import { eraseFrame } from './words.ts';
 
 /** A run of frames asked of the heap. */
@@ -134,7 +134,7 @@ export function reap(state: State, id: DomId): State {
 export function unplace(state: State, domain: Domain): State {
   const keys = Array.from({ length: domain.vcpus }, (_, vcpu) => vcpuKey(state, domain.id, vcpu));
   const vcpus = keys.reduce((trie, key) => trie.set(key, NOWHERE), state.vcpus);
-  return withDomain({ ...state, vcpus }, domain.id, { stale: [] });
+  return withDomain(withParts(state, { vcpus }), domain.id, { stale: [] });
 }
 
 /** The domain did what Xen answers by stopping it for good: no vCPU of it runs again; it can only be killed. */

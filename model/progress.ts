@@ -16,7 +16,7 @@ import type { Agent } from '#abi/agents.ts';
 import type { Failure } from '#abi/failures.ts';
 import type { Op } from '#abi/operation.ts';
 import { reply, type ElementReply, type Expected, type Reply, type Status } from '#abi/reply.ts';
-import type { Cut, Refused, Waits } from './cut.ts';
+import { cutAt, cutWith, type Cut, type Refused, type Waits } from './cut.ts';
 import type { Debt } from './p2m.ts';
 import { NO_TRAIL, type Trail } from './paging/software.ts';
 import { domainNamed, frameOf, type Domain, type State, type Written } from './state.ts';
@@ -166,10 +166,50 @@ export const performing =
 /** Operations of one kind, concrete. */
 export type OpOf<K extends Op<'concrete'>['kind']> = Extract<Op<'concrete'>, { kind: K }>;
 
+/** Key by key: see state.ts, `withParts`. */
+const changedWork = (old: Work, change: Partial<Work>): Work => ({
+  at: change.at ?? old.at,
+  index: change.index ?? old.index,
+  part: change.part ?? old.part,
+  gfn: change.gfn ?? old.gfn,
+  mfn: change.mfn ?? old.mfn,
+  incarnation: change.incarnation ?? old.incarnation,
+  arriving: change.arriving ?? old.arriving,
+  asked: 'asked' in change ? change.asked : old.asked,
+  handle: change.handle ?? old.handle,
+  elements: change.elements ?? old.elements,
+  given: change.given ?? old.given,
+  grips: change.grips ?? old.grips,
+  status: change.status ?? old.status,
+  source: 'source' in change ? change.source : old.source,
+  dest: 'dest' in change ? change.dest : old.dest,
+  side: change.side ?? old.side,
+  leaving: change.leaving ?? old.leaving,
+  then: change.then ?? old.then,
+  trail: change.trail ?? old.trail,
+});
+
+/** `progress` with changes: what it is about stays. */
+export const changedProgress = (
+  old: Progress,
+  change: Partial<Omit<Progress, 'agent' | 'op' | 'ordered' | 'perform'>>,
+): Progress => ({
+  agent: old.agent,
+  op: old.op,
+  ordered: old.ordered,
+  perform: old.perform,
+  cursor: change.cursor ?? old.cursor,
+  work: change.work ?? old.work,
+  debts: change.debts ?? old.debts,
+  written: change.written ?? old.written,
+  isCounted: change.isCounted ?? old.isCounted,
+  ending: change.ending ?? old.ending,
+});
+
 /** Goes on at `at`. */
 export const go = (cut: Cut, task: { readonly work: Work }, change: Partial<Work>): Turn => ({
   cut,
-  work: { ...task.work, ...change },
+  work: changedWork(task.work, change),
 });
 
 /** Ends with exactly this reply. */
@@ -179,11 +219,11 @@ export const end = (cut: Cut, status: Status, parts: Partial<Omit<Reply, 'status
 });
 
 /** `cut` with another state. */
-export const at = (cut: Cut, state: State): Cut => ({ ...cut, state });
+export const at = (cut: Cut, state: State): Cut => cutAt(cut, state);
 
 /** `cut`, in which something was written that the log of its domain, if that is on by then, is to know. The control domain has none. */
 export const noting = (cut: Cut, written: Written): Cut =>
-  written.domain === DOMID_CONTROL ? cut : { ...cut, written: [...cut.written, written] };
+  written.domain === DOMID_CONTROL ? cut : cutWith(cut, [...cut.written, written]);
 
 /** Whether `caller` may manage `target`: itself, or as control domain. A device model calls as its domain: nobody states whom it serves. */
 export const mayManage = (caller: DomId, target: DomId): boolean => caller === target || caller === DOMID_CONTROL;

@@ -12,7 +12,7 @@ import type { PagingOp } from '#abi/paging.ts';
 import { reply, type Expected, type Status } from '#abi/reply.ts';
 import type { TlbOp } from '#abi/tlb.ts';
 import { unreachable } from '#lib/invariant.ts';
-import { absorb, absorbNext, Detour, leftover, Stop, type Cut, type Refused } from './cut.ts';
+import { absorb, absorbNext, cutAt, cutWith, Detour, leftover, Stop, type Cut, type Refused } from './cut.ts';
 import { grantsStep } from './grants/step.ts';
 import { markWritten } from './memory/dirty-log.ts';
 import { memoryStep } from './memory/step.ts';
@@ -21,6 +21,7 @@ import { NO_TRAIL, walkOn } from './paging/software.ts';
 import { pagingStep } from './paging/step.ts';
 import {
   BEGIN,
+  changedProgress,
   noting,
   performing,
   type Done,
@@ -102,7 +103,7 @@ const callerIn = (agent: Agent): DomId =>
 /** One thing that was written is noted. */
 const note = (cut: Cut, { written }: Progress): Cut => {
   const [first, ...rest] = written as readonly [Written, ...Written[]];
-  return { ...markWritten(cut, first), written: rest };
+  return cutWith(markWritten(cut, first), rest);
 };
 
 /** One turn of the handler, or one act of the walk that it needs first. Throws `Stop`. */
@@ -116,7 +117,7 @@ function turn(cut: Cut, progress: Progress): Turn {
   } catch (detour) {
     if (!(detour instanceof Detour) || agent.kind !== 'vcpu') throw detour;
     const { state, trail, written } = walkOn(detour.cut.state, agent, work.trail, detour.sought);
-    const walked = { ...detour.cut, state };
+    const walked = cutAt(detour.cut, state);
     return { cut: written === undefined ? walked : noting(walked, written), work: { ...work, trail } };
   }
 }
@@ -142,7 +143,9 @@ function close(cut: Cut, progress: Progress, ending: Expected): Outcome {
   const { state, cursor, log } = absorb(cut);
   const left = log[cursor];
   if (left !== undefined) return leftover(left.choice);
-  return cursor === cut.cursor ? { kind: 'waits' } : { kind: 'moved', state, progress: { ...progress, cursor } };
+  return cursor === cut.cursor
+    ? { kind: 'waits' }
+    : { kind: 'moved', state, progress: changedProgress(progress, { cursor }) };
 }
 
 /** One indivisible part of an operation. */
@@ -153,13 +156,14 @@ export function advance(state: State, progress: Progress, log: readonly Logged[]
   try {
     if (progress.written.length > 0) {
       const { cursor, state: noted, written } = note(cut, progress);
-      return { kind: 'moved', state: noted, progress: { ...progress, cursor, written } };
+      return { kind: 'moved', state: noted, progress: changedProgress(progress, { cursor, written }) };
     }
     const next = turn(cut, progress);
     const { cursor, state: after, written } = next.cut;
-    const rest = { ...progress, cursor, written, debts: debtsAfter(progress.debts, state, after) };
-    const moved = 'work' in next ? { ...rest, work: next.work } : { ...rest, ending: next.expected };
-    return { kind: 'moved', state: after, progress: moved };
+    const debts = debtsAfter(progress.debts, state, after);
+    const change =
+      'work' in next ? { cursor, written, debts, work: next.work } : { cursor, written, debts, ending: next.expected };
+    return { kind: 'moved', state: after, progress: changedProgress(progress, change) };
   } catch (stop) {
     if (stop instanceof Stop) return stop.outcome;
     throw stop;
@@ -177,7 +181,7 @@ export function advanceLog(state: State, progress: Progress, log: readonly Logge
   const next = isEarly ? undefined : absorbNext({ state, cursor, log, sealed: false, ordered, written: NOTHING });
   return next === undefined
     ? { kind: 'waits' }
-    : { kind: 'moved', state: next.state, progress: { ...progress, cursor: next.cursor } };
+    : { kind: 'moved', state: next.state, progress: changedProgress(progress, { cursor: next.cursor }) };
 }
 
 /** The registers of an operation that was let in: from here on it does not matter whether its vCPU may run. */
@@ -187,8 +191,12 @@ const ADMITTED: Work = { ...BEGIN };
 function admit(state: State, progress: Progress): Outcome {
   const silent = silence(state, progress.agent, progress.op);
   if (silent !== undefined)
-    return { kind: 'moved', state, progress: { ...progress, ending: { kind: 'exact', reply: reply(silent) } } };
-  const admitted = { ...progress, work: ADMITTED, isCounted: true };
+    return {
+      kind: 'moved',
+      state,
+      progress: changedProgress(progress, { ending: { kind: 'exact', reply: reply(silent) } }),
+    };
+  const admitted = changedProgress(progress, { work: ADMITTED, isCounted: true });
   return { kind: 'moved', state: count(state, progress.agent, 1), progress: admitted };
 }
 
@@ -203,18 +211,18 @@ export function runAlone(state: State, progress: Progress, log: readonly Logged[
     while (now.ending === undefined || now.written.length > 0) {
       if (now.written.length > 0) {
         cut = note(cut, now);
-        now = { ...now, written: cut.written };
-        cut = { ...cut, written: NOTHING };
+        now = changedProgress(now, { written: cut.written });
+        cut = cutWith(cut, NOTHING);
         continue;
       }
       const next = turn(cut, now);
       const debts = debtsAfter(now.debts, cut.state, next.cut.state);
       const { written } = next.cut;
-      cut = { ...next.cut, written: NOTHING };
-      now =
-        'work' in next
-          ? { ...now, debts, written, work: next.work }
-          : { ...now, debts, written, ending: next.expected };
+      cut = cutWith(next.cut, NOTHING);
+      now = changedProgress(
+        now,
+        'work' in next ? { debts, written, work: next.work } : { debts, written, ending: next.expected },
+      );
     }
     return finish(cut, now, now.ending);
   } catch (stop) {

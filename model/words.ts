@@ -4,7 +4,7 @@
 import { ZERO_WORD, type DomId, type Mfn, type Word } from '#abi/address.ts';
 import { bytesPerFrame, isDeviceFrame } from '#abi/geometry.ts';
 import { field, withField } from '#lib/bits.ts';
-import type { Authored, State } from './state.ts';
+import { withParts, type Authored, type State } from './state.ts';
 
 /** A byte in a guest's physical address space. */
 export interface Byte {
@@ -24,14 +24,14 @@ export function withWord(state: State, at: { mfn: Mfn; index: number }, word: Au
   if (isDeviceFrame(state.geometry, at.mfn)) return state;
   const key = at.mfn * state.geometry.wordsPerFrame + at.index;
   const isZero = word.lo === 0 && word.hi === 0;
-  return { ...state, words: isZero ? state.words.delete(key) : state.words.set(key, word) };
+  return withParts(state, { words: isZero ? state.words.delete(key) : state.words.set(key, word) });
 }
 
 /** `state` with all words of a frame zero. */
 export function eraseFrame(state: State, mfn: Mfn): State {
   const from = mfn * state.geometry.wordsPerFrame;
   const words = state.words.withoutRange(from, from + state.geometry.wordsPerFrame);
-  return words === state.words ? state : { ...state, words };
+  return words === state.words ? state : withParts(state, { words });
 }
 
 const byteOf = (word: Word, i: number): number => field(i < 4 ? word.lo : word.hi, (i % 4) * 8, 8);

@@ -6,7 +6,7 @@
 import type { DomId } from '#abi/address.ts';
 import { framesPerBitmap, type Geometry } from '#abi/geometry.ts';
 import { Trie } from '#lib/trie.ts';
-import { ask, checkFailure, refuse, withPoolFrame, type Cut } from '../cut.ts';
+import { ask, checkFailure, cutAt, refuse, withPoolFrame, type Cut } from '../cut.ts';
 import { ownGfn } from '../p2m.ts';
 import { frameOf, withDomain, type DirtyLog, type Domain, type State, type Written } from '../state.ts';
 
@@ -22,7 +22,17 @@ export const emptyLog = ({ capacity }: Geometry): DirtyLog => ({
 
 export const withLog = (state: State, id: DomId, change: Partial<DirtyLog>): State => {
   const log = state.domains.get(id)?.log;
-  return log === undefined ? state : withDomain(state, id, { log: { ...log, ...change } });
+  if (log === undefined) return state;
+  return withDomain(state, id, {
+    log: {
+      on: change.on ?? log.on,
+      dirty: change.dirty ?? log.dirty,
+      pages: change.pages ?? log.pages,
+      count: change.count ?? log.count,
+      failed: change.failed ?? log.failed,
+      unfinished: 'unfinished' in change ? change.unfinished : log.unfinished,
+    },
+  });
 };
 
 /** Whether the bitmap has any page. */
@@ -45,14 +55,14 @@ function withPage(cut: Cut, domain: Domain, at: { level: number; gfn: number }):
     if (choice.class !== 'logDirty')
       return refuse(`${choice.class} failed where a page of a bitmap was asked`, 'refines');
     const failed = checkFailure(after, choice, { class: 'logDirty', domain: id });
-    return { cut: { ...failed, state: withLog(state, id, { failed: log.failed + 1 }) }, ok: false };
+    return { cut: cutAt(failed, withLog(state, id, { failed: log.failed + 1 })), ok: false };
   }
   const owner = state.domains.get(id);
   if (owner?.state !== 'running' || choice.domain !== id || owner.pool.frames.get(choice.mfn) !== 'spare')
     return refuse(`frame ${choice.mfn} becomes part of a bitmap and is no spare one of the pool`, 'FREE');
   const taken = withPoolFrame(state, owner, { mfn: choice.mfn, use: 'bitmap' });
   const pages = log.pages.map((level, i) => (i === at.level ? level.set(number, true) : level));
-  return { cut: { ...after, state: withLog(taken, id, { pages }) }, ok: true };
+  return { cut: cutAt(after, withLog(taken, id, { pages })), ok: true };
 }
 
 /** Notes in the log of a domain that a gfn of it was written. */
@@ -70,7 +80,7 @@ export function markWritten(cut: Cut, written: Written): Cut {
   }
   const log = now.state.domains.get(id)?.log;
   if (log === undefined || log.dirty.has(gfn)) return now;
-  return { ...now, state: withLog(now.state, id, { dirty: log.dirty.set(gfn, true), count: log.count + 1 }) };
+  return cutAt(now, withLog(now.state, id, { dirty: log.dirty.set(gfn, true), count: log.count + 1 }));
 }
 
 /** One page of the bitmap returns to the pool, as logged. */
@@ -79,7 +89,7 @@ function freePage(cut: Cut, id: DomId): Cut {
   const domain = after.state.domains.get(id);
   if (domain === undefined || choice.domain !== id || domain.pool.frames.get(choice.mfn) !== 'bitmap')
     return refuse(`frame ${choice.mfn} is given back and is not part of the bitmap`, 'FREE');
-  return { ...after, state: withPoolFrame(after.state, domain, { mfn: choice.mfn, use: 'spare' }) };
+  return cutAt(after, withPoolFrame(after.state, domain, { mfn: choice.mfn, use: 'spare' }));
 }
 
 /** Gives back the pages at `levels` that satisfy `isMeant`, with what stands in them. */
@@ -94,7 +104,7 @@ export function freePages(cut: Cut, id: DomId, isMeant: (level: number, number: 
   const dirty = kept.reduce((trie, gfn) => trie.set(gfn, true), Trie.empty<true>());
   let now = cut;
   for (let i = 0; i < count; i += 1) now = freePage(now, id);
-  return { ...now, state: withLog(now.state, id, { pages, dirty }) };
+  return cutAt(now, withLog(now.state, id, { pages, dirty }));
 }
 
 /** All of it. */

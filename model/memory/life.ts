@@ -15,7 +15,7 @@ import { setP2m } from '../p2m.ts';
 import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
 import { emptyLog, freeBitmap, hasBitmap } from './dirty-log.ts';
 import { initialPermissions } from './mmio.ts';
-import { frameOf, vcpuKey, withDomain, withGrants, type Domain, type State } from '../state.ts';
+import { frameOf, vcpuKey, withDomain, withGrants, withParts, type Domain, type State } from '../state.ts';
 import { NOWHERE } from '#abi/agents.ts';
 
 /** Pauses nest at most this deep. */
@@ -93,7 +93,8 @@ function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
   const vcpus = keys.reduce((trie, key) => trie.set(key, NOWHERE), cut.state.vcpus);
   const first = vcpuKey(cut.state, op.target, 0);
   const contexts = cut.state.contexts.withoutRange(first, first + cut.state.geometry.capacity.vcpusPerDomain);
-  return end(at(cut, { ...cut.state, vcpus, contexts, domains: cut.state.domains.set(op.target, domain) }), 'ok');
+  const parts = { vcpus, contexts, domains: cut.state.domains.set(op.target, domain) };
+  return end(at(cut, withParts(cut.state, parts)), 'ok');
 }
 
 export function pauseDomain(cut: Cut, task: Task<OpOf<'memory.pauseDomain'>>): Turn {

@@ -2,7 +2,7 @@
 // Sources: Xen common/memory.c, common/domctl.c; see README.md.
 
 import type { MemoryOp } from '#abi/memory.ts';
-import { peek, refuse, type Cut } from '../cut.ts';
+import { cutAt, peek, refuse, type Cut } from '../cut.ts';
 import { scrub } from '../frames.ts';
 import {
   end,
@@ -61,6 +61,6 @@ function scrubSome(cut: Cut, task: Task<OpOf<'memory.scrub'>>): Turn {
   if (choice.mfn >= cut.state.geometry.frameCount) return refuse(`frame ${choice.mfn} does not exist`, 'XEN');
   if (frameOf(cut.state, choice.mfn).role !== 'free')
     return refuse(`frame ${choice.mfn} is erased while it is in use`, 'FREE');
-  const scrubbed = { ...cut, cursor: cut.cursor + 1, state: scrub(cut.state, choice.mfn) };
+  const scrubbed = cutAt(cut, scrub(cut.state, choice.mfn), cut.cursor + 1);
   return go(scrubbed, task, { at: 'next', part: part + 1 });
 }

@@ -6,7 +6,7 @@ import type { Agent, VcpuAgent } from '#abi/agents.ts';
 import type { Geometry } from '#abi/geometry.ts';
 import { controls, type AccessOp, type Control } from '#abi/paging.ts';
 import { bit, hasAll, pow2 } from '#lib/bits.ts';
-import { vcpuKey, type Context, type State } from '../state.ts';
+import { vcpuKey, withParts, type Context, type State } from '../state.ts';
 import type { Paging } from './mode.ts';
 import type { Attempt } from './rights.ts';
 
@@ -20,8 +20,14 @@ export const contextOf = (state: State, { domain, vcpu }: Vcpu): Context =>
 
 /** `state` with `change` in the context of a vCPU. */
 export function withContext(state: State, vcpu: Vcpu, change: Partial<Context>): State {
-  const context = { ...contextOf(state, vcpu), ...change };
-  return { ...state, contexts: state.contexts.set(vcpuKey(state, vcpu.domain, vcpu.vcpu), context) };
+  const old = contextOf(state, vcpu);
+  const context: Context = {
+    controls: change.controls ?? old.controls,
+    root: change.root ?? old.root,
+    pcid: change.pcid ?? old.pcid,
+    loaded: change.loaded ?? old.loaded,
+  };
+  return withParts(state, { contexts: state.contexts.set(vcpuKey(state, vcpu.domain, vcpu.vcpu), context) });
 }
 
 export const isOn = ({ controls: register }: Context, control: Control): boolean =>

@@ -16,7 +16,7 @@ import { flush, keepStale } from '../p2m.ts';
 import { at, end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { contextOf, isCanonicalPage, isOn, linearContext, vcpuAgent, withContext } from '../paging/context.ts';
 import { walkAfresh } from '../paging/linear.ts';
-import { pcpusRunning, vcpuKey, type Context, type State } from '../state.ts';
+import { pcpusRunning, vcpuKey, withParts, type Context, type State } from '../state.ts';
 import {
   invalidateAddress,
   invalidateAllButGlobals,
@@ -107,7 +107,7 @@ function place(state: State, key: number, pcpu: PcpuId): State {
   state.vcpus.forEach((on, other) => {
     if (on === pcpu && on !== NOWHERE) vcpus = vcpus.set(other, NOWHERE);
   });
-  return { ...state, vcpus: vcpus.set(key, pcpu) };
+  return withParts(state, { vcpus: vcpus.set(key, pcpu) });
 }
 
 /** The pCPUs that do not run `id` any more may use nothing of what they remember of it. */
