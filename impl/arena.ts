@@ -4,6 +4,7 @@
 // Snapshot, restore, hash and first difference are four short functions because there is nothing else to copy.
 
 import { hashWords } from '#lib/hash.ts';
+import { invariant } from '#lib/invariant.ts';
 
 /** An access outside its field: a guest value has reached hypervisor memory. Reported as a failure of law XEN. */
 export class ArenaFault extends Error {
@@ -42,8 +43,8 @@ export class Field {
     const at = this.base + index;
     const masked = value & this.#mask;
     if (this.#words[at] === masked) return;
+    this.#log.push(at, this.#words[at] as number);
     this.#words[at] = masked;
-    this.#log.push(at);
   }
 
   /** Adds `amount` (may be negative), wrapping at the field's width; returns the new value. */
@@ -68,25 +69,66 @@ export class Field {
   }
 }
 
-/** Offsets of words that changed since the log was last taken; an offset may appear more than once. */
-export class WriteLog {
-  #offsets = new Int32Array(1024);
-  #length = 0;
+/** A log that grows beyond so many writes forgets those that were taken. */
+const LOG_MAX = 2 ** 20;
 
-  push(offset: number): void {
-    if (this.#length === this.#offsets.length) {
+/** Every word that changed, and what it was before, in order; an offset may appear more than once. */
+export class WriteLog {
+  /** Offsets and old values in turn. */
+  #writes = new Int32Array(2048);
+  #length = 0;
+  #taken = 0;
+  /** How many writes have been forgotten. */
+  #forgotten = 0;
+
+  push(offset: number, old: number): void {
+    if (this.#length === this.#writes.length) {
       const longer = new Int32Array(2 * this.#length);
-      longer.set(this.#offsets);
-      this.#offsets = longer;
+      longer.set(this.#writes);
+      this.#writes = longer;
     }
-    this.#offsets[this.#length] = offset;
-    this.#length += 1;
+    this.#writes[this.#length] = offset;
+    this.#writes[this.#length + 1] = old;
+    this.#length += 2;
   }
 
-  /** Calls `visit` for each logged offset and empties the log. */
+  /** Calls `visit` for the offset of each write that has not been taken yet. */
   take(visit: (offset: number) => void): void {
-    for (let i = 0; i < this.#length; i += 1) visit(this.#offsets[i] as number);
+    for (let i = this.#taken; i < this.#length; i += 2) visit(this.#writes[i] as number);
+    this.#taken = this.#length;
+    if (this.#length > 2 * LOG_MAX) this.forget();
+  }
+
+  /** Forgets every write. */
+  forget(): void {
+    this.#forgotten += this.#length / 2;
     this.#length = 0;
+    this.#taken = 0;
+  }
+
+  /** How many writes there have been. */
+  get count(): number {
+    return this.#forgotten + this.#length / 2;
+  }
+
+  /** Whether every write from the `count`-th on is still known. */
+  reaches(count: number): boolean {
+    return count >= this.#forgotten;
+  }
+
+  /** The offsets of all writes that are known. */
+  offsets(): ReadonlySet<number> {
+    const offsets = new Set<number>();
+    for (let i = 0; i < this.#length; i += 2) offsets.add(this.#writes[i] as number);
+    return offsets;
+  }
+
+  /** Puts back in `words` what was there before the `count`-th write, the latest first, and forgets those writes. */
+  undo(words: Int32Array, count: number): void {
+    const end = 2 * (count - this.#forgotten);
+    for (let i = this.#length - 2; i >= end; i -= 2) words[this.#writes[i] as number] = this.#writes[i + 1] as number;
+    this.#length = end;
+    this.#taken = end;
   }
 }
 
@@ -126,21 +168,26 @@ export class Arena<Name extends string> {
   /** Puts back what `snapshot` returned and forgets the write log. */
   restore(snapshot: Int32Array): void {
     this.words.set(snapshot);
-    this.log.take(() => undefined);
+    this.log.forget();
   }
 
-  /** What has changed since `snapshot`: offsets and values in turn. */
-  changesSince(snapshot: Int32Array): Int32Array {
-    const changes: number[] = [];
-    for (let at = 0; at < this.words.length; at += 1)
-      if (this.words[at] !== snapshot[at]) changes.push(at, this.words[at] as number);
-    return Int32Array.from(changes);
+  /** What was written since the arena was made, if its log still knows: offsets and values in turn. Cost: the writes. */
+  changes(): Int32Array {
+    invariant(this.log.reaches(0), 'the log of writes goes back to the beginning');
+    return Int32Array.from([...this.log.offsets()].flatMap((at) => [at, this.words[at] as number]));
   }
 
-  /** Makes the changes that `changesSince` returned and forgets the write log. Cost: the number of changes. */
+  /** Makes the changes that `changes` of another arena returned, and forgets the write log. Cost: the number of changes. */
   change(changes: Int32Array): void {
     for (let i = 0; i < changes.length; i += 2) this.words[changes[i] as number] = changes[i + 1] as number;
-    this.log.take(() => undefined);
+    this.log.forget();
+  }
+
+  /** Goes back to how it was after `count` writes (`log.count` then). False: too many have followed. Cost: those writes. */
+  rewind(count: number): boolean {
+    if (!this.log.reaches(count)) return false;
+    this.log.undo(this.words, count);
+    return true;
   }
 
   /** Hash of all words, unsigned 32 bits. */

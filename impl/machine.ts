@@ -93,6 +93,15 @@ export class Machine {
     this.finished = execution;
   }
 
+  /** Goes back to how it stood after `count` writes, with nothing in flight and nothing logged. False: it cannot. */
+  rewind(count: number): boolean {
+    this.inFlight.fill(undefined);
+    this.finished = undefined;
+    this.#sequence = 0;
+    this.port.reset();
+    return this.arena.rewind(count);
+  }
+
   /** The slot of an operation in flight that a vCPU of `domain` called; 0 if there is none. */
   slotOf(domain: number): number {
     const isCall = ({ agent }: Call): boolean => agent.kind === 'vcpu' && callerOf(agent) === domain;

@@ -47,6 +47,14 @@ export class Port {
     this.#wordsPerFrame = wordsPerFrame;
   }
 
+  /** Forgets the execution that ran last and whoever watched. */
+  reset(): void {
+    this.armed = false;
+    this.awaits = 0;
+    this.watcher = undefined;
+    this.current = undefined;
+  }
+
   /** Something of `pointClass` is about to happen to `object`: whoever is scheduled here acts first. */
   *point(pointClass: PointClass, object: ObjectKind): Step<void> {
     this.pointClass = pointClass;

@@ -62,6 +62,7 @@ export function attempt(subject: Subject, feed: Feed, settings: Partial<Settings
     tally = new Tally(run);
     if ('drive' in feed) feed.drive(tally);
     else drive(tally, feed);
+    run.close();
   } catch (thrown) {
     error = thrown instanceof Error ? thrown : new Error(String(thrown));
   }
@@ -81,7 +82,7 @@ export function attempt(subject: Subject, feed: Feed, settings: Partial<Settings
 const LENGTH = { min: 50, max: 100 } as const;
 
 /** So many runs in a row are on the same machine, which boots once for all of them. */
-const RUNS_PER_HEADER = 4;
+const RUNS_PER_HEADER = 8;
 
 /** The source of the n-th run of a campaign. */
 export const sourceOf = (seed: number, run: number): Seeded => {

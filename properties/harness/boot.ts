@@ -9,6 +9,7 @@ import { tableFlags } from '#abi/paging.ts';
 import { low32 } from '#lib/bits.ts';
 import type { DomainSetup, Header } from '#abi/trace.ts';
 import type { Call } from '#impl/execution.ts';
+import type { Machine } from '#impl/machine.ts';
 import type { State } from '#model/state.ts';
 import { gfnOfPath } from './resolve.ts';
 import type { Subject } from './subject.ts';
@@ -129,7 +130,7 @@ export const bootCalls = (geometry: Geometry, header: Header): readonly Call[] =
 
 /** How a machine stands once it is booted. */
 export interface Boot {
-  /** The words of the machine that booting has changed (Arena.changesSince). */
+  /** The words of the machine that are not as it was made (Arena.changes). */
   readonly changes: Int32Array;
   readonly state: State;
   /** Marks that booting leaves. */
@@ -140,6 +141,8 @@ export interface Boot {
 export interface Booted {
   readonly key: string;
   boot: Boot | undefined;
+  /** A machine as it stands then, which nobody uses; making one anew costs as much as some dozen operations. */
+  idle: Machine | undefined;
 }
 
 const last = new WeakMap<Subject, Booted>();
@@ -152,7 +155,7 @@ export function booted(subject: Subject, header: Header): Booted {
   const key = JSON.stringify(header);
   const known = last.get(subject);
   if (known?.key === key) return known;
-  const made: Booted = { key, boot: undefined };
+  const made: Booted = { key, boot: undefined, idle: undefined };
   last.set(subject, made);
   return made;
 }

@@ -72,19 +72,26 @@ export class Lockstep {
   /** Whether the run was given up: too many orders of the operations in flight to follow. */
   abandoned = false;
   #step = 0;
+  readonly #booted: Booted;
+  /** Writes of the machine up to the end of booting. */
+  readonly #begun: number;
 
   constructor(of: { subject: Subject; header: Header; settings?: Partial<Settings> }) {
     this.header = of.header;
     this.#settings = { ...DEFAULTS, ...of.settings };
-    this.machine = of.subject.create(of.header);
-    this.geometry = this.machine.geometry;
     const known = booted(of.subject, of.header);
+    this.#booted = known;
+    const { idle } = known;
+    known.idle = undefined;
+    this.machine = idle ?? of.subject.create(of.header);
+    this.geometry = this.machine.geometry;
     const state = known.boot?.state ?? emptyMachine(of.header);
-    if (known.boot !== undefined) this.machine.arena.change(known.boot.changes);
+    if (known.boot !== undefined && idle === undefined) this.machine.arena.change(known.boot.changes);
     this.#candidates = new Candidates(state);
     this.#court = new Court(this.machine, state, this.#settings);
     if (known.boot === undefined) this.#boot(known);
     else for (const mark of known.boot.marks) this.#court.marks.add(mark);
+    this.#begun = this.machine.arena.log.count;
   }
 
   /** The first broken law; after it nothing happens any more. */
@@ -140,6 +147,11 @@ export class Lockstep {
     if (this.failure === undefined && !this.abandoned) this.#court.audit(this.#moment());
   }
 
+  /** The run is over, and its machine free for the next one with the same header. Nothing may be asked of the run but what it left. */
+  close(): void {
+    if (this.#booted.boot !== undefined && this.machine.rewind(this.#begun)) this.#booted.idle = this.machine;
+  }
+
   /** Hash of both sides; equal runs have equal digests. */
   digest(): number {
     return fold(this.machine.arena.hash(), digestState(this.state));
@@ -173,12 +185,11 @@ export class Lockstep {
   /** Brings the header's domains into being. What holds under all laws holds under fewer, and is remembered. */
   #boot(known: Booted): void {
     const { arena } = this.machine;
-    const fresh = arena.snapshot();
     for (const call of bootCalls(this.geometry, this.header))
       if (this.failure === undefined) this.#run(this.#start(BOOT_LABEL, call), undefined);
     if (this.failure === undefined) this.#court.judge(this.#moment());
-    if (this.failure !== undefined || this.#settings.laws.length < alwaysLaws.length) return;
-    known.boot = { changes: arena.changesSince(fresh), state: this.state, marks: [...this.marks] };
+    if (this.failure !== undefined || this.#settings.laws.length < alwaysLaws.length || !arena.log.reaches(0)) return;
+    known.boot = { changes: arena.changes(), state: this.state, marks: [...this.marks] };
   }
 
   #act(step: ActStep): StepResult {

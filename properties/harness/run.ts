@@ -20,6 +20,7 @@ export function runTrace(subject: Subject, trace: Trace, settings: Partial<Setti
   const run = new Lockstep({ subject, header: trace.header, settings });
   for (const step of trace.steps) if (run.failure === undefined) run.apply(step);
   run.finish();
+  run.close();
   const { failure, operations, marks, semantic } = run;
   return { failure, operations, marks, semantic };
 }

@@ -57,6 +57,19 @@ describe('generated runs', () => {
     expect(sometimesLaws.filter((law) => !isSeen(law)).map(({ id }) => id)).toEqual([]);
   });
 
+  it('are the same on a machine that another run has used', () => {
+    const source = seeded(3);
+    const first = run(source);
+    const digest = first.lockstep.digest();
+    first.lockstep.close();
+    const again = run(source);
+    expect(again.lockstep.machine).toBe(first.lockstep.machine);
+    expect(again.trace).toEqual(first.trace);
+    expect(again.lockstep.digest()).toBe(digest);
+    // While one run has it, another gets a machine of its own.
+    expect(run(source).lockstep.machine).not.toBe(again.lockstep.machine);
+  });
+
   it('are hardly ever given up for having too many orders', () => {
     let abandoned = 0;
     for (let n = 1; n <= 100; n += 1) if (run(seeded(n)).lockstep.abandoned) abandoned += 1;
