@@ -39,6 +39,7 @@ const places: Relation<Sides> = {
       breaks: 'refines',
       model: ({ entry }) => entry && describeRights(rightsOfEntry(entry)),
       machine: ({ leaf }) => leaf && describeRights(leaf.rights),
+      isSame: ({ entry, leaf }) => entry !== undefined && rightsOfEntry(entry) === leaf?.rights,
     },
   ],
 };

@@ -142,8 +142,11 @@ export class Candidates {
 
   #keepNearest(all: readonly Candidate[], distance: Distance): void {
     let least = Infinity;
+    // Micro-steps that change no state are many, and positions before and after them are equally near.
+    const known = new Map<State, number>();
     const distances = all.map(({ state }) => {
-      const found = all.length === 1 ? 0 : distance(state, least);
+      const found = all.length === 1 ? 0 : (known.get(state) ?? distance(state, least));
+      known.set(state, found);
       least = Math.min(least, found);
       return found;
     });

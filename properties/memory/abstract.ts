@@ -149,8 +149,29 @@ const row = (name: string, model: DomainRow['model'], machine: DomainRow['machin
   machine,
 });
 
-const listOf = (field: { get: (i: number) => number }, from: number, count: number): string =>
+interface Numbers {
+  readonly get: (i: number) => number;
+}
+
+const isSameList = (list: readonly number[], field: Numbers, from: number, count: number): boolean =>
+  list.length === count && list.every((one, i) => one === field.get(from + i));
+
+const listOf = (field: Numbers, from: number, count: number): string =>
   Array.from({ length: count }, (_, i) => field.get(from + i)).join(' ');
+
+/** A row about a list: the model's, and where the implementation has how many. */
+const listed = (
+  name: string,
+  model: (sides: DomainSides) => readonly number[],
+  machine: (sides: DomainSides) => readonly [field: Numbers, from: number, count: number],
+): Row<DomainSides> => ({
+  ...row(
+    name,
+    (sides) => model(sides).join(' '),
+    (sides) => listOf(...machine(sides)),
+  ),
+  isSame: (sides) => isSameList(model(sides), ...machine(sides)),
+});
 
 const domains: Relation<DomainSides> = {
   mechanism: 'memory',
@@ -179,17 +200,17 @@ const domains: Relation<DomainSides> = {
       ({ m, domain }) => m.f.poolSpare.get(domain.id),
     ),
     row('grantLimit', ({ domain }) => domain.grants.limit, ({ m, domain }) => m.f.grantLimit.get(domain.id)), // prettier-ignore
-    row(
+    listed(
       'grantFrames',
-      ({ domain }) => domain.grants.frames.join(' '),
+      ({ domain }) => domain.grants.frames,
       ({ m, domain: { id } }) =>
-        listOf(m.f.grantFrame, id * m.geometry.capacity.grantFrames, m.f.grantFrameCount.get(id)),
+        [m.f.grantFrame, id * m.geometry.capacity.grantFrames, m.f.grantFrameCount.get(id)] as const,
     ),
-    row(
+    listed(
       'maptrackFrames',
-      ({ domain }) => domain.grants.maptrack.join(' '),
+      ({ domain }) => domain.grants.maptrack,
       ({ m, domain: { id } }) =>
-        listOf(m.f.maptrackFrame, id * m.geometry.capacity.maptrackFrames, m.f.maptrackFrameCount.get(id)),
+        [m.f.maptrackFrame, id * m.geometry.capacity.maptrackFrames, m.f.maptrackFrameCount.get(id)] as const,
     ),
   ],
 };

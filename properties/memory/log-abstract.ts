@@ -2,6 +2,7 @@
 // A first reader may begin at `logRows`.
 
 import { framesPerBitmap } from '#abi/geometry.ts';
+import { bit, hasAll } from '#lib/bits.ts';
 import { dirtyActions } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { Domain } from '#model/state.ts';
@@ -37,8 +38,8 @@ function readPage(m: Machine, { mfn, level, first }: Page, into: { gfns: number[
       continue;
     }
     const hi = memory.get(at + 1);
-    for (let i = 0; i < 64 && (lo !== 0 || hi !== 0); i += 1)
-      if (Math.floor((i < 32 ? lo : hi) / 2 ** (i % 32)) % 2 === 1) into.gfns.push(from + i);
+    if (lo === 0 && hi === 0) continue;
+    for (let i = 0; i < 64; i += 1) if (hasAll(i < 32 ? lo : hi, bit(i % 32))) into.gfns.push(from + i);
   }
 }
 
@@ -67,7 +68,13 @@ const row = (name: string, breaks: Row<Sides>['breaks'], model: Row<Sides>['mode
 export const logRows: readonly Row<Sides>[] = [
   row('held', 'refines', ({ domain }) => domain.held, ({ m, domain }) => m.f.domHeld.get(domain.id)), // prettier-ignore
   row('logDirty', 'refines', ({ domain }) => domain.log.on, ({ m, domain }) => m.f.domLogDirty.get(domain.id) === 1), // prettier-ignore
-  row('dirty', 'LOG', ({ domain }) => domain.log.dirty.keys().join(' '), ({ m, domain }) => bitmapOf(m, domain.id).gfns.join(' ')), // prettier-ignore
+  {
+    ...row('dirty', 'LOG', ({ domain }) => domain.log.dirty.keys().join(' '), ({ m, domain }) => bitmapOf(m, domain.id).gfns.join(' ')), // prettier-ignore
+    isSame: ({ m, domain: { id, log } }) => {
+      const { gfns } = bitmapOf(m, id);
+      return gfns.length === log.dirty.size && gfns.every((gfn) => log.dirty.has(gfn));
+    },
+  },
   row('dirtyPages', 'REF', ({ domain }) => domain.log.pages.reduce((sum, { size }) => sum + size, 0), ({ m, domain }) => bitmapOf(m, domain.id).pages), // prettier-ignore
   row('dirtyCount', 'refines', ({ domain }) => domain.log.count, ({ m, domain }) => m.f.dirtyCount.get(domain.id)), // prettier-ignore
   row('dirtyFailed', 'refines', ({ domain }) => domain.log.failed, ({ m, domain }) => m.f.dirtyFailed.get(domain.id)), // prettier-ignore
