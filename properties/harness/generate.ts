@@ -5,11 +5,14 @@
 import { callerOf, type Agent } from '#abi/agents.ts';
 import type { DomId, VcpuId } from '#abi/address.ts';
 import { fieldsOf } from '#abi/fields.ts';
+import { tableEntries } from '#abi/geometry.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Reply } from '#abi/reply.ts';
 import { isAct, type ActStep, type Header, type Step, type Trace } from '#abi/trace.ts';
 import { Prng } from '#lib/prng.ts';
+import { linearContext } from '#model/paging/context.ts';
+import { isOnDemand } from '#model/pod.ts';
 import type { State } from '#model/state.ts';
 import { absurdOp } from './absurd.ts';
 import { isBuilding, urgent } from '../paging/register-generators.ts';
@@ -126,8 +129,25 @@ class Driver {
       label,
       agent,
       op,
-      ...this.#schedule.onStart(op, { paused, contested: this.#isContested(agent, op) }),
+      ...this.#schedule.onStart(op, {
+        paused,
+        contested: this.#isContested(agent, op),
+        demands: this.#demands(agent, op),
+      }),
     });
+  }
+
+  /** Whether an access is to memory on demand; of one with paging on that is not known beforehand. */
+  #demands(agent: Agent, op: AnyOp): boolean {
+    const { state } = this.#run;
+    const domain = state.domains.get(callerOf(agent) ?? -1);
+    if (domain === undefined || domain.pod.entries.length === 0 || !('via' in op) || !('path' in op.gfn)) return false;
+    if (linearContext(state, agent) !== undefined) return true;
+    const size = tableEntries(state.geometry);
+    return isOnDemand(
+      domain,
+      op.gfn.path.reduce((gfn, index) => gfn * size + index, 0),
+    );
   }
 
   /** Whether a vCPU that is free to act, not the caller's own, runs in a domain that the operation is about. */

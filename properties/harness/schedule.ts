@@ -6,7 +6,7 @@
 
 import type { Label } from '#abi/operand.ts';
 import type { Failure, FailureClass } from '#abi/failures.ts';
-import type { Op, OpKind } from '#abi/operation.ts';
+import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { ObjectKind, Pause, PointClass } from '#abi/points.ts';
 import type { Prng } from '#lib/prng.ts';
 
@@ -37,6 +37,15 @@ const life: readonly Point[] = [
   ['unlock', 'domainLock'],
   ['store', 'domain'],
 ];
+/** The lock of a P2M alone. */
+const locked: readonly Point[] = [
+  ['lock', 'p2mLock'],
+  ['unlock', 'p2mLock'],
+];
+/** The look whether memory is unused. */
+const looks: Point = ['load', 'frame'];
+/** What an access passes that meets memory on demand, or RAM whose writes are logged. */
+const populating: readonly Point[] = [...p2m, looks];
 const fetches: Point = ['copyFrom', 'guest'];
 const answers: Point = ['copyTo', 'guest'];
 /** A vCPU with paging on: its tables are read, and flags are set in them. */
@@ -45,14 +54,17 @@ const walks: readonly Point[] = [
   ['compareExchange', 'guest'],
 ];
 
-/** An access that meets RAM whose writes are logged; others are indivisible, and so is what fate does to caches. */
-const logs: readonly Point[] = p2m;
-
-/** What each kind of operation can pass on its way. */
+/**
+ * What each kind of operation can pass on its way. What fate does to caches is indivisible, and so are accesses that meet neither
+ * memory on demand nor RAM whose writes are logged.
+ */
 export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.populate': [fetches, ...walks, ...heapTake, ...p2m],
+  'memory.populateOnDemand': [fetches, ...walks, ...p2m],
+  'memory.setPodTarget': [...heapTake, ...heapGive, ...locked, ['store', 'domain']],
+  'memory.podTarget': locked,
   'memory.increase': heapTake,
-  'memory.decrease': [fetches, ...walks, ...p2m, ...heapGive],
+  'memory.decrease': [fetches, ...walks, ...p2m, ...heapGive, looks],
   'memory.exchange': [fetches, ...walks],
   'memory.addToPhysmap': [...p2m, ...heapGive, ...table],
   'memory.removeFromPhysmap': [...p2m, ...heapGive],
@@ -82,10 +94,10 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
     ['lock', 'heapLock'],
     ['unlock', 'heapLock'],
   ],
-  'paging.read': logs,
-  'paging.write': logs,
-  'paging.compareExchange': logs,
-  'paging.fetch': logs,
+  'paging.read': populating,
+  'paging.write': populating,
+  'paging.compareExchange': populating,
+  'paging.fetch': populating,
   'paging.setControl': [],
   'paging.setRoot': [],
   'tlb.schedule': [],
@@ -103,6 +115,8 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
 /** What each kind can be refused on its way. */
 export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]>>> = {
   'memory.populate': ['heap', 'pool'],
+  'memory.populateOnDemand': ['pool'],
+  'memory.setPodTarget': ['heap'],
   'memory.increase': ['heap'],
   'memory.decrease': ['pool'],
   'memory.addToPhysmap': ['pool', 'heap'],
@@ -113,10 +127,13 @@ export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]
   'memory.setMemType': ['pool'],
   'memory.mapMmio': ['pool'],
   'memory.setPool': ['heap'],
-  'grants.map': ['maptrack', 'compareExchange', 'pool', 'heap', 'copyBack'],
+  'paging.read': ['pool'],
   'paging.write': ['pool', 'logDirty'],
+  'paging.compareExchange': ['pool'],
+  'paging.fetch': ['pool'],
+  'grants.map': ['maptrack', 'compareExchange', 'pool', 'heap', 'copyBack'],
   'grants.unmap': ['pool', 'copyBack'],
-  'grants.copy': ['compareExchange', 'copyBack'],
+  'grants.copy': ['compareExchange', 'copyBack', 'pool'],
   'grants.setupTable': ['heap', 'copyBack'],
 };
 
@@ -144,6 +161,8 @@ const nths = (pointClass: PointClass): readonly number[] =>
 /** Kinds that look for preemption between their parts, and how many parts they may do from one look to the next. */
 export const partsPerCheck: Readonly<Partial<Record<OpKind, number>>> = {
   'memory.populate': 1,
+  'memory.populateOnDemand': 1,
+  'memory.setPodTarget': 1,
   'memory.increase': 1,
   'memory.decrease': 1,
   'memory.killDomain': 1,
@@ -173,6 +192,8 @@ export interface Circumstances {
   readonly paused: number;
   /** Whether somebody else can act meanwhile on a domain that the operation is about. */
   readonly contested: boolean;
+  /** Whether an access could meet memory on demand. */
+  readonly demands: boolean;
 }
 
 /** Decides when to pause, fail, preempt and resume in one run. */
@@ -195,8 +216,9 @@ export class Schedule {
 
   /** What happens to an operation that starts now. */
   onStart(op: Op<'symbolic'>, at: Circumstances): Fate {
-    const pause = this.#opening(op.kind, at);
-    const classes = failuresOf[op.kind];
+    const isIdle = mechanismOf(op.kind) === 'paging' && !at.demands;
+    const pause = isIdle ? undefined : this.#opening(op.kind, at);
+    const classes = isIdle ? undefined : failuresOf[op.kind];
     const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 4);
     const preempting = this.#preempts && op.kind in partsPerCheck && this.#prng.chance(1, 3);
     return {
