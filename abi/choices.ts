@@ -54,7 +54,7 @@ export type Choice =
   | { readonly kind: 'walked' }
   /**
    * A resource was refused: because the step orders it, or because it is exhausted; the log does not say which. `done` tells which of several like parts it was: the
-   * parts complete by then (elements, start included; pages for memory.decrease). Below zero: memory on demand, by gfn
+   * parts complete by then (elements, start included; pages for memory.decrease and populateOnDemand). Below zero: memory on demand, by gfn
    * (`podPart`). Absent: the first that could fail.
    */
   | { readonly kind: 'failed'; readonly class: FailureClass; readonly done?: number }

@@ -5,7 +5,6 @@
 // (XENMEM_set_pod_target, XENMEM_get_pod_target); XSA-388 for the pieces.
 
 import { DOMID_CONTROL, DOMID_SELF, type DomId } from '#abi/address.ts';
-import { podPart } from '#abi/choices.ts';
 import { gfnCount, superpageOrder } from '#abi/geometry.ts';
 import type { MemoryOp } from '#abi/memory.ts';
 import { reply, type Errno, type Reply } from '#abi/reply.ts';
@@ -36,13 +35,18 @@ export function pieceOrder({ gfn, order }: Range): number {
   return fit;
 }
 
+/** A range that is to be on demand; `done`: pages of the call that were dealt with before it, for the log of a refusal. */
+interface Marked extends Range {
+  readonly done: number;
+}
+
 /** Marks a range as on demand, piece by piece: what is marked before a refusal stays so. */
-export function* markOnDemand(m: Machine, dom: DomId, range: Range): Step<Errno | undefined> {
+export function* markOnDemand(m: Machine, dom: DomId, range: Marked): Step<Errno | undefined> {
   const order = pieceOrder(range);
   const end = range.gfn + pow2(range.order);
   for (let { gfn } = range; gfn < end; gfn += pow2(order)) {
     yield* lockP2m(m, dom);
-    const errno = yield* markPiece(m, dom, { gfn, order });
+    const errno = yield* markPiece(m, dom, { gfn, order, done: range.done + gfn - range.gfn });
     yield* unlockP2m(m, dom);
     if (errno !== undefined) return errno;
   }
@@ -50,7 +54,7 @@ export function* markOnDemand(m: Machine, dom: DomId, range: Range): Step<Errno 
 }
 
 /** Marks an aligned piece if nothing is there, or only what is on demand already. A domain is stopped for a larger one that fails. */
-function* markPiece(m: Machine, dom: DomId, piece: Range): Step<Errno | undefined> {
+function* markPiece(m: Machine, dom: DomId, piece: Marked): Step<Errno | undefined> {
   const { gfn, order } = piece;
   if (!exists(m, dom)) return 'ESRCH';
   if (!isAlive(m, dom)) return 'EINVAL';
@@ -68,9 +72,9 @@ function* markPiece(m: Machine, dom: DomId, piece: Range): Step<Errno | undefine
   return errno;
 }
 
-function* enter(m: Machine, dom: DomId, { gfn, order }: Range): Step<Errno | undefined> {
+function* enter(m: Machine, dom: DomId, { gfn, order, done }: Marked): Step<Errno | undefined> {
   if (gfn + pow2(order) > gfnCount(m.geometry)) return 'EINVAL';
-  const change = { gfn, order, mfn: 0, type: 'populateOnDemand', done: podPart(gfn) } as const;
+  const change = { gfn, order, mfn: 0, type: 'populateOnDemand', done } as const;
   return (yield* replaceEntries(m, dom, change)) ? undefined : 'ENOMEM';
 }
 

@@ -94,7 +94,7 @@ function* serve(m: Machine, call: Call, extent: Extent): Step<Errno | undefined>
       return yield* populate(m, extent, gfn);
     case 'memory.populateOnDemand':
       // Nobody has memory of their own populated on demand.
-      return target === callerIn(call) ? 'EPERM' : yield* markOnDemand(m, target, { gfn, order: op.order });
+      return target === callerIn(call) ? 'EPERM' : yield* markOnDemand(m, target, { gfn, order: op.order, done: index * pow2(op.order) });
     case 'memory.decrease':
       return yield* remove(m, extent, gfn);
     default:

@@ -3,11 +3,11 @@
 // (guest_physmap_mark_populate_on_demand, mark_populate_on_demand, p2m_pod_set_mem_target, p2m_pod_set_cache_target,
 // p2m_pod_get_mem_target), arch/x86/mm.c (XENMEM_set_pod_target, XENMEM_get_pod_target).
 
-import { podPart } from '#abi/choices.ts';
 import { gfnCount } from '#abi/geometry.ts';
 import type { DomId } from '#abi/address.ts';
 import type { Errno } from '#abi/reply.ts';
 import { superpageOrder } from '#abi/geometry.ts';
+import { pow2 } from '#lib/bits.ts';
 import { allocate, failure, preemption, type Cut } from '../cut.ts';
 import { crash, dropAllocated } from '../frames.ts';
 import { entryCount, isOnDemand, withDemand } from '../pod.ts';
@@ -31,13 +31,14 @@ function objection(domain: Domain, { piece, size }: PodWork): Errno | undefined 
 
 /** One aligned piece of an extent is marked, if nothing but what is on demand already is there. */
 export function markPiece(cut: Cut, task: Mark, domain: Domain): Turn {
-  const { pod, index } = task.work;
+  const { pod, index, gfn } = task.work;
   const { piece, size } = pod;
   if (piece >= pod.end) return go(cut, task, { at: 'next', index: index + 1 });
   const errno = objection(domain, pod);
   if (errno !== undefined) return end(cut, errno, { done: index });
   const isBeyond = piece + size > gfnCount(cut.state.geometry);
-  const failed = isBeyond ? cut : failure(cut, { class: 'pool', domain: domain.id, done: podPart(piece) });
+  const done = index * pow2(task.op.order) + piece - gfn;
+  const failed = isBeyond ? cut : failure(cut, { class: 'pool', domain: domain.id, done });
   if (failed === undefined) {
     const marked = withDemand(cut.state, domain.id, { from: piece, to: piece + size });
     return go(at(cut, marked), task, { pod: { ...pod, piece: piece + size } });
