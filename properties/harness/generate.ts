@@ -132,22 +132,20 @@ class Driver {
       ...this.#schedule.onStart(op, {
         paused,
         contested: this.#isContested(agent, op),
-        demands: this.#demands(agent, op),
+        leaves: this.#leaves(agent, op),
       }),
     });
   }
 
-  /** Whether an access is to memory on demand; of one with paging on that is not known beforehand. */
-  #demands(agent: Agent, op: AnyOp): boolean {
+  /** Whether an access may leave its guest, for memory on demand or a write that is logged; with paging on its gfn is not known beforehand. */
+  #leaves(agent: Agent, op: AnyOp): boolean {
     const { state } = this.#run;
     const domain = state.domains.get(callerOf(agent) ?? -1);
-    if (domain === undefined || domain.pod.entries.length === 0 || !('via' in op) || !('path' in op.gfn)) return false;
-    if (linearContext(state, agent) !== undefined) return true;
+    if (domain === undefined || !('via' in op) || !('path' in op.gfn)) return false;
+    if (linearContext(state, agent) !== undefined) return domain.pod.entries.length > 0 || domain.log.on;
     const size = tableEntries(state.geometry);
-    return isOnDemand(
-      domain,
-      op.gfn.path.reduce((gfn, index) => gfn * size + index, 0),
-    );
+    const gfn = op.gfn.path.reduce((sum, index) => sum * size + index, 0);
+    return isOnDemand(domain, gfn) || domain.p2m.get(gfn)?.type === 'ramLogDirty';
   }
 
   /** Whether a vCPU that is free to act, not the caller's own, runs in a domain that the operation is about. */

@@ -65,9 +65,9 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.podTarget': locked,
   'memory.increase': heapTake,
   'memory.decrease': [fetches, ...walks, ...p2m, ...heapGive, looks],
-  'memory.exchange': [fetches, ...walks],
-  'memory.addToPhysmap': [...p2m, ...heapGive, ...table],
-  'memory.removeFromPhysmap': [...p2m, ...heapGive],
+  'memory.exchange': [fetches, ...walks, ...populating],
+  'memory.addToPhysmap': [...populating, ...heapGive, ...table],
+  'memory.removeFromPhysmap': [...populating, ...heapGive],
   'memory.reservation': [],
   'memory.createDomain': [...life, ...heapTake],
   'memory.pauseDomain': [['store', 'domain']],
@@ -86,7 +86,7 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.disableLogDirty': [...life, ...p2m],
   'memory.logDirty': [...life, ...p2m, answers, ...walks],
   'memory.modifiedMemory': p2m,
-  'memory.setMemType': p2m,
+  'memory.setMemType': populating,
   'memory.iomemPermission': life,
   'memory.mapMmio': [['lock', 'domainLock'], ['unlock', 'domainLock'], ...p2m],
   'memory.scrub': [
@@ -138,17 +138,24 @@ export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]
 };
 
 /** How often a point is chosen: the moments before something is forgotten, given up or let go are when others may be late. */
-const weightOf: Readonly<Partial<Record<PointClass, number>>> = {
+const weightOf: Readonly<Partial<Record<PointClass | 'load:frame' | 'store:maptrack', number>>> = {
   flush: 8,
   free: 2,
   reference: 2,
   scrub: 2,
   copyFrom: 3,
   compareExchange: 4,
+  'load:frame': 4,
+  'store:maptrack': 2,
 };
 
+function weightFor([pointClass, object]: Point): number {
+  const both = `${pointClass}:${object}`;
+  return weightOf[both === 'load:frame' || both === 'store:maptrack' ? both : pointClass] ?? 1;
+}
+
 const weighted = (points: readonly Point[]): readonly Point[] =>
-  points.flatMap((point) => Array.from({ length: weightOf[point[0]] ?? 1 }, () => point));
+  points.flatMap((point) => Array.from({ length: weightFor(point) }, () => point));
 
 const weightedPoints = Object.fromEntries(
   Object.entries(pointsOf).map(([kind, points]) => [kind, weighted(points)]),
@@ -192,8 +199,8 @@ export interface Circumstances {
   readonly paused: number;
   /** Whether somebody else can act meanwhile on a domain that the operation is about. */
   readonly contested: boolean;
-  /** Whether an access could meet memory on demand. */
-  readonly demands: boolean;
+  /** Whether an access may leave its guest: for memory on demand, or a write that is logged. */
+  readonly leaves: boolean;
 }
 
 /** Decides when to pause, fail, preempt and resume in one run. */
@@ -216,11 +223,11 @@ export class Schedule {
 
   /** What happens to an operation that starts now. */
   onStart(op: Op<'symbolic'>, at: Circumstances): Fate {
-    const isIdle = mechanismOf(op.kind) === 'paging' && !at.demands;
+    const isIdle = mechanismOf(op.kind) === 'paging' && !at.leaves;
     const pause = isIdle ? undefined : this.#opening(op.kind, at);
     const classes = isIdle ? undefined : failuresOf[op.kind];
     const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 4);
-    const preempting = this.#preempts && op.kind in partsPerCheck && this.#prng.chance(1, 3);
+    const preempting = this.#preempts && op.kind in partsPerCheck && this.#prng.chance(1, 2);
     return {
       ...(pause === undefined ? {} : { pause }),
       ...(failing ? { failures: [{ class: this.#prng.pick(classes), nth: 1 + this.#prng.below(2) }] } : {}),

@@ -37,7 +37,7 @@ export interface Settings {
 const weights: Settings['weights'] = {
   'memory.populate': 16,
   'memory.populateOnDemand': 6,
-  'memory.setPodTarget': 9,
+  'memory.setPodTarget': 14,
   'memory.podTarget': 1,
   'memory.increase': 3,
   'memory.decrease': 12,

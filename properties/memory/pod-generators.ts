@@ -18,13 +18,16 @@ const guests = (state: State): readonly Domain[] =>
 /** So much is owed to a guest at most before others are preferred. */
 const ENOUGH = 16;
 
-const isModest = (domain: Domain): boolean => entryCount(domain) < ENOUGH && domain.pool.frames.size > 2;
+/** Whether little is owed to a guest yet, and its pool has tables for more: it is stopped for what cannot be marked. */
+const isModest = (domain: Domain): boolean =>
+  entryCount(domain) < ENOUGH && domain.pool.frames.size - domain.pool.used > 2 && !domain.crashed;
 
 /** Whether more is owed than set aside. */
-const isPoor = (domain: Domain): boolean => entryCount(domain) > domain.pod.cache.size;
+const isPoor = (domain: Domain): boolean => entryCount(domain) > domain.pod.cache.size && !domain.crashed;
 
 /** Whether some guest could have memory on demand. */
-export const canMark = (g: Gen): boolean => guests(g.state).some((domain) => isModest(domain) && !domain.crashed);
+export const canMark = (g: Gen): boolean =>
+  guests(g.state).some(isModest) || (g.share(10) && guests(g.state).length > 0);
 
 /** Whether some guest is owed memory that is not there yet. */
 export const canTarget = (g: Gen): boolean =>
@@ -72,7 +75,7 @@ export function setPodTarget(g: Gen): Pod<'memory.setPodTarget'> {
   const total = domain?.totalPages ?? 0;
   const owed = domain === undefined ? 0 : entryCount(domain) - domain.pod.cache.size;
   const most = domain?.maxPages ?? 0;
-  const wanted = total + g.prng.pick([1, 2, 4, 5, Math.ceil(owed / 2), owed - 1, owed, owed, owed + 1, -1]);
+  const wanted = total + g.prng.pick([1, 3, 4, 7, Math.ceil(owed / 2), owed - 1, owed, owed, owed + 1, -1]);
   const pages = g.bends() ? most + 1 : Math.max(0, Math.min(most, wanted, total + Math.floor(g.room() / 2)));
   return { kind: 'memory.setPodTarget', target: g.domain(id), pages };
 }

@@ -101,16 +101,16 @@ const via = (g: Gen, s: Settings): number => (!g.probes && g.share(s.old / 2) ? 
 const staleOf = (g: Gen, domain: DomId): readonly number[] =>
   (g.state.domains.get(domain)?.stale ?? []).map(({ gfn }) => gfn);
 
-/** Whether a domain has memory on demand, and frames set aside for it. */
+/** Whether a domain has memory on demand, and frames set aside for it; or memory that may turn out to be unused. */
 function isPaid(g: Gen, id: DomId): boolean {
   const pod = g.state.domains.get(id)?.pod;
-  return pod !== undefined && pod.cache.size > 0 && pod.entries.length > 0;
+  return pod !== undefined && pod.entries.length > 0 && (pod.cache.size > 0 || (pod.highest > 0 && g.share(50)));
 }
 
 /** Lets a vCPU access memory: of a domain that is being changed, or one whose processor may remember too much. */
 const asAccessor = (g: Gen): DomId => {
   if (!g.probes && g.pager !== undefined && g.share(40)) return asPager(g);
-  const isWaiting = g.share(40);
+  const isWaiting = g.share(60);
   const isServed = (id: DomId): boolean => isWaiting && isPaid(g, id);
   return g.asVcpu(g.probes ? (id) => g.focus.domains.has(id) : (id) => staleOf(g, id).length > 0 || isServed(id));
 };
@@ -119,7 +119,7 @@ const asAccessor = (g: Gen): DomId => {
 function somewhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly number[] }): number {
   const focused = [...g.focus.gfns];
   if (g.probes && focused.length > 0) return g.walks(at.caller, g.prng.pick(focused));
-  const onDemand = g.share(30) ? demandOf(g.state, at.caller) : [];
+  const onDemand = g.share(60) ? demandOf(g.state, at.caller) : [];
   if (onDemand.length > 0 && (isPaid(g, at.caller) || g.share(10))) return g.walks(at.caller, g.oneOf(onDemand));
   const doubtful = [...staleOf(g, at.caller), ...focused];
   return g.walks(at.caller, g.oneOf(doubtful.length > 0 && g.share(s.old) ? doubtful : at.among));
