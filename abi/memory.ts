@@ -34,7 +34,7 @@ export const memoryOps = {
   },
   'memory.populateOnDemand': {
     says: 'lets {extents} of {target} with order {order} be populated on demand from {start}',
-    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'EBUSY', 'ENOMEM'],
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'EBUSY', 'ENOMEM', 'ENOTEMPTY'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
   'memory.increase': {
@@ -182,7 +182,7 @@ export const memoryOps = {
   },
   'memory.setPodTarget': {
     says: 'sets the target of {target} to {pages} pages, those on demand among them',
-    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM'],
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM', 'ENOTEMPTY'],
     fields: { target: domainField, pages: { type: 'int', min: 0, max: 4096 } },
   },
   'memory.podTarget': {

@@ -18,6 +18,7 @@ import { allocateRam } from './heap.ts';
 import { crash } from './life.ts';
 import { countOnDemand, replaceEntries } from './p2m.ts';
 import { addToCache, hasLarge, takeFromCache } from './pod-frames.ts';
+import { isPermittedSome } from './permissions.ts';
 import { callerIn, exists, isAlive } from './target.ts';
 
 type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, { kind: K }>;
@@ -40,10 +41,11 @@ interface Marked extends Range {
   readonly done: number;
 }
 
-/** Marks a range as on demand, piece by piece: what is marked before a refusal stays so. */
+/** Marks a range as on demand, not for who may have devices, which cannot wait for memory; piece by piece: what is marked before a refusal stays so. */
 export function* markOnDemand(m: Machine, dom: DomId, range: Marked): Step<Errno | undefined> {
   const order = pieceOrder(range);
   const end = range.gfn + pow2(range.order);
+  if (isPermittedSome(m, dom)) return 'ENOTEMPTY';
   for (let { gfn } = range; gfn < end; gfn += pow2(order)) {
     yield* lockP2m(m, dom);
     const errno = yield* markPiece(m, dom, { gfn, order, done: range.done + gfn - range.gfn });
@@ -106,7 +108,8 @@ export function* setPodTarget(m: Machine, call: Call, op: Op<'memory.setPodTarge
   if (op.pages > m.f.domMaxPages.get(dom)) return reply('EINVAL');
   yield* lockP2m(m, dom);
   const wanted = wantedCache(m, dom, op.pages);
-  const failed = wanted === undefined ? undefined : yield* setCache(m, dom, wanted);
+  const failed =
+    wanted === undefined ? undefined : isPermittedSome(m, dom) ? reply('ENOTEMPTY') : yield* setCache(m, dom, wanted);
   yield* unlockP2m(m, dom);
   return failed ?? (yield* podTarget(m, call, op));
 }

@@ -82,6 +82,7 @@ export function setPodTarget(cut: Cut, task: Set): Turn {
   if (task.work.at === 'check') {
     const wanted = wantedCache(domain, task.op.pages);
     if (wanted === undefined) return go(cut, task, { at: 'finish' });
+    if (domain.iomem.size > 0) return end(cut, 'ENOTEMPTY');
     return go(cut, task, { at: 'allocate', pod: { ...task.work.pod, wanted } });
   }
   return resize(cut, task, domain);

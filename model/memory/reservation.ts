@@ -87,11 +87,12 @@ function inPieces(gfn: Gfn, order: number): PodWork {
   return { ...NO_POD_WORK, piece: gfn, end: gfn + pow2(order), size: pieceSize(gfn, order) };
 }
 
-/** Nobody has memory of their own populated on demand. */
+/** Nobody has memory of their own populated on demand; nor is there any for who may have devices, which cannot wait for it. */
 function beginMark(cut: Cut, task: Task<Reservation>, gfn: Gfn): Turn {
   const { op, work } = task;
-  if (domainNamed(cut.state, op.target, task.caller)?.id === task.caller)
-    return end(cut, 'EPERM', { done: work.index });
+  const domain = domainNamed(cut.state, op.target, task.caller);
+  if (domain?.id === task.caller) return end(cut, 'EPERM', { done: work.index });
+  if (domain !== undefined && domain.iomem.size > 0) return end(cut, 'ENOTEMPTY', { done: work.index });
   return go(cut, task, { at: 'piece', gfn, pod: inPieces(gfn, op.order) });
 }
 

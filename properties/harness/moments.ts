@@ -44,6 +44,10 @@ const wasRefused = ({ log, failures }: Returned, refused: FailureClass, byFate: 
       choice.kind === 'failed' && choice.class === refused && failures.some((one) => one.class === refused) === byFate,
   );
 
+/** Whether an access was made again, and not for memory on demand: then for a write that is logged. */
+const isNoted = (log: Returned['log']): boolean =>
+  log.some(({ choice }) => choice.kind === 'retried') && !log.some(({ choice }) => choice.kind.startsWith('pod'));
+
 const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
 const failing: readonly Moment[] = (
@@ -143,13 +147,12 @@ const others: readonly Moment[] = [
   moment('memory/writesAreNotedAndMadeAgain', {
     invariant: 'LOG',
     statement: 'A write meets RAM whose writes are logged, and is made again.',
-    isShown: ({ reply, log }) => reply.status === 'ok' && log.some(({ choice }) => choice.kind === 'retried'),
+    isShown: ({ reply, log }) => reply.status === 'ok' && isNoted(log),
   }),
   moment('memory/notedWritesSplitSuperpages', {
     invariant: 'LOG',
     statement: 'A superpage whose writes are logged is split for one that is written.',
-    isShown: ({ log }) =>
-      log.some(({ choice }) => choice.kind === 'retried') && log.some(({ choice }) => choice.kind === 'tableTaken'),
+    isShown: ({ log }) => isNoted(log) && log.some(({ choice }) => choice.kind === 'tableTaken'),
   }),
   moment('memory/copiesIntoLoggedMemoryAreNoted', {
     invariant: 'LOG',
@@ -229,7 +232,9 @@ const onDemand: readonly Moment[] = [
   moment('memory/demandIsRefusedByThePool', {
     invariant: 'ERR',
     statement: 'Memory on demand is not populated, marked or given back for want of a table.',
-    isShown: ({ log }) => log.some(({ choice }) => choice.kind === 'failed' && (choice.done ?? 0) < 0),
+    isShown: ({ op, reply, log }) =>
+      (op.kind === 'memory.populateOnDemand' && reply.status === 'ENOMEM') ||
+      log.some(({ choice }) => choice.kind === 'failed' && (choice.done ?? 0) < 0),
   }),
   moment('memory/demandStopsDomains', {
     invariant: 'ERR',
