@@ -11,6 +11,8 @@ export const purposes = [
   'table',
   /** Status bits and entries in grant frames of the granter. */
   'grantEntry',
+  /** Looking whether RAM holds nothing, and clearing what a cache for memory on demand takes in. */
+  'reclaim',
   /** Erasing a frame. */
   'scrub',
   /** The hypervisor's own data. */

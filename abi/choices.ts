@@ -16,10 +16,20 @@ export type Choice =
   /** A page of the domain's pool became part of its bitmap of written frames, and was given back. */
   | { readonly kind: 'bitmapTaken'; readonly domain: DomId; readonly mfn: Mfn }
   | { readonly kind: 'bitmapGiven'; readonly domain: DomId; readonly mfn: Mfn }
-  /** An access met a page whose writes are logged; that is done, and the processor makes the access again. */
+  /** An access met a page whose writes are logged, or memory on demand; that is done, and the processor makes the access again. */
   | { readonly kind: 'retried' }
   /** A pool page was given back to the heap. */
   | { readonly kind: 'poolGiven'; readonly domain: DomId; readonly mfn: Mfn }
+  /**
+   * 2^order frames from mfn on left the domain's cache for memory on demand: for a gfn, for the heap, or at the domain's end.
+   */
+  | { readonly kind: 'podTaken'; readonly domain: DomId; readonly mfn: Mfn; readonly order: number }
+  /** A large entry on demand around gfn, of 2^order gfns, was split to be populated in smaller pieces. */
+  | { readonly kind: 'podSplit'; readonly domain: DomId; readonly gfn: Gfn; readonly order: number }
+  /** Memory that the domain gives back, 2^order frames at gfn, goes to its cache. */
+  | { readonly kind: 'podStolen'; readonly domain: DomId; readonly gfn: Gfn; readonly mfn: Mfn; readonly order: number }
+  /** Memory on demand was asked for, and none could be found: the domain is stopped for it. */
+  | { readonly kind: 'podExhausted'; readonly domain: DomId; readonly gfn: Gfn }
   /** A pCPU forgot all translations of a domain. */
   | { readonly kind: 'flush'; readonly pcpu: PcpuId; readonly domain: DomId }
   /** A free frame's content was erased. */
@@ -44,11 +54,19 @@ export type Choice =
   | { readonly kind: 'walked' }
   /**
    * A resource was refused: because the step orders it, or because it is exhausted; the log does not say which. `done` tells which of several like parts it was: the
-   * parts complete by then (elements, start included; pages for memory.decrease). Absent: the first that could fail.
+   * parts complete by then (elements, start included; pages for memory.decrease and populateOnDemand). Below zero: memory on demand, by gfn
+   * (`podPart`). Absent: the first that could fail.
    */
   | { readonly kind: 'failed'; readonly class: FailureClass; readonly done?: number }
   /** The operation stopped at a preemption check, with `done` parts complete (absent: at the first check). */
   | { readonly kind: 'preempted'; readonly done?: number };
+
+/** Changes of entries on demand that the pool can refuse: of what was asked for, of what is looked at, of what is larger than any run. */
+const podChanges = ['asked', 'looked', 'giant'] as const;
+
+/** Names a refused change of entries on demand, by its first gfn. */
+export const podPart = (gfn: number, change: (typeof podChanges)[number] = 'asked'): number =>
+  -1 - podChanges.length * gfn - podChanges.indexOf(change);
 
 export type ChoiceKind = Choice['kind'];
 

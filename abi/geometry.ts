@@ -50,6 +50,10 @@ export interface Capacity {
   /** gfns of a range that are worked on between two preemption checks, and pieces that one mapping of devices makes at most. */
   readonly rangeCheck: number;
   readonly devicePieces: number;
+  /** Populate-on-demand: places that a domain remembers as populated last, gfns looked at together, and how far a sweep goes. */
+  readonly podRecent: number;
+  readonly podStride: number;
+  readonly podSweep: number;
   /** Largest extent order for ordinary guests and for the control domain. */
   readonly orderMaxGuest: number;
   readonly orderMaxControl: number;
@@ -97,6 +101,9 @@ const tiny: Geometry = {
     dirtyLevels: 3,
     rangeCheck: 3,
     devicePieces: 3,
+    podRecent: 4,
+    podStride: 4,
+    podSweep: 16,
     orderMaxGuest: 2,
     orderMaxControl: 4,
   },
@@ -126,6 +133,9 @@ const x86: Geometry = {
     dirtyLevels: 4,
     rangeCheck: 256,
     devicePieces: 64,
+    podRecent: 32,
+    podStride: 16,
+    podSweep: 1024,
     orderMaxGuest: 9,
     orderMaxControl: 18,
   },
@@ -141,6 +151,8 @@ export const tableEntries = (g: Geometry): number => pow2(g.bitsPerLevel);
 export const gfnCount = (g: Geometry): number => pow2(g.bitsPerLevel * g.levels);
 /** 4 KiB frames mapped by one leaf at `level` (1 = ordinary leaf). */
 export const framesPerLeaf = (g: Geometry, level: number): number => pow2(g.bitsPerLevel * (level - 1));
+/** The order of the smallest superpage: the larger of the two sizes in which memory on demand is kept. */
+export const superpageOrder = (g: Geometry): number => g.bitsPerLevel;
 /** Bytes in a frame. */
 export const bytesPerFrame = (g: Geometry): number => g.wordsPerFrame * 8;
 /** Version-1 grant entries (8 bytes each) in a frame. */

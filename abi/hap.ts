@@ -76,9 +76,10 @@ export const p2mTypes = [
   'foreign',
   'grantRw',
   'grantRo',
+  'populateOnDemand',
 ] as const;
 
-/** What a gfn means: nothing, RAM (of some kind), a device, another domain's frame, a granted frame. */
+/** What a gfn means: nothing, RAM (of some kind), a device, another domain's frame, a granted frame, RAM that is to come when it is used. */
 export type P2mType = (typeof p2mTypes)[number];
 
 /**
@@ -95,6 +96,7 @@ export const p2mRights: Readonly<Record<P2mType, string>> = {
   foreign: 'rw',
   grantRw: 'rw',
   grantRo: 'r',
+  populateOnDemand: '',
 };
 
 /** Nested paging has no calls of its own in this vocabulary. */

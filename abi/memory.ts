@@ -32,6 +32,11 @@ export const memoryOps = {
     replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'ENOMEM'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
+  'memory.populateOnDemand': {
+    says: 'lets {extents} of {target} with order {order} be populated on demand from {start}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'EBUSY', 'ENOMEM', 'ENOTEMPTY'],
+    fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
+  },
   'memory.increase': {
     says: 'gives {target} {count} extents of order {order} outside its address space from {start}',
     replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EINVAL', 'ENOMEM'],
@@ -174,6 +179,16 @@ export const memoryOps = {
       count: rangeField,
       start: startField,
     },
+  },
+  'memory.setPodTarget': {
+    says: 'sets the target of {target} to {pages} pages, those on demand among them',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENOMEM', 'ENOTEMPTY'],
+    fields: { target: domainField, pages: { type: 'int', min: 0, max: 4096 } },
+  },
+  'memory.podTarget': {
+    says: 'asks for the pages of {target}, those on demand among them',
+    replies: ['ok', 'ESRCH', 'EINVAL'],
+    fields: { target: domainField },
   },
   'memory.scrub': { says: 'scrubs up to {frames} free frames', replies: ['ok'], fields: { frames: countField } },
 } as const;

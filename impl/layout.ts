@@ -16,7 +16,9 @@ export const SLOTS = 3;
 /** Codes of `domState`. */
 export const domStates = ['none', 'running', 'dying', 'dead'] as const;
 /** Codes of `domStage`: how far relinquishing has come. */
-export const domStages = ['handles', 'tables', 'pages'] as const;
+export const domStages = ['handles', 'tables', 'cache', 'pages'] as const;
+/** Codes of `podSize`: how a frame lies in its owner's cache for memory on demand. */
+export const podSizes = ['none', 'single', 'large'] as const;
 
 /** Codes of `dirtyAction`: the call about a log of writes that was preempted. */
 export const dirtyActions = ['none', 'disables', 'cleans', 'peeks'] as const;
@@ -51,6 +53,9 @@ const frameTable = (g: Geometry) => {
     poolNext: { length },
     /** Machine to guest frame: gfn + 1 in two words (low, high); 0: nowhere. */
     m2p: { length: 2 * length },
+    /** Memory on demand: index into `podSizes`, and the next frame (of large ones: the first of the next run) in the list. */
+    podSize: { length, bits: 2 },
+    podNext: { length },
     /** Ghost: how often the heap has handed the frame over. */
     frameIncarnation: { length },
     /** Ghost: how often the frame was taken as a table. */
@@ -122,6 +127,29 @@ const domainTable = (g: Geometry) => {
     grantLock: { length, bits: 4 },
     maptrackLock: { length, bits: 4 },
     domainLock: { length, bits: 4 },
+  };
+};
+
+/** Memory on demand, by domain. */
+const podTables = (g: Geometry) => {
+  const length = g.capacity.domains;
+  const recent = length * g.capacity.podRecent;
+  return {
+    /** gfns whose entries are on demand, and frames in the cache. */
+    podEntries: { length },
+    podCount: { length },
+    /** The cache: first and last of the single frames, and of the large runs. */
+    podSingleHead: { length },
+    podSingleTail: { length },
+    podLargeHead: { length },
+    podLargeTail: { length },
+    /** The highest gfn populated so far, and where the next sweep begins (0: there). In two words (low, high). */
+    podHighest: { length: 2 * length },
+    podSweepAt: { length: 2 * length },
+    /** What was populated last, a ring: gfn + 1 (low, high; 0: nothing), whether it is a large piece; where the next goes. */
+    podRecentGfn: { length: 2 * recent },
+    podRecentLarge: { length: recent, bits: 1 },
+    podRecentAt: { length, bits: 8 },
   };
 };
 
@@ -211,6 +239,7 @@ const processors = (g: Geometry) => {
 export const fieldsOf = (g: Geometry) => ({
   ...frameTable(g),
   ...domainTable(g),
+  ...podTables(g),
   ...grantTables(g),
   ...processors(g),
   /** First free run of each order. */

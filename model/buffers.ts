@@ -8,6 +8,7 @@ import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import type { Buffer } from '#abi/operand.ts';
 import { Detour, type Cut } from './cut.ts';
+import { wish } from './memory/pod-demand.ts';
 import { linearContext, PAGES } from './paging/context.ts';
 import { isNowhere, type Trail } from './paging/software.ts';
 import { noting } from './progress.ts';
@@ -53,13 +54,21 @@ function bufferFrame(state: State, domain: DomId, part: Part): { mfn: Mfn; readO
   return isOwn || entry.type === 'foreign' ? { mfn: entry.mfn, readOnly: entry.type === 'ramRo' } : undefined;
 }
 
+/** A piece that is on demand is populated before it is used. */
+function wishFor(cut: Cut, user: User, part: Part): void {
+  if (part !== undefined) wish(cut, user.work, { domain: user.caller, gfn: part.gfn as Gfn });
+}
+
 /** Element `index` of an array of words of the caller; undefined: a fault. */
 export function fetchWord(cut: Cut, user: User, from: Element): Word | undefined {
-  const bytes = partsOf(cut, user, { ...from, write: false }).map((part) => {
+  const bytes: number[] = [];
+  for (const part of partsOf(cut, user, { ...from, write: false })) {
+    wishFor(cut, user, part);
     const frame = bufferFrame(cut.state, user.caller, part);
-    return part && frame && readBytes(cut.state, { mfn: frame.mfn, offset: part.offset }, part.count);
-  });
-  return bytes.includes(undefined) ? undefined : wordOf(bytes.flatMap((part) => part ?? []));
+    if (part === undefined || frame === undefined) return undefined;
+    bytes.push(...readBytes(cut.state, { mfn: frame.mfn, offset: part.offset }, part.count));
+  }
+  return wordOf(bytes);
 }
 
 /** Stores an element of an array of words of the caller. A fault leaves the pieces before it written. */
@@ -71,6 +80,7 @@ export function storeWord(
   let rest = bytesOf(to.word, 8);
   let now = cut;
   for (const part of partsOf(cut, user, { ...to, write: true })) {
+    wishFor(cut, user, part);
     const frame = bufferFrame(now.state, user.caller, part);
     if (part === undefined || frame === undefined) return { cut: now, ok: false };
     const at = { mfn: frame.mfn, offset: part.offset, author: undefined };

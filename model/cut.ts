@@ -4,7 +4,7 @@
 // The design is docs/decisions/0002. A first reader may skip `absorbed`.
 
 import type { Choice, ChoiceKind, Logged } from '#abi/choices.ts';
-import type { DomId, Mfn } from '#abi/address.ts';
+import { DOMID_CONTROL, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
 import type { Failure } from '#abi/failures.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { FrameRole } from '#abi/roles.ts';
@@ -48,6 +48,13 @@ export const cutWith = (cut: Cut, written: readonly Written[]): Cut => ({
   written,
 });
 
+/** `cut` with another state. */
+export const at = (cut: Cut, state: State): Cut => cutAt(cut, state);
+
+/** `cut`, in which something was written that the log of its domain, if that is on by then, is to know. The control domain has none. */
+export const noting = (cut: Cut, written: Written): Cut =>
+  written.domain === DOMID_CONTROL ? cut : cutWith(cut, [...cut.written, written]);
+
 /** Needs a choice that has not been logged yet, or another operation to come to its end. */
 export interface Waits {
   readonly kind: 'waits';
@@ -77,6 +84,24 @@ export class Detour {
   constructor(cut: Cut, sought: Sought) {
     this.cut = cut;
     this.sought = sought;
+  }
+}
+
+/** A gfn that is to be used and is on demand. `isTable`: of an access, whether it is one of the guest's tables. */
+export interface Wished {
+  readonly domain: DomId;
+  readonly gfn: Gfn;
+  readonly isTable: boolean;
+}
+
+/** Thrown to leave a micro-step that needs memory populated first; the handlers' engine alone catches it. */
+export class Demanded {
+  readonly cut: Cut;
+  readonly wished: Wished;
+
+  constructor(cut: Cut, wished: Wished) {
+    this.cut = cut;
+    this.wished = wished;
   }
 }
 

@@ -26,6 +26,7 @@ export const rightsOfType: Readonly<Record<P2mType, number>> = {
   foreign: read + write,
   grantRw: read + write,
   grantRo: read,
+  populateOnDemand: 0,
 };
 
 /** Why its owner may reach a frame: as memory of its own, or because the hypervisor shows it that page. undefined: it may not. */

@@ -7,6 +7,7 @@ import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
 import type { Logged } from '#abi/choices.ts';
 import { hasAll } from '#lib/bits.ts';
 import { rightsOfType } from './entitlement.ts';
+import { withoutDemand } from './pod.ts';
 import { entryOf, frameOf, pcpusRunning, withDomain, withFrame, type Entry, type Stale, type State } from './state.ts';
 
 /** A stale translation and whose it is. */
@@ -61,6 +62,7 @@ export function setP2m(
     next = withFrame(next, old.mfn, { mappings: rest });
   }
   if (entry === undefined) return withDomain(next, at.domain, { p2m: domain.p2m.delete(at.gfn) });
+  next = withoutDemand(next, at.domain, { from: at.gfn, to: at.gfn + 1 });
   next = withFrame(next, entry.mfn, { mappings: [...frameOf(next, entry.mfn).mappings, at] });
   const maxGfn = Math.max(domain.maxGfn, at.gfn);
   return withDomain(next, at.domain, { p2m: domain.p2m.set(at.gfn, entry), maxGfn });

@@ -16,7 +16,8 @@ import type { Agent } from '#abi/agents.ts';
 import type { Failure } from '#abi/failures.ts';
 import type { Op } from '#abi/operation.ts';
 import { reply, type ElementReply, type Expected, type Reply, type Status } from '#abi/reply.ts';
-import { cutAt, cutWith, type Cut, type Refused, type Waits } from './cut.ts';
+import type { Cut, Refused, Waits } from './cut.ts';
+import { NO_POD_WORK, type PodWork } from './memory/pod-work.ts';
 import type { Debt } from './p2m.ts';
 import { NO_TRAIL, type Trail } from './paging/software.ts';
 import { domainNamed, frameOf, type Domain, type State, type Written } from './state.ts';
@@ -24,7 +25,7 @@ import { domainNamed, frameOf, type Domain, type State, type Written } from './s
 /** Where a micro-step begins. Each operation uses those it needs. */
 export type At =
   | 'begin' | 'next' | 'allocate' | 'mark' | 'pin' | 'install' | 'undo' | 'unhook' | 'release' | 'detach'
-  | 'check' | 'claim' | 'bytes' | 'complete' | 'copyBack' | 'settle' | 'finish' | 'unbind'; // prettier-ignore
+  | 'hold' | 'piece' | 'reclaim' | 'some' | 'stolen' | 'balance' | 'check' | 'claim' | 'bytes' | 'complete' | 'copyBack' | 'settle' | 'finish' | 'unbind'; // prettier-ignore
 
 /** A use of a grant that an operation has to let go of: pins and references by `flags`. */
 export interface Grip {
@@ -73,7 +74,9 @@ export interface Work {
   readonly side: 'source' | 'dest';
   readonly leaving: readonly Claim[];
   readonly then: At;
-  /** What the micro-step in hand has had translated. */
+  /** Of memory on demand: see there. */
+  readonly pod: PodWork;
+  /** What the micro-step in hand has had translated and populated. */
   readonly trail: Trail;
 }
 
@@ -96,6 +99,7 @@ export const BEGIN: Work = {
   side: 'source',
   leaving: [],
   then: 'next',
+  pod: NO_POD_WORK,
   trail: NO_TRAIL,
 };
 
@@ -186,6 +190,7 @@ const changedWork = (old: Work, change: Partial<Work>): Work => ({
   side: change.side ?? old.side,
   leaving: change.leaving ?? old.leaving,
   then: change.then ?? old.then,
+  pod: change.pod ?? old.pod,
   trail: change.trail ?? old.trail,
 });
 
@@ -218,12 +223,7 @@ export const end = (cut: Cut, status: Status, parts: Partial<Omit<Reply, 'status
   expected: { kind: 'exact', reply: reply(status, parts) },
 });
 
-/** `cut` with another state. */
-export const at = (cut: Cut, state: State): Cut => cutAt(cut, state);
-
-/** `cut`, in which something was written that the log of its domain, if that is on by then, is to know. The control domain has none. */
-export const noting = (cut: Cut, written: Written): Cut =>
-  written.domain === DOMID_CONTROL ? cut : cutWith(cut, [...cut.written, written]);
+export { at, noting } from './cut.ts';
 
 /** Whether `caller` may manage `target`: itself, or as control domain. A device model calls as its domain: nobody states whom it serves. */
 export const mayManage = (caller: DomId, target: DomId): boolean => caller === target || caller === DOMID_CONTROL;

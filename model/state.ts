@@ -125,6 +125,31 @@ export interface DirtyLog {
 
 /** What has been written and is to be noted in the log of its domain: a gfn, or the frame that it is. */
 export type Written = { readonly domain: DomId } & ({ readonly gfn: Gfn } | { readonly mfn: Mfn });
+/** gfns from `from` to before `to`. */
+export interface Run {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** A place that was populated on demand: a gfn, or as many as a superpage has. */
+export interface Populated {
+  readonly gfn: Gfn;
+  readonly isLarge: boolean;
+}
+
+/** Memory on demand of a domain. */
+export interface Pod {
+  /** gfns that are on demand: runs, ascending, none of which touch. */
+  readonly entries: readonly Run[];
+  /** Frames set aside for them: owned, at no gfn, zero; alone, or as part of an aligned run of a superpage's size. */
+  readonly cache: Trie<'single' | 'large'>;
+  /** The highest gfn populated so far, and where the next sweep for unused memory begins (0: there). */
+  readonly highest: number;
+  readonly sweepAt: number;
+  /** A ring of what was populated last, and where the next goes. */
+  readonly recent: readonly (Populated | undefined)[];
+  readonly recentAt: number;
+}
 
 export interface Domain {
   readonly id: DomId;
@@ -132,7 +157,7 @@ export interface Domain {
   /** dying: being relinquished. dead: relinquished, but others still hold frames of it. Without a trace once none does. */
   readonly state: 'running' | 'dying' | 'dead';
   /** How far relinquishing has come. */
-  readonly relinquish: 'handles' | 'tables' | 'pages';
+  readonly relinquish: 'handles' | 'tables' | 'cache' | 'pages';
   readonly pauseCount: number;
   /** Pauses by the hypervisor itself, which nobody else ends. */
   readonly held: number;
@@ -157,6 +182,7 @@ export interface Domain {
   readonly sharedInfo: Mfn;
   readonly grants: GrantTable;
   readonly pool: Pool;
+  readonly pod: Pod;
 }
 
 /**
@@ -287,6 +313,7 @@ const changedDomain = (old: Domain, change: Partial<Domain>): Domain => ({
   sharedInfo: old.sharedInfo,
   grants: change.grants ?? old.grants,
   pool: change.pool ?? old.pool,
+  pod: change.pod ?? old.pod,
 });
 
 /** What a domain is given at its creation, and keeps. */

@@ -12,9 +12,10 @@ import type { PagingOp } from '#abi/paging.ts';
 import { reply, type Expected, type Status } from '#abi/reply.ts';
 import type { TlbOp } from '#abi/tlb.ts';
 import { unreachable } from '#lib/invariant.ts';
-import { absorb, absorbNext, cutAt, cutWith, Detour, leftover, Stop, type Cut, type Refused } from './cut.ts';
+import { absorb, absorbNext, cutAt, cutWith, Demanded, Detour, leftover, Stop, type Cut, type Refused } from './cut.ts';
 import { grantsStep } from './grants/step.ts';
 import { markWritten } from './memory/dirty-log.ts';
+import { beginDemand, demandOn, type Demand } from './memory/pod-demand.ts';
 import { memoryStep } from './memory/step.ts';
 import { debtsAfter, doubt, settle } from './p2m.ts';
 import { NO_TRAIL, walkOn } from './paging/software.ts';
@@ -106,19 +107,49 @@ const note = (cut: Cut, { written }: Progress): Cut => {
   return cutWith(markWritten(cut, first), rest);
 };
 
-/** One turn of the handler, or one act of the walk that it needs first. Throws `Stop`. */
+type Going = Extract<Turn, { readonly work: Work }>;
+
+/** What a micro-step needs first: one act of a walk, or the beginning of populating what is on demand. */
+function around(detour: unknown, { agent, work }: Progress): Going {
+  if (detour instanceof Demanded)
+    return { cut: detour.cut, work: { ...work, trail: { ...work.trail, demand: beginDemand(detour.wished) } } };
+  if (!(detour instanceof Detour) || agent.kind !== 'vcpu') throw detour;
+  const { state, trail, written } = walkOn(detour.cut, agent, work.trail, detour.sought);
+  const walked = cutAt(detour.cut, state);
+  return { cut: written === undefined ? walked : noting(walked, written), work: { ...work, trail } };
+}
+
+/** Populating goes on. */
+function populating(cut: Cut, { work, debts }: Progress, demand: Demand): Going {
+  const next = demandOn(cut, debts, demand);
+  if (typeof next.demand === 'object')
+    return { cut: next.cut, work: { ...work, trail: { ...work.trail, demand: next.demand } } };
+  const { trail } = work;
+  const refused = next.demand === 'refused' ? [...trail.refused, demand.wished] : trail.refused;
+  return { cut: next.cut, work: { ...work, trail: { ...trail, demand: undefined, refused, isServed: true } } };
+}
+
+/** One turn of the handler, or one act of what it needs first. Throws `Stop`. */
 function turn(cut: Cut, progress: Progress): Turn {
   const { agent, op, work, debts, perform } = progress;
   const silent = work === BEGIN ? silence(cut.state, agent, op) : undefined;
   if (silent !== undefined) return { cut, expected: { kind: 'exact', reply: reply(silent) } };
+  if (work.trail.demand !== undefined) return populating(cut, progress, work.trail.demand);
   try {
     const next = perform(cut, { agent, caller: callerIn(agent), work, debts });
     return 'work' in next && next.work.trail !== NO_TRAIL ? { ...next, work: { ...next.work, trail: NO_TRAIL } } : next;
   } catch (detour) {
-    if (!(detour instanceof Detour) || agent.kind !== 'vcpu') throw detour;
-    const { state, trail, written } = walkOn(detour.cut.state, agent, work.trail, detour.sought);
-    const walked = cutAt(detour.cut, state);
-    return { cut: written === undefined ? walked : noting(walked, written), work: { ...work, trail } };
+    return detouring(detour, progress);
+  }
+}
+
+/** A walk may come by a table that is on demand. */
+function detouring(detour: unknown, progress: Progress): Turn {
+  try {
+    return around(detour, progress);
+  } catch (demanded) {
+    if (demanded === detour) throw detour;
+    return around(demanded, progress);
   }
 }
 

@@ -153,7 +153,7 @@ export const canaries: readonly Canary[] = [
   },
   {
     law: 'memory/inverseMapIsInverse',
-    edits: edit('memory/p2m.ts', '  for (const mfn of covered) m.f.m2p.setWide(mfn, 0);\n', ''),
+    edits: edit('memory/p2m.ts', '    for (const mfn of frames) m.f.m2p.setWide(mfn, 0);\n', ''),
   },
   {
     law: 'memory/referencesEqualUses',
@@ -175,6 +175,30 @@ export const canaries: readonly Canary[] = [
       "    if (op.action === 'cleans') yield* clearLeaf(m, dom, first);\n",
       '    yield* clearLeaf(m, dom, first);\n',
     ),
+  },
+  {
+    law: 'memory/cacheIsSetAside',
+    edits: edit(
+      'memory/pod-decrease.ts',
+      '  if (!(yield* remove(m, dom, { gfn, order }))) {\n    crash(m, dom);\n    return false;\n  }\n',
+      '',
+    ),
+  },
+  {
+    law: 'memory/cacheHoldsNothing',
+    edits: edit(
+      'memory/pod-frames.ts',
+      "  for (let i = 0; i < count; i += 1) fill(m, mfn + i, { purpose: 'reclaim', half: 0 });\n",
+      '',
+    ),
+  },
+  {
+    law: 'memory/demandIsCounted',
+    edits: edit('memory/pod-demand.ts', '  countOnDemand(m, dom, -pow2(order));\n', ''),
+  },
+  {
+    law: 'memory/cacheIsCounted',
+    edits: edit('memory/pod-frames.ts', '  m.f.podCount.add(dom, count);\n', '  m.f.podCount.add(dom, 1);\n'),
   },
   {
     law: 'paging/accessesWalkArchitecturally',

@@ -10,6 +10,7 @@ import { refsOf } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import { getReference, putReference } from '../memory/frames.ts';
 import { isRamType } from '../memory/p2m.ts';
+import { demand, isOnDemand } from '../memory/pod-demand.ts';
 import { exists, isAlive } from '../memory/target.ts';
 import type { Step } from '../port.ts';
 import { activeAt, addPins, hasWriters, isFull, isPinned, isReadOnly, lowerStatus, usesOf } from './active.ts';
@@ -64,6 +65,11 @@ function* mark(m: Machine, want: Wanted): Step<GrantStatus> {
   return marked === 'okay' ? 'okay' : 'generalError';
 }
 
+/** Whether `gfn` of `dom`, which is to be used, is on demand and has been populated just now: then it must be looked up anew. */
+export function* isPopulated(m: Machine, dom: number, gfn: number): Step<boolean> {
+  return isOnDemand(m, dom, gfn) && (yield* demand(m, dom, gfn));
+}
+
 /** The frame of its own, RAM or a hypervisor page, that `gfn` of domain `dom` names; 0: none. */
 export function pagedFrame(m: Machine, dom: number, gfn: number): number {
   const found = lookup(m, dom, gfn);
@@ -92,10 +98,20 @@ function* take(m: Machine, want: Wanted): Step<Taken> {
   return resolved;
 }
 
+/** The gfn that the shared entry names, populated if it is on demand; what that took the granter could use to name another. */
+function* loadPopulated(m: Machine, want: Wanted): Step<number> {
+  const refused: number[] = [];
+  for (;;) {
+    const gfn = yield* loadGfn(m, want);
+    if (refused.includes(gfn) || !isOnDemand(m, want.granter, gfn)) return gfn;
+    if (!(yield* demand(m, want.granter, gfn))) refused.push(gfn);
+  }
+}
+
 /** The frame that the shared entry names now. */
 function* resolve(m: Machine, want: Wanted): Step<Taken> {
   const at = activeAt(m, want);
-  const gfn = yield* loadGfn(m, want);
+  const gfn = yield* loadPopulated(m, want);
   const mfn = pagedFrame(m, want.granter, gfn);
   if (mfn === 0) return refusal('badPage');
   if (isPinned(m, at) && m.f.activeMfn.get(at) !== mfn) return refusal('generalError');

@@ -17,7 +17,7 @@ import { dropPins, type Grip } from './active.ts';
 import { answerAtOnce, copyBack } from './batch.ts';
 import { markFrame } from '../memory/dirty-log.ts';
 import { moveBytes } from './bytes.ts';
-import { acquire, pagedFrame } from './claim.ts';
+import { acquire, isPopulated, pagedFrame } from './claim.ts';
 
 type CopyOp = Extract<GrantsOp<'concrete'>, { kind: 'grants.copy' }>;
 type Element = CopyOp['elements'][number];
@@ -151,6 +151,7 @@ function* claimOwn(
 ): Step<GrantStatus> {
   if (side.domain !== DOMID_SELF) return 'permissionDenied';
   yield* m.port.point('reference', 'frame');
+  while (yield* isPopulated(m, claims.caller, side.gfn)) yield* m.port.point('reference', 'frame');
   const mfn = pagedFrame(m, claims.caller, side.gfn);
   if (mfn === 0 || !getReference(m, mfn)) return 'badPage';
   claims[which] = { ...side, mfn, grip: undefined };

@@ -9,7 +9,7 @@ import { framesPerLeaf, tableEntries } from '#abi/geometry.ts';
 import { or } from '#lib/bits.ts';
 import { invariant, present } from '#lib/invariant.ts';
 import type { Machine } from '../machine.ts';
-import { entryAt, isRamCode, storeEntry, type Leaf } from './entry.ts';
+import { entryAt, isFramelessCode, isRamCode, isUsableCode, storeEntry, type Leaf } from './entry.ts';
 
 /** A table, the level of its entries, and the first gfn under it. Table 0: there is none yet. */
 export interface Node {
@@ -52,8 +52,12 @@ function isWhole(m: Machine, job: Job, at: { readonly gfn: number; readonly leve
   if (!m.policies.superpages || at.level > m.geometry.superpageLevels) return false;
   const span = framesPerLeaf(m.geometry, at.level);
   if (at.gfn < job.gfn || at.gfn + span > job.end) return false;
-  return job.code === 0 || (job.mfn + at.gfn - job.gfn) % span === 0;
+  return job.code === 0 || frameFor(job, at.gfn) % span === 0;
 }
+
+/** The frame that the job wants at `gfn`; 0: none. */
+const frameFor = ({ code, mfn, gfn: first }: Job, gfn: number): number =>
+  isFramelessCode(code) ? 0 : mfn + gfn - first;
 
 /** What an entry leads to: a table, nothing (0), or a leaf that must be split (-1; all of a table yet to be made is). */
 function below(m: Machine, node: Node, index: number): number {
@@ -100,14 +104,14 @@ function put(m: Machine, job: Job, { node, index, gfn }: Place): void {
   const at = entryAt(m, node.table, index);
   const low = m.f.memory.get(at);
   const high = m.f.memory.get(at + 1);
-  const mfn = job.mfn + gfn - job.gfn;
+  const mfn = frameFor(job, gfn);
   const wasTable = isTable(low, high);
   const isSame = codeIn(high) === job.code && !wasTable && (job.code === 0 || frameIn(low, high) === mfn);
   if (isSame) return;
   const leaf: Leaf = { mfn, level: node.level, code: job.code, flags: 0 };
   const word = job.code === 0 ? { lo: 0, hi: 0 } : { lo: leafLow(leaf), hi: leafHigh(leaf) };
   storeEntry(m, { table: node.table, index }, word);
-  if (wasTable || codeIn(high) !== 0) job.changed = true;
+  if (wasTable || isUsableCode(codeIn(high))) job.changed = true;
   if (wasTable) job.orphans.push({ table: frameIn(low, high), level: node.level - 1, base: gfn });
 }
 
@@ -130,7 +134,7 @@ function descend(m: Machine, job: Job, place: Place): void {
   if (isLeaf) split(m, child, { low, high });
   apply(m, job, child);
   storeEntry(m, { table: node.table, index }, { lo: tableLow(child.table), hi: tableHigh(child.table) });
-  if (isLeaf) job.changed = true;
+  if (isUsableCode(codeIn(high))) job.changed = true;
 }
 
 /** Fills a new table with the pieces of a superpage: same type, same flags. */
@@ -142,7 +146,7 @@ function split(m: Machine, child: Node, entry: { readonly low: number; readonly 
   const code = codeIn(entry.high);
   const flags = flagsIn(entry.low);
   for (let index = 0; index < tableEntries(m.geometry); index += 1) {
-    const leaf: Leaf = { mfn: mfn + index * span, level, code, flags };
+    const leaf: Leaf = { mfn: isFramelessCode(code) ? 0 : mfn + index * span, level, code, flags };
     storeEntry(m, { table, index }, { lo: leafLow(leaf), hi: leafHigh(leaf) });
   }
 }

@@ -66,6 +66,12 @@ export const typeOf = (code: number): P2mType => p2mTypes[code] ?? 'none';
 /** Whether entries with this code are RAM of some kind. */
 export const isRamCode = (code: number): boolean => typeOf(code).startsWith('ram');
 
+/** Whether processors make anything of entries with this code, and so may remember it. */
+export const isUsableCode = (code: number): boolean => (rightsByCode[code] ?? 0) !== 0;
+
+/** Whether entries with this code have no frame: there will be one when it is asked for. */
+export const isFramelessCode = (code: number): boolean => typeOf(code) === 'populateOnDemand';
+
 /** Where entry `index` of a table lies in field `memory` (its low half; the high half follows). The load is reported. */
 export function entryAt(m: Machine, table: number, index: number): number {
   m.port.watcher?.(TABLE, 'load', { mfn: table, index });

@@ -13,7 +13,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { adoptRoot, flushDomain, markFlush } from '../tlb/flush.ts';
 import { apply, missing, type Job, type Node } from './change.ts';
-import { codeOf, entryAt, typeOf } from './entry.ts';
+import { codeOf, entryAt, isFramelessCode, typeOf } from './entry.ts';
 import { giveTree, reserve } from './pages.ts';
 
 /** What a gfn means: the very frame, its type, the level of the leaf it was found in. */
@@ -35,7 +35,35 @@ export interface Change {
   readonly pages?: number[];
 }
 
-/** What `gfn` means to domain `dom`; undefined: nothing. */
+/** A gfn, and the aligned run of 2^order gfns around it that one entry covers. Frameless types have frame 0. */
+export interface Piece {
+  readonly type: P2mType;
+  readonly mfn: number;
+  readonly order: number;
+}
+
+/** What `gfn` is covered by, a hole (type 'none') as well as a leaf; beyond the address space, and without tables, one hole. */
+export function pieceAt(m: Machine, dom: number, gfn: number): Piece {
+  const { codeIn, frameIn, isTable } = m.entries;
+  const { levels, bitsPerLevel } = m.geometry;
+  let table = m.f.domRoot.get(dom);
+  const isNowhere = table === 0 || !(gfn >= 0 && gfn < gfnCount(m.geometry));
+  for (let level = levels; level > 0 && !isNowhere; level -= 1) {
+    const span = framesPerLeaf(m.geometry, level);
+    const at = entryAt(m, table, Math.floor(gfn / span) % tableEntries(m.geometry));
+    const low = m.f.memory.get(at);
+    const high = m.f.memory.get(at + 1);
+    const code = codeIn(high);
+    const order = (level - 1) * bitsPerLevel;
+    const frame = frameIn(low, high);
+    if (code !== 0) return { type: typeOf(code), mfn: isFramelessCode(code) ? 0 : frame + (gfn % span), order };
+    if (!isTable(low, high)) return { type: 'none', mfn: 0, order };
+    table = frame;
+  }
+  return { type: 'none', mfn: 0, order: levels * bitsPerLevel };
+}
+
+/** What `gfn` means to domain `dom`; undefined: nothing. What has no frame yet has frame 0. */
 export function lookup(m: Machine, dom: number, gfn: number): Found | undefined {
   const { codeIn, frameIn, isTable } = m.entries;
   const { geometry } = m;
@@ -52,7 +80,7 @@ export function lookup(m: Machine, dom: number, gfn: number): Found | undefined 
     const code = codeIn(high);
     rest -= index * span;
     span /= entries;
-    if (code !== 0) return { mfn: frameIn(low, high) + rest, type: typeOf(code), level };
+    if (code !== 0) return { mfn: isFramelessCode(code) ? 0 : frameIn(low, high) + rest, type: typeOf(code), level };
     if (!isTable(low, high)) return undefined;
     table = frameIn(low, high);
   }

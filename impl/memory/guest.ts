@@ -17,6 +17,7 @@ import { hasControl } from '../paging/registers.ts';
 import { inTables, isCanonical, PAGES, runningOf } from '../paging/step.ts';
 import { markGfn } from './dirty-log.ts';
 import { isRamType } from './p2m.ts';
+import { demand, isOnDemand } from './pod-demand.ts';
 
 /** Element `index` of an array of words of `domain`. */
 export interface Element {
@@ -92,6 +93,22 @@ function placeOf(m: Machine, { domain, buffer, index }: Element, pages: Pages, i
   return { mfn, index: Math.floor(offset / BYTES), byte: offset % BYTES, readOnly: type === 'ramRo', page, gfn };
 }
 
+/**
+ * The act of a fetch or a store is about to happen, and nothing that it needs is on demand any more; what could not be populated
+ * faults. The second page is not asked for as long as the first is not there.
+ */
+function* approach(m: Machine, of: Element, pages: Pages, pointClass: 'copyFrom' | 'copyTo'): Step<void> {
+  const refused: number[] = [];
+  const { isCrossing } = spanOf(m, of);
+  for (;;) {
+    yield* m.port.point(pointClass, 'guest');
+    const needed = isCrossing && placeOf(m, of, pages, 0) !== undefined ? pages : [pages[0]];
+    const gfn = needed.find((one) => one !== undefined && !refused.includes(one) && isOnDemand(m, of.domain, one));
+    if (gfn === undefined) return;
+    if (!(yield* demand(m, of.domain, gfn))) refused.push(gfn);
+  }
+}
+
 /** Whether an element is a word of one frame: the ordinary case. */
 const isAligned = ({ buffer }: Element): boolean => buffer.in === 'guest' && buffer.offset % BYTES === 0;
 
@@ -113,7 +130,7 @@ function store(m: Machine, who: Principal, to: Place & { readonly lo: number; re
 export function* fetchWord(m: Machine, who: Principal, from: Element): Step<boolean> {
   if (from.buffer.in !== 'guest') return false;
   const pages = yield* pagesOf(m, who, { ...from, write: false });
-  yield* m.port.point('copyFrom', 'guest');
+  yield* approach(m, from, pages, 'copyFrom');
   let lo = 0;
   let hi = 0;
   for (let i = 0; i < BYTES; i += 1) {
@@ -138,7 +155,7 @@ export function* storeWord(m: Machine, who: Principal, to: Stored): Step<boolean
   }
   if (to.buffer.in !== 'guest') return false;
   const pages = yield* pagesOf(m, who, { ...to, write: true });
-  yield* m.port.point('copyTo', 'guest');
+  yield* approach(m, to, pages, 'copyTo');
   const { isStored, written } = storeBytes(m, who, to, pages);
   for (const gfn of written) yield* markGfn(m, to.domain, gfn);
   return isStored;

@@ -20,6 +20,7 @@ import { endLog } from './dirty-log.ts';
 import { buryIfOver, dropAllocated } from './frames.ts';
 import { awaitCalls, lockDomain, unlockDomain, unplace } from './life.ts';
 import { forgetP2m } from './p2m.ts';
+import { takeLargest } from './pod-frames.ts';
 import { givePoolFrame } from './pool.ts';
 import { callerIn, controlled, exists, isAlive } from './target.ts';
 
@@ -81,6 +82,10 @@ function* giveUp(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean> {
       return false;
     case 'tables':
       if (yield* giveTables(m, dom)) return true;
+      m.f.domStage.set(dom, domStages.indexOf('cache'));
+      return false;
+    case 'cache':
+      if (yield* emptyCache(m, dom)) return true;
       m.f.domStage.set(dom, domStages.indexOf('pages'));
       return false;
     case 'pages':
@@ -102,6 +107,14 @@ function* giveTables(m: Machine, dom: DomId): Step<boolean> {
   if (isLeft) yield* givePoolFrame(m, dom);
   yield* unlockP2m(m, dom);
   return isLeft;
+}
+
+/** Takes a piece out of the cache for memory on demand: it is a page like others then. False: there is none left. */
+function* emptyCache(m: Machine, dom: number): Step<boolean> {
+  if (m.f.podCount.get(dom) === 0) return false;
+  yield* m.port.point('store', 'domain');
+  takeLargest(m, dom);
+  return true;
 }
 
 /** Lets go of the lowest page from `from` on that the domain still holds for itself; false: there is none. */

@@ -18,6 +18,7 @@ import type { Step } from '../port.ts';
 import { allocate, allocateAll } from './heap.ts';
 import { resetLog } from './dirty-log.ts';
 import { resetPermissions } from './permissions.ts';
+import { resetPod } from './pod-frames.ts';
 import { addSpare, givePoolFrame } from './pool.ts';
 import { callerIn, controlled, exists, isAlive } from './target.ts';
 
@@ -101,6 +102,7 @@ function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'
   resetPermissions(m, target);
   resetLog(m, target);
   f.domVcpus.set(target, vcpus);
+  resetPod(m, target);
   // No vCPU of the last domain by that name has left it an ASID.
   const { vcpusPerDomain } = m.geometry.capacity;
   for (let key = target * vcpusPerDomain; key < (target + 1) * vcpusPerDomain; key += 1) {

@@ -174,7 +174,8 @@ export function* modifiedMemory(m: Machine, call: Call, op: Op<'memory.modifiedM
     const still = servedBy(m, call, op.target);
     if (typeof still === 'string') return reply(still, { done: index });
     const found = lookup(m, target, op.gfn + index);
-    if (found !== undefined && found.type !== 'mmioDirect') yield* markGfn(m, target, op.gfn + index);
+    const isPage = found !== undefined && found.mfn !== 0 && found.type !== 'mmioDirect';
+    if (isPage) yield* markGfn(m, target, op.gfn + index);
   }
   return reply('ok', { done: count });
 }

@@ -12,6 +12,14 @@ export function resetPermissions(m: Machine, dom: number): void {
   for (let i = 0; i < deviceFrames; i += 1) m.f.domIomem.set(dom * deviceFrames + i, is);
 }
 
+/** Whether `dom` may be given any device at all. */
+export function isPermittedSome(m: Machine, dom: number): boolean {
+  const { deviceFrames } = m.geometry;
+  if (!exists(m, dom)) return false;
+  for (let at = dom * deviceFrames; at < (dom + 1) * deviceFrames; at += 1) if (m.f.domIomem.get(at) !== 0) return true;
+  return false;
+}
+
 /** Whether `dom` may have `count` frames from `mfn` on, every one of which is a device's. */
 export function isPermitted(m: Machine, dom: number, { mfn, count }: { readonly mfn: number; count: number }): boolean {
   const { frameCount, deviceFrames } = m.geometry;

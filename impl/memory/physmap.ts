@@ -20,6 +20,7 @@ import type { Step } from '../port.ts';
 import { markGfn } from './dirty-log.ts';
 import { getReference, putReference } from './frames.ts';
 import { isRamType, isSpecialType, ownGfn, setP2m, settleP2m } from './p2m.ts';
+import { demand, isOnDemand } from './pod-demand.ts';
 import { giveTable } from './pool.ts';
 import { letGo } from './reservation.ts';
 import { exists, isAlive, targetOf } from './target.ts';
@@ -45,20 +46,21 @@ export function* addToPhysmap(m: Machine, call: Call, op: Add): Step<Reply> {
 }
 
 /** The frame of its own, RAM or a hypervisor page, that the target has at a gfn. */
-function ownFrame(m: Machine, target: DomId, gfn: number): number | Errno {
+function* ownFrame(m: Machine, target: DomId, gfn: number): Step<number | Errno> {
+  if (isOnDemand(m, target, gfn)) yield* demand(m, target, gfn);
   const found = lookup(m, target, gfn);
   return found !== undefined && isRamType(found.type) ? found.mfn : 'EINVAL';
 }
 
 /** The frame of another domain that the control domain may map: RAM of some kind, not itself borrowed. */
-function foreignFrame(m: Machine, target: DomId, op: Add): number | Errno {
+function* foreignFrame(m: Machine, target: DomId, op: Add): Step<number | Errno> {
   if (m.f.domKind.get(target) !== CONTROL) return 'EPERM';
   if (!exists(m, op.foreign)) return 'ESRCH';
-  return op.foreign === target ? 'EINVAL' : ownFrame(m, op.foreign, op.index);
+  return op.foreign === target ? 'EINVAL' : yield* ownFrame(m, op.foreign, op.index);
 }
 
 /** The frame that is to appear, or why not. */
-function frameFor(m: Machine, target: DomId, op: Add): number | Errno {
+function* frameFor(m: Machine, target: DomId, op: Add): Step<number | Errno> {
   switch (op.space) {
     case 'sharedInfo':
       return op.index === 0 ? m.f.domSharedInfo.get(target) : 'EINVAL';
@@ -66,9 +68,9 @@ function frameFor(m: Machine, target: DomId, op: Add): number | Errno {
       if (low32(op.index) >= m.f.grantFrameCount.get(target)) return 'EINVAL';
       return m.f.grantFrame.get(target * m.geometry.capacity.grantFrames + low32(op.index));
     case 'gmfn':
-      return ownFrame(m, target, op.index);
+      return yield* ownFrame(m, target, op.index);
     case 'gmfnForeign':
-      return foreignFrame(m, target, op);
+      return yield* foreignFrame(m, target, op);
     default:
       return unreachable(op.space);
   }
@@ -78,9 +80,10 @@ function frameFor(m: Machine, target: DomId, op: Add): number | Errno {
 function* place(m: Machine, call: Call, op: Add): Step<Errno | undefined> {
   const target = targetOf(m, call, op.target);
   if (typeof target === 'string') return target;
-  const mfn = frameFor(m, target, op);
+  const mfn = yield* frameFor(m, target, op);
   if (typeof mfn === 'string') return mfn;
   if (!isAlive(m, target) || op.gfn >= gfnCount(m.geometry)) return 'EINVAL';
+  if (isOnDemand(m, target, op.gfn) && !(yield* populateBeside(m, target, { gfn: op.gfn, mfn }))) return 'EINVAL';
   const previous = lookup(m, target, op.gfn);
   if (previous?.type === 'mmioDirect') return 'EPERM';
   if (previous !== undefined && isSpecialType(previous.type)) return 'ENXIO';
@@ -89,15 +92,26 @@ function* place(m: Machine, call: Call, op: Add): Step<Errno | undefined> {
   const pages = yield* reserve(m, target, { count, done: undefined });
   if (pages === undefined) return 'ENOMEM';
   // A foreign frame may have gone meanwhile: it is looked up and held in one act.
-  const held = op.space === 'gmfnForeign' ? hold(m, target, op) : mfn;
+  const held = op.space === 'gmfnForeign' ? yield* hold(m, target, op) : mfn;
   if (typeof held === 'number') yield* carryOut(m, target, { plan: planFor(m, target, { op, mfn: held }), pages });
   for (const page of pages) yield* giveTable(m, target, page);
   return typeof held === 'number' ? undefined : held;
 }
 
+/**
+ * Populates a gfn while `mfn` is in hand: held, for memory that looks unused may be reclaimed on the way, and come to that very gfn.
+ * False: it cannot be held.
+ */
+function* populateBeside(m: Machine, target: DomId, at: { readonly gfn: number; readonly mfn: number }): Step<boolean> {
+  if (!getReference(m, at.mfn)) return false;
+  yield* demand(m, target, at.gfn);
+  yield* putReference(m, at.mfn);
+  return true;
+}
+
 /** A foreign frame, with a reference for the entry; or why not. */
-function hold(m: Machine, target: DomId, op: Add): number | Errno {
-  const found = foreignFrame(m, target, op);
+function* hold(m: Machine, target: DomId, op: Add): Step<number | Errno> {
+  const found = yield* foreignFrame(m, target, op);
   if (typeof found === 'string') return found;
   return getReference(m, found) ? found : 'EBUSY';
 }
@@ -158,8 +172,9 @@ export function* removeFromPhysmap(m: Machine, call: Call, op: Remove): Step<Rep
 function* takeAway(m: Machine, call: Call, op: Remove): Step<number | Errno> {
   const target = targetOf(m, call, op.target);
   if (typeof target === 'string') return target;
+  if (isOnDemand(m, target, op.gfn)) yield* demand(m, target, op.gfn);
   const found = lookup(m, target, op.gfn);
-  if (found === undefined || found.type === 'grantRw' || found.type === 'grantRo') return 'ENOENT';
+  if (found === undefined || found.mfn === 0 || found.type === 'grantRw' || found.type === 'grantRo') return 'ENOENT';
   if (found.type === 'mmioDirect') return 'EPERM';
   const isRemoved = yield* setP2m(m, target, { gfn: op.gfn, order: 0, mfn: 0, type: 'none' });
   if (!isRemoved) return 'ENOMEM';

@@ -12,6 +12,7 @@ import type { Extents } from '#abi/operand.ts';
 import { reply, type Errno, type Reply } from '#abi/reply.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { pow2 } from '#lib/bits.ts';
+import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import { lockP2m, lookup, unlockP2m } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
@@ -22,11 +23,13 @@ import { fetchWord } from './guest.ts';
 import { allocateRam, type Given } from './heap.ts';
 import { crash } from './life.ts';
 import { isRamType, isSpecialType, setP2m, settleP2m } from './p2m.ts';
-
+import { decreaseOnDemand } from './pod-decrease.ts';
+import { demand, isOnDemand } from './pod-demand.ts';
+import { markOnDemand } from './pod.ts';
 import { callerIn, exists, isAlive, targetOf } from './target.ts';
 
 type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, { kind: K }>;
-type Reservation = Op<'memory.populate' | 'memory.increase' | 'memory.decrease'>;
+type Reservation = Op<'memory.populate' | 'memory.populateOnDemand' | 'memory.increase' | 'memory.decrease'>;
 
 const RAM = frameRoles.indexOf('ram');
 
@@ -54,7 +57,8 @@ function admit(m: Machine, call: Call, op: Reservation): DomId | Reply {
   if (op.start >= count) return reply('ok', { done: op.start });
   const target = targetOf(m, call, op.target);
   if (typeof target === 'string') return reply(target, { done: op.start });
-  return op.order > orderMax(m, callerIn(call)) ? reply('EPERM', { done: op.start }) : target;
+  const most = op.kind === 'memory.populateOnDemand' ? DOMID_CONTROL : callerIn(call);
+  return op.order > orderMax(m, most) ? reply('EPERM', { done: op.start }) : target;
 }
 
 /** populate, increase, decrease: the whole batch, up to its end, a failure or a preemption. */
@@ -85,7 +89,19 @@ function* serve(m: Machine, call: Call, extent: Extent): Step<Errno | undefined>
   }
   const gfn = yield* fetchGfn(m, callerIn(call), { extents: op.extents, index });
   if (gfn < 0) return 'EFAULT';
-  return op.kind === 'memory.populate' ? yield* populate(m, extent, gfn) : yield* remove(m, extent, gfn);
+  switch (op.kind) {
+    case 'memory.populate':
+      return yield* populate(m, extent, gfn);
+    case 'memory.populateOnDemand':
+      // Nobody has memory of their own populated on demand.
+      return target === callerIn(call)
+        ? 'EPERM'
+        : yield* markOnDemand(m, target, { gfn, order: op.order, done: index * pow2(op.order) });
+    case 'memory.decrease':
+      return yield* remove(m, extent, gfn);
+    default:
+      return unreachable(op);
+  }
 }
 
 /** RAM for the target, at no gfn yet. */
@@ -125,14 +141,19 @@ function* install(
   return undefined;
 }
 
-/** Takes an extent away page by page. */
+/**
+ * Takes an extent away, first what memory on demand is concerned with, then page by page. Pages that are gone by then are passed
+ * over; one more than those is none that was there.
+ */
 function* remove(m: Machine, { op, target, index }: Extent, gfn: number): Step<Errno | undefined> {
   const size = pow2(op.order);
-  for (let part = 0; part < size; part += 1) {
+  let gone = yield* decreaseOnDemand(m, target, { gfn, order: op.order });
+  for (let part = 0; part + gone < size; part += 1) {
     yield* lockP2m(m, target);
     const errno = yield* unhook(m, target, { gfn: gfn + part, done: index * size + part });
     yield* unlockP2m(m, target);
-    if (errno !== undefined) return errno;
+    if (errno === 'ENOENT' && gone > 0) gone -= 1;
+    else if (errno !== undefined) return errno;
   }
   return undefined;
 }
@@ -178,7 +199,9 @@ export function* exchange(m: Machine, call: Call, op: Op<'memory.exchange'>): St
   if (typeof target === 'string') return reply(target);
   const gfn = yield* fetchGfn(m, caller, { extents: op.given, index: 0 });
   if (gfn < 0) return reply('EFAULT');
-  return reply(lookup(m, target, gfn) === undefined ? 'EINVAL' : 'EOPNOTSUPP');
+  if (isOnDemand(m, target, gfn)) yield* demand(m, target, gfn);
+  const found = lookup(m, target, gfn);
+  return reply(found === undefined || found.mfn === 0 ? 'EINVAL' : 'EOPNOTSUPP');
 }
 
 /** How many frames of RAM a domain has, mapped or not. */

@@ -11,6 +11,7 @@ import { killDomain } from './kill.ts';
 import { createDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
 import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
 import { iomemPermission, mapMmio } from './mmio.ts';
+import { podTarget, setPodTarget } from './pod.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
 import { exchange, reservation, reservationStep } from './reservation.ts';
 import { scrubSome } from './scrub.ts';
@@ -20,6 +21,7 @@ import { setMemType } from './types.ts';
 export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): Step<Reply> {
   switch (op.kind) {
     case 'memory.populate':
+    case 'memory.populateOnDemand':
     case 'memory.increase':
     case 'memory.decrease':
       return yield* reservationStep(m, call, op);
@@ -57,6 +59,10 @@ export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): S
       return yield* iomemPermission(m, call, op);
     case 'memory.mapMmio':
       return yield* mapMmio(m, call, op);
+    case 'memory.setPodTarget':
+      return yield* setPodTarget(m, call, op);
+    case 'memory.podTarget':
+      return yield* podTarget(m, call, op);
     case 'memory.scrub':
       return yield* scrubSome(m, call, op);
     default:

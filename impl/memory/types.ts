@@ -13,6 +13,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { markGfn } from './dirty-log.ts';
 import { isRamType, setP2m } from './p2m.ts';
+import { demand, isOnDemand } from './pod-demand.ts';
 import { callerIn, exists } from './target.ts';
 
 type SetMemType = Extract<MemoryOp<'concrete'>, { kind: 'memory.setMemType' }>;
@@ -40,6 +41,7 @@ export function* setMemType(m: Machine, call: Call, op: SetMemType): Step<Reply>
     const isDue = index > start && (index - start) % m.geometry.capacity.rangeCheck === 0;
     if (isDue && m.port.preempts(index)) return reply('preempted', { done: index });
     yield* lockP2m(m, target);
+    if (isOnDemand(m, target, gfn + index)) yield* demand(m, target, gfn + index);
     const errno = yield* changeOne(m, call, { op, index, type: p2mTypeOf[type] });
     yield* unlockP2m(m, target);
     if (errno !== undefined) return reply(errno, { done: index });
@@ -47,7 +49,7 @@ export function* setMemType(m: Machine, call: Call, op: SetMemType): Step<Reply>
   return reply('ok', { done: count });
 }
 
-/** One gfn, the P2M lock held. RAM can become anything, nothing can stay nothing. */
+/** One gfn, the P2M lock held. RAM can become anything, nothing can stay nothing; what could not be populated stays as it is. */
 function* changeOne(
   m: Machine,
   call: Call,

@@ -4,13 +4,11 @@
 import { describe, expect, it } from 'vitest';
 import type { DomId, VcpuId, Word } from '#abi/address.ts';
 import type { PagingOp } from '#abi/paging.ts';
-import type { Reply } from '#abi/reply.ts';
 import { TRACE_VERSION, type Header } from '#abi/trace.ts';
 import { low32 } from '#lib/bits.ts';
 import { Execution } from '../execution.ts';
 import { codeOf } from '../hap/entry.ts';
 import { Machine } from '../machine.ts';
-import type { Step } from '../port.ts';
 import { lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
 import { pagingStep } from './step.ts';
 
@@ -104,10 +102,7 @@ describe('a compare and exchange', () => {
     const value = { lo: 0xaaaa_aaaa, hi: 0xbbbb_bbbb };
     const op = { kind: 'paging.compareExchange', gfn: 0, via: 0, value, ...of } as unknown as Exchange;
     const call = { agent, op };
-    const body = (function* (): Step<Reply> {
-      return yield* pagingStep(m, call, op);
-    })();
-    const execution = new Execution(m.port, { call, slot: 1, body, sequence: () => 0 });
+    const execution = new Execution(m.port, { call, slot: 1, body: pagingStep(m, call, op), sequence: () => 0 });
     execution.run();
     return { words: execution.reply?.words, now: [2, 3].map((i) => low32(m.f.memory.get(8 * 30 + i))) };
   }

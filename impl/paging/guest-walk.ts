@@ -12,6 +12,7 @@ import { and, bit, field, hasAll, or, pow2 } from '#lib/bits.ts';
 import { lookup } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import { markFrame } from '../memory/dirty-log.ts';
+import { demand, isOnDemand } from '../memory/pod-demand.ts';
 import type { Step } from '../port.ts';
 import { hasControl } from './registers.ts';
 
@@ -78,6 +79,7 @@ export function* walkGuest(m: Machine, who: Principal, sought: Sought): Step<num
     const span = framesPerLeaf(geometry, level);
     const index = Math.floor(sought.page / span) % tableEntries(geometry);
     yield* port.point('load', 'guest');
+    while (isOnDemand(m, sought.dom, gfn) && (yield* demand(m, sought.dom, gfn))) yield* port.point('load', 'guest');
     const mfn = tableFrame(m, sought.dom, gfn, 'r');
     if (mfn < 0) return -1;
     const entry = { lo: port.peek(who, { mfn, index }), hi: port.hi };

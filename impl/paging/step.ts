@@ -13,6 +13,7 @@ import { and, low32, pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
+import { demand, isOnDemand } from '../memory/pod-demand.ts';
 import type { Step } from '../port.ts';
 import type { Running } from '../tlb/linear-cache.ts';
 import { lookUp, lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
@@ -56,26 +57,41 @@ export function runningOf(m: Machine, { domain, vcpu }: VcpuAgent): Running {
 /** So often an access is made anew before its processor is left to itself. */
 const RETRIES_MAX = 16;
 
-/** What the nested tables refuse: a gfn, whether it was to be written, and what the vCPU hears unless that write is logged. */
+/** What the nested tables refuse: a gfn, whether it was to be written, and what the vCPU hears unless the hypervisor can help. */
 interface Refused {
   readonly gfn: number;
   readonly isWrite: boolean;
   readonly reply: Reply;
 }
 
-/** An access, made again after each write that it had to have logged. */
+/** An access, made again after each gfn that was populated for it, and each write that it had to have logged. */
 function* access(m: Machine, agent: VcpuAgent, op: AccessOp<'concrete'>): Step<Reply> {
   for (let retries = 0; retries < RETRIES_MAX; retries += 1) {
     const of = runningOf(m, agent);
     if (of.pcpu < 0) return reply('ERESTART');
     const answer = perform(m, of, op);
     if (!('gfn' in answer)) return answer;
-    if (!answer.isWrite || !isLogged(m, agent.domain, answer.gfn)) return answer.reply;
-    if (!(yield* logWrite(m, agent.domain, answer.gfn))) return reply('ERESTART');
+    const ended = yield* resolve(m, agent, answer);
     const on = m.f.vcpuOn.get(of.key);
+    if (ended !== undefined) return on === 0 ? reply('ERESTART') : ended;
     if (on !== 0) m.flushing.resumed(m, on - 1, agent.domain);
   }
   return reply('ERESTART');
+}
+
+/** Does for a refused attempt what there is to do; undefined: another is worth making. */
+function* resolve(
+  m: Machine,
+  { domain }: VcpuAgent,
+  { gfn, isWrite, reply: refusal }: Refused,
+): Step<Reply | undefined> {
+  if (isOnDemand(m, domain, gfn)) {
+    if (!(yield* demand(m, domain, gfn))) return refusal;
+    m.port.choose({ kind: 'retried' });
+    return undefined;
+  }
+  if (!isWrite || !isLogged(m, domain, gfn)) return refusal;
+  return (yield* logWrite(m, domain, gfn)) ? undefined : reply('ERESTART');
 }
 
 /** One attempt. */

@@ -3,11 +3,12 @@
 // entry between the compare-exchange and the reading of its frame.
 // Sources: Xen common/grant_table.c (map_grant_ref, acquire_grant_for_copy, get_paged_frame).
 
-import type { DomId, GrantRef, Mfn, Word } from '#abi/address.ts';
+import type { DomId, Gfn, GrantRef, Mfn, Word } from '#abi/address.ts';
 import type { GrantStatus } from '#abi/grants.ts';
 import { failure, type Cut } from '../cut.ts';
 import { getReference } from '../frames.ts';
-import { at } from '../progress.ts';
+import { wish } from '../memory/pod-demand.ts';
+import { at, type Work } from '../progress.ts';
 import { entryOf, frameOf, isRamType, type Active, type Domain, type State } from '../state.ts';
 import { readEntry, refCount, setStatus } from './entry.ts';
 import { entryWord, groundAfter } from './ground.ts';
@@ -61,11 +62,20 @@ export function pagedFrame(state: State, domain: Domain, gfn: number): Mfn | und
   return isOwn ? entry.mfn : undefined;
 }
 
+/** What the shared entry names is populated if it is on demand: that takes the granter's memory. */
+function wishForNamed(cut: Cut, work: Pick<Work, 'trail'>, granter: Domain, want: Wanted): void {
+  const gfn = readEntry(cut.state, granter, want.ref)?.gfn;
+  if (gfn !== undefined) wish(cut, work, { domain: granter.id, gfn: gfn as Gfn });
+}
+
+/** Whether the frame is looked up anew: nobody uses it yet, or a copy starts writing. */
+const isAnew = (active: Active | undefined, want: Wanted): boolean =>
+  active === undefined || (want.purpose === 'copy' && needsStatus(active, want));
+
 /** The frame that the use means: what is pinned already, or what the entry names now. A copy that starts writing asks anew. */
 function resolve(state: State, granter: Domain, want: Wanted): Mfn | GrantStatus {
   const active = granter.grants.active.get(want.ref);
-  const isAnew = active === undefined || (want.purpose === 'copy' && needsStatus(active, want));
-  if (isAnew) {
+  if (active === undefined || isAnew(active, want)) {
     const mfn = pagedFrame(state, granter, readEntry(state, granter, want.ref)?.gfn ?? 0);
     if (mfn === undefined) return 'badPage';
     return active === undefined || active.mfn === mfn ? mfn : 'generalError';
@@ -94,14 +104,18 @@ function unheld(active: Active | undefined, want: Wanted, held: number): GrantSt
 
 /** The frame is held and pinned, or why not: then the status bits are lowered again. `asked`: what marking has found. */
 export function take(
-  state: State,
+  cut: Cut,
+  work: Pick<Work, 'trail' | 'asked'>,
   want: Wanted,
-  asked: Word | undefined,
 ): { readonly state: State; readonly mfn: Mfn | GrantStatus } {
+  const { state } = cut;
+  const { asked } = work;
   const granter = state.domains.get(want.granter);
   const active = granter?.grants.active.get(want.ref);
   if (granter === undefined) return { state, mfn: 'badDomain' };
-  const mfn = isBarred(state, active, want) ? 'generalError' : resolve(state, granter, want);
+  const isOpen = !isBarred(state, active, want);
+  if (isOpen && isAnew(active, want)) wishForNamed(cut, work, granter, want);
+  const mfn = isOpen ? resolve(state, granter, want) : 'generalError';
   if (typeof mfn === 'string') return { state: lowerStatus(state, want), mfn };
   const held = hold(state, mfn, countersOf(want.flags).length);
   if (typeof held === 'number') return { state: lowerStatus(state, want), mfn: unheld(active, want, held) };

@@ -9,6 +9,7 @@ import { bytesPerFrame } from '#abi/geometry.ts';
 import { mapFlags, type GrantStatus } from '#abi/grants.ts';
 import { preemption, type Cut } from '../cut.ts';
 import { getReference, putReference } from '../frames.ts';
+import { wish } from '../memory/pod-demand.ts';
 import { at, end, go, noting, type Claim, type OpOf, type Task, type Turn, type Work } from '../progress.ts';
 import { domainNamed, frameOf } from '../state.ts';
 import { readBytes, writeBytes } from '../words.ts';
@@ -103,6 +104,7 @@ function claim(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
 /** A foreign domain's memory only through a grant; one's own by gfn only as DOMID_SELF. */
 function claimOwn(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
   if (side.domain !== DOMID_SELF) return fail(cut, task, 'permissionDenied');
+  wish(cut, task.work, { domain: task.caller, gfn: side.gfn });
   const domain = cut.state.domains.get(task.caller);
   const mfn = domain && pagedFrame(cut.state, domain, side.gfn);
   const referenced = mfn === undefined ? undefined : getReference(cut.state, mfn);
@@ -125,7 +127,7 @@ function setBits(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
 
 function pin(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
   const want = wanted(task, side);
-  const { state, mfn } = take(cut.state, want, task.work.asked);
+  const { state, mfn } = take(cut, task.work, want);
   if (typeof mfn === 'string') return fail(at(cut, state), task, mfn);
   const grip = { granter: want.granter, ref: want.ref, mfn, flags: want.flags };
   return next(at(cut, state), task, { [task.work.side]: { ...side, mfn, grip } });

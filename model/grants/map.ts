@@ -101,7 +101,7 @@ function setBits(cut: Cut, task: Task<MapOp>, element: Element): Turn {
 }
 
 function pin(cut: Cut, task: Task<MapOp>, element: Element): Turn {
-  const { state, mfn } = take(cut.state, wanted(task, element), task.work.asked);
+  const { state, mfn } = take(cut, task.work, wanted(task, element));
   if (typeof mfn === 'string') return giveHandleBack(at(cut, state), task, mfn);
   return go(at(cut, state), task, { at: hasAll(element.flags, mapFlags.host) ? 'detach' : 'complete', mfn });
 }

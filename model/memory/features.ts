@@ -8,6 +8,7 @@ import { memorySpaces, memTypes, type MemoryOp } from '#abi/memory.ts';
 import type { Extents } from '#abi/operand.ts';
 import { countClass, domainClass, gfnClass, named, relation } from '../classes.ts';
 import type { OpOf } from '../progress.ts';
+import { entryCount } from '../pod.ts';
 import type { State } from '../state.ts';
 
 /** Lists longer than this are classed by their beginning. */
@@ -42,9 +43,22 @@ function logClass(state: State, id: DomId): number {
   return (on ? 1 : 0) + (dirty.size > 0 ? 2 : 0) + (failed > 0 ? 4 : 0) + (unfinished === undefined ? 0 : 8);
 }
 
+/** Memory on demand of a domain: how much is owed, and how much of that is there. */
+function podClasses(state: State, id: DomId): readonly number[] {
+  const domain = state.domains.get(id);
+  if (domain === undefined) return [];
+  const owed = entryCount(domain);
+  return [Math.min(owed, 2) * 3 + compared(domain.pod.cache.size, owed)];
+}
+
 type Targeted = Exclude<MemoryOp<'concrete'>, { kind: 'memory.scrub' }>;
 
-const listClasses = (state: State, id: DomId, op: OpOf<'memory.populate' | 'memory.decrease'>): readonly number[] => [
+const listClasses = (
+  state: State,
+  id: DomId,
+  op: OpOf<'memory.populate' | 'memory.populateOnDemand' | 'memory.decrease'>,
+): readonly number[] => [
+  ...podClasses(state, id),
   Math.min(op.order, 3) * 2 + Math.min(op.start, 1),
   ...extentClasses(state, id, op.extents),
 ];
@@ -56,6 +70,7 @@ const argumentClasses: {
   readonly [K in Targeted['kind']]: (state: State, id: DomId, op: OpOf<K>) => readonly number[];
 } = {
   'memory.populate': listClasses,
+  'memory.populateOnDemand': listClasses,
   'memory.decrease': listClasses,
   'memory.addToPhysmap': sourceClasses,
   'memory.removeFromPhysmap': (state, id, { gfn }) => gfnClass(state, id, gfn),
@@ -94,6 +109,11 @@ const argumentClasses: {
     action === 'maps' ? 1 : 0,
     ...gfnClass(state, id, (gfn + start) as Gfn),
   ],
+  'memory.setPodTarget': (state, id, { pages }) => [
+    compared(pages, state.domains.get(id)?.totalPages ?? 0),
+    ...podClasses(state, id),
+  ],
+  'memory.podTarget': podClasses,
   'memory.reservation': noClasses,
   'memory.createDomain': noClasses,
   'memory.killDomain': noClasses,

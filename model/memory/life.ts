@@ -12,6 +12,8 @@ import { allocate, allocateAll, ask, preemption, refuse, wait, type Cut } from '
 import { dropAllocated, free, putReference, reap, unplace } from '../frames.ts';
 import { dropGrip } from '../grants/pins.ts';
 import { setP2m } from '../p2m.ts';
+import { withPod } from '../pod.ts';
+import { hasLarge, noPod, takeFromCache } from './pod-frames.ts';
 import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
 import { emptyLog, freeBitmap, hasBitmap } from './dirty-log.ts';
 import { initialPermissions } from './mmio.ts';
@@ -56,11 +58,11 @@ export function createDomain(cut: Cut, task: Task<Create>): Turn {
 /** A limit is cut to what a count of pages can be. */
 const representable = ({ state }: Cut, pages: number): number => Math.min(pages, pow2(state.geometry.width.pages) - 1);
 
-function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
+/** A domain as it begins, with the frames that were given for it. */
+function newDomain(cut: Cut, op: Create, given: readonly Mfn[]): Domain {
   const [structure, sharedInfo, ...frames] = given as readonly [Mfn, Mfn, ...Mfn[]];
-  if (cut.state.domains.has(op.target)) return refuse(`d${op.target} is created twice`, 'refines');
   const iomem = initialPermissions(cut.state.geometry, op.target);
-  const domain: Domain = {
+  return {
     id: op.target,
     kind: op.target === 0 ? 'control' : 'hvm',
     state: 'running',
@@ -88,7 +90,13 @@ function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
       maptrack: [],
     },
     pool: { frames: Trie.empty(), used: 0 },
+    pod: noPod(cut.state.geometry),
   };
+}
+
+function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
+  if (cut.state.domains.has(op.target)) return refuse(`d${op.target} is created twice`, 'refines');
+  const domain = newDomain(cut, op, given);
   const keys = Array.from({ length: op.vcpus }, (_, vcpu) => vcpuKey(cut.state, op.target, vcpu));
   const vcpus = keys.reduce((trie, key) => trie.set(key, NOWHERE), cut.state.vcpus);
   const first = vcpuKey(cut.state, op.target, 0);
@@ -135,6 +143,7 @@ export function killDomain(cut: Cut, task: Task<OpOf<'memory.killDomain'>>): Tur
     .with('pages', () => givePage(cut, task, domain))
     .with('handles', () => giveHandle(cut, task, domain))
     .with('tables', () => giveTables(cut, task, domain))
+    .with('cache', () => emptyCache(cut, task, domain))
     .exhaustive();
 }
 
@@ -163,7 +172,7 @@ function forgetP2m(state: State, domain: Domain): State {
     now = setP2m(now, { domain: domain.id, gfn: gfn as Gfn }, undefined);
     if (entry.type === 'foreign') now = putReference(now, entry.mfn);
   });
-  return now;
+  return withPod(now, domain.id, { entries: [] });
 }
 
 /** Nothing is logged any more. */
@@ -171,10 +180,18 @@ const endLog = (cut: Cut, id: DomId): Cut => at(cut, withDomain(cut.state, id, {
 
 /** Forgets the address space (foreign entries give their references back), then returns the pool to the heap. */
 function giveTables(cut: Cut, task: Task<unknown>, domain: Domain): Turn {
-  if (domain.p2m.size > 0) return go(at(cut, forgetP2m(cut.state, domain)), task, { at: 'next' });
+  if (domain.p2m.size > 0 || domain.pod.entries.length > 0)
+    return go(at(cut, forgetP2m(cut.state, domain)), task, { at: 'next' });
   if (hasBitmap(domain) || domain.log.on)
     return go(endLog(freeBitmap(cut, domain.id), domain.id), task, { at: 'next' });
   if (domain.pool.frames.size > 0) return more(givePoolFrame(cut, domain.id), task);
+  return go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'cache' })), task, { at: 'next' });
+}
+
+/** A piece of the cache for memory on demand becomes ordinary pages. */
+function emptyCache(cut: Cut, task: Task<unknown>, domain: Domain): Turn {
+  if (domain.pod.cache.size > 0)
+    return more(takeFromCache(cut, domain.id, hasLarge(domain) ? 'large' : 'single').cut, task);
   return go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'pages' })), task, { at: 'next' });
 }
 

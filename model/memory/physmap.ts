@@ -13,7 +13,9 @@ import { getReference, putReference } from '../frames.ts';
 import { growGrants } from '../grants/table.ts';
 import { ownGfn, setP2m, settle } from '../p2m.ts';
 import { at, end, go, isSame, noting, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
+import { isOnDemand } from '../pod.ts';
 import { entryOf, frameOf, isRamType, isSpecialType, type Domain } from '../state.ts';
+import { wish } from './pod-demand.ts';
 import { letGo } from './reservation.ts';
 
 type Add = OpOf<'memory.addToPhysmap'>;
@@ -24,19 +26,25 @@ export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
   if (task.work.at === 'begin') return begin(cut, task, target);
+  if (task.work.at === 'hold') return populateBeside(cut, task, target);
   if (task.work.at === 'claim') return claim(cut, task, target);
   if (task.work.at === 'release')
     return go(at(cut, release(cut, task, target)), task, { ...task.work.arriving, at: 'detach' });
   return task.work.at === 'detach' ? detach(cut, task, target) : install(cut, task, target);
 }
 
+/** Whether it is being looked whether the operation can be: what it is about is populated then, once. */
+const isLooking = ({ work }: Task<Add>): boolean => work.at === 'begin';
+
 /** The frame of another domain that the control domain may map: RAM of some kind, not itself borrowed. */
 function foreignFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
   const foreign = cut.state.domains.get(task.op.foreign);
   if (target.kind !== 'control') return { errno: 'EPERM' };
   if (foreign === undefined) return { errno: 'ESRCH' };
+  if (foreign.id === target.id) return { errno: 'EINVAL' };
+  wish(cut, task.work, { domain: foreign.id, gfn: task.op.index });
   const entry = foreign.p2m.get(task.op.index);
-  if (foreign.id === target.id || entry === undefined || !isRamType(entry.type)) return { errno: 'EINVAL' };
+  if (entry === undefined || !isRamType(entry.type)) return { errno: 'EINVAL' };
   return { mfn: entry.mfn };
 }
 
@@ -58,7 +66,8 @@ function grantFrame(task: Task<Add>, target: Domain): Found {
   return mfn === undefined ? { errno: 'EINVAL' } : { mfn };
 }
 
-function ownFrame(task: Task<Add>, target: Domain): Found {
+function ownFrame(cut: Cut, task: Task<Add>, target: Domain): Found {
+  if (isLooking(task)) wish(cut, task.work, { domain: target.id, gfn: task.op.index });
   const entry = target.p2m.get(task.op.index);
   if (entry === undefined || !isRamType(entry.type)) return { errno: 'EINVAL' };
   return { mfn: entry.mfn };
@@ -66,7 +75,7 @@ function ownFrame(task: Task<Add>, target: Domain): Found {
 
 const find = (cut: Cut, task: Task<Add>, target: Domain): Found =>
   match(task.op.space)
-    .with('gmfn', () => ownFrame(task, target))
+    .with('gmfn', () => ownFrame(cut, task, target))
     .with('grantTable', () => grantFrame(task, target))
     .with('gmfnForeign', () => foreignFrame(cut, task, target))
     .with('sharedInfo', (): Found => (task.op.index === 0 ? { mfn: target.sharedInfo } : { errno: 'EINVAL' }))
@@ -94,7 +103,16 @@ function begin(cut: Cut, task: Task<Add>, target: Domain): Turn {
   const grown = grow(cut, task, target);
   if (grown !== undefined) return grown;
   const found = fitting(cut, task, target);
-  return 'errno' in found ? end(cut, found.errno) : go(cut, task, { at: 'claim' });
+  if ('errno' in found) return end(cut, found.errno);
+  if (!isOnDemand(target, task.op.gfn)) return go(cut, task, { at: 'claim' });
+  const held = getReference(cut.state, found.mfn);
+  return held === undefined ? end(cut, 'EINVAL') : go(at(cut, held), task, { at: 'hold', mfn: found.mfn });
+}
+
+/** The gfn is populated first if it is on demand, while the frame that is to come there is held: it could be reclaimed for it. */
+function populateBeside(cut: Cut, task: Task<Add>, target: Domain): Turn {
+  wish(cut, task.work, { domain: target.id, gfn: task.op.gfn });
+  return go(at(cut, putReference(cut.state, task.work.mfn)), task, { at: 'claim' });
 }
 
 /** With tables in hand: finds the frame again, holds it if it is foreign, and unhooks what was at the gfn. */
@@ -152,6 +170,7 @@ export function removeFromPhysmap(cut: Cut, task: Task<OpOf<'memory.removeFromPh
   if (work.at === 'release') return end(at(cut, putReference(settle(cut.state, task.debts), work.mfn)), 'ok');
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
+  wish(cut, work, { domain: target.id, gfn: op.gfn });
   const entry = target.p2m.get(op.gfn);
   if (entry === undefined || entry.type === 'grantRw' || entry.type === 'grantRo') return end(cut, 'ENOENT');
   if (entry.type === 'mmioDirect') return end(cut, 'EPERM');

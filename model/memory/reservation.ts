@@ -4,7 +4,7 @@
 // Sources: Xen common/memory.c (populate_physmap, increase_reservation, decrease_reservation, guest_remove_page,
 // memory_exchange), arch/x86/mm/p2m.c (p2m_add_page).
 
-import type { DomId, Gfn, Mfn } from '#abi/address.ts';
+import { DOMID_CONTROL, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
 import { gfnCount } from '#abi/geometry.ts';
 import type { Extents } from '#abi/operand.ts';
 import type { Errno } from '#abi/reply.ts';
@@ -13,10 +13,16 @@ import { absorb, allocate, failure, preemption, type Cut } from '../cut.ts';
 import { crash, dropAllocated } from '../frames.ts';
 import { setP2m, settle } from '../p2m.ts';
 import { at, end, go, isSame, noting, targetOf, type OpOf, type Situation, type Task, type Turn } from '../progress.ts';
+import { isOnDemand } from '../pod.ts';
 import { domainNamed, entryOf, frameOf, isRamType, isSpecialType, type Domain, type State } from '../state.ts';
 import { fetchWord } from '../buffers.ts';
+import { podDecrease, pieceSize } from './pod-decrease.ts';
+import { wish } from './pod-demand.ts';
+import { NO_POD_WORK, type PodWork } from './pod-work.ts';
+import { markPiece } from './pod.ts';
+import { match } from 'ts-pattern';
 
-type Reservation = OpOf<'memory.populate' | 'memory.increase' | 'memory.decrease'>;
+type Reservation = OpOf<'memory.populate' | 'memory.populateOnDemand' | 'memory.increase' | 'memory.decrease'>;
 
 const countOf = (extents: Extents<'concrete'>): number =>
   extents.by === 'value' ? extents.gfns.length : extents.count;
@@ -42,7 +48,11 @@ export function reservationStep(cut: Cut, task: Task<Reservation>): Turn {
   if (domain === undefined) return end(cut, 'ESRCH', { done: task.work.index });
   if (task.work.at === 'allocate') return give(cut, task, domain);
   if (task.work.at === 'install') return install(cut, task, domain);
-  return task.work.at === 'unhook' ? unhook(cut, task, domain) : release(cut, task, domain);
+  if (task.work.at === 'unhook') return unhook(cut, task, domain);
+  if (task.work.at === 'release') return release(cut, task, domain);
+  const { op } = task;
+  if (op.kind === 'memory.populateOnDemand') return markPiece(cut, { ...task, op }, domain);
+  return op.kind === 'memory.decrease' ? podDecrease(cut, { ...task, op }, domain) : end(cut, 'EINVAL');
 }
 
 function begin(cut: Cut, task: Task<Reservation>): Turn {
@@ -51,7 +61,8 @@ function begin(cut: Cut, task: Task<Reservation>): Turn {
   if (elementsOf(op) > cut.state.geometry.capacity.batch) return end(cut, 'E2BIG');
   if (op.start >= elementsOf(op)) return end(cut, 'ok', { done: op.start });
   if (typeof target === 'string') return end(cut, target, { done: op.start });
-  if (op.order > orderMax(cut.state, task.caller)) return end(cut, 'EPERM', { done: op.start });
+  const most = orderMax(cut.state, op.kind === 'memory.populateOnDemand' ? DOMID_CONTROL : task.caller);
+  if (op.order > most) return end(cut, 'EPERM', { done: op.start });
   return go(cut, task, { at: 'next', index: op.start });
 }
 
@@ -64,7 +75,34 @@ function next(cut: Cut, task: Task<Reservation>): Turn {
   if (op.kind === 'memory.increase') return go(cut, task, { at: 'allocate' });
   const gfn = fetchGfn(cut, task, { extents: op.extents, index: work.index });
   if (gfn === undefined) return end(cut, 'EFAULT', { done: work.index });
-  return go(cut, task, { at: op.kind === 'memory.populate' ? 'allocate' : 'unhook', gfn, part: 0 });
+  return match(op)
+    .with({ kind: 'memory.populate' }, () => go(cut, task, { at: 'allocate', gfn, part: 0 }))
+    .with({ kind: 'memory.populateOnDemand' }, () => beginMark(cut, task, gfn))
+    .with({ kind: 'memory.decrease' }, () => beginDecrease(cut, task, gfn))
+    .exhaustive();
+}
+
+/** An extent in the pieces in which memory on demand is handled. */
+function inPieces(gfn: Gfn, order: number): PodWork {
+  return { ...NO_POD_WORK, piece: gfn, end: gfn + pow2(order), size: pieceSize(gfn, order) };
+}
+
+/** Nobody has memory of their own populated on demand; nor is there any for who may have devices, which cannot wait for it. */
+function beginMark(cut: Cut, task: Task<Reservation>, gfn: Gfn): Turn {
+  const { op, work } = task;
+  const domain = domainNamed(cut.state, op.target, task.caller);
+  if (domain?.id === task.caller) return end(cut, 'EPERM', { done: work.index });
+  if (domain !== undefined && domain.iomem.size > 0) return end(cut, 'ENOTEMPTY', { done: work.index });
+  return go(cut, task, { at: 'piece', gfn, pod: inPieces(gfn, op.order) });
+}
+
+/** What is on demand goes first, if there is any; then pages. */
+function beginDecrease(cut: Cut, task: Task<Reservation>, gfn: Gfn): Turn {
+  const { op } = task;
+  const domain = domainNamed(cut.state, op.target, task.caller);
+  const isPlain = domain === undefined || domain.pod.entries.length === 0;
+  const pod = inPieces(gfn, op.order);
+  return go(cut, task, { at: isPlain ? 'unhook' : 'piece', gfn, part: 0, pod });
 }
 
 function give(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
@@ -112,12 +150,23 @@ function install(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
 /** All gfns of an extent that has just been mapped are as good as written. */
 const notingRun = (cut: Cut, { domain, gfn, size }: { domain: Domain['id']; gfn: Gfn; size: number }): Cut =>
   Array.from({ length: size }, (_, i) => (gfn + i) as Gfn).reduce((now, at) => noting(now, { domain, gfn: at }), cut);
+/** Goes on to the next page of the extent, those aside that memory on demand was concerned with, or to the next extent. */
+function onward(cut: Cut, task: Task<Reservation>, pod: PodWork): Turn {
+  const { op, work } = task;
+  const part = work.part + 1;
+  const isOver = part + pod.taken >= pow2(op.order);
+  return go(cut, task, isOver ? { at: 'next', index: work.index + 1 } : { at: 'unhook', part, pod });
+}
 
 /** Takes one page of the extent out of the P2M. */
 function unhook(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
   const { op, work } = task;
+  const { pod } = work;
+  if (work.part + pod.taken >= pow2(op.order)) return go(cut, task, { at: 'next', index: work.index + 1 });
   const place = { domain: domain.id, gfn: (work.gfn + work.part) as Gfn };
   const entry = domain.p2m.get(place.gfn);
+  if (isOnDemand(domain, place.gfn)) return end(cut, 'EINVAL', { done: work.index });
+  if (entry === undefined && pod.taken > 0) return onward(cut, task, { ...pod, taken: pod.taken - 1 });
   if (entry === undefined) return end(cut, 'ENOENT', { done: work.index });
   if (entry.type === 'mmioDirect') return end(cut, 'EPERM', { done: work.index });
   if (!isRamType(entry.type)) return end(cut, 'EINVAL', { done: work.index });
@@ -138,11 +187,9 @@ export function letGo(cut: Cut, task: Task<unknown>, owner: DomId): State {
 }
 
 function release(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
-  const { op, work } = task;
   // What was flushed for this page is taken in now: later it would pay the debt of the next one too.
   const freed = absorb(at(cut, letGo(cut, task, domain.id)));
-  const isLast = work.part + 1 === pow2(op.order);
-  return go(freed, task, isLast ? { at: 'next', index: work.index + 1 } : { at: 'unhook', part: work.part + 1 });
+  return onward(freed, task, task.work.pod);
 }
 
 /** A translated guest has no frames to exchange: every path refuses, in Xen's order. */
@@ -156,8 +203,11 @@ export function exchange(cut: Cut, task: Task<OpOf<'memory.exchange'>>): Turn {
   if ((count * pow2(op.givenOrder)) % pow2(op.takenOrder) !== 0) return end(cut, 'EINVAL');
   if (count === 0) return end(cut, 'ok');
   if (typeof target === 'string') return end(cut, target);
-  const gfn = fetchGfn(cut, task, { extents: op.given, index: 0 });
+  const { work } = task;
+  const gfn = work.at === 'begin' ? fetchGfn(cut, task, { extents: op.given, index: 0 }) : work.gfn;
   if (gfn === undefined) return end(cut, 'EFAULT');
+  if (work.at === 'begin') return go(cut, task, { at: 'check', gfn });
+  wish(cut, work, { domain: target.id, gfn });
   return end(cut, entryOf(cut.state, target.id, gfn) === undefined ? 'EINVAL' : 'EOPNOTSUPP');
 }
 

@@ -20,11 +20,13 @@ import { createDomain, killDomain, pauseDomain, setMaxPages, setPool, unpauseDom
 import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
 import { iomemPermission, mapMmio } from './mmio.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
+import { podTarget, setPodTarget } from './pod.ts';
 import { exchange, reservation, reservationStep } from './reservation.ts';
 import { setMemType } from './types.ts';
 
 const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.populate': reservationStep,
+  'memory.populateOnDemand': reservationStep,
   'memory.decrease': reservationStep,
   'memory.increase': reservationStep,
   'memory.addToPhysmap': addToPhysmap,
@@ -44,6 +46,8 @@ const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.setMemType': setMemType,
   'memory.iomemPermission': iomemPermission,
   'memory.mapMmio': mapMmio,
+  'memory.setPodTarget': setPodTarget,
+  'memory.podTarget': podTarget,
   'memory.scrub': scrubSome,
 };
 

@@ -11,8 +11,10 @@ import type { P2mType } from '#abi/hap.ts';
 import type { Errno } from '#abi/reply.ts';
 import { failure, preemption, type Cut } from '../cut.ts';
 import { setP2m, settle } from '../p2m.ts';
+import { isOnDemand } from '../pod.ts';
 import { at, end, go, noting, type OpOf, type Task, type Turn } from '../progress.ts';
 import { isRamType, type Domain, type Entry } from '../state.ts';
+import { wish } from './pod-demand.ts';
 
 type Change = OpOf<'memory.setMemType'>;
 
@@ -66,8 +68,9 @@ function change(cut: Cut, task: Task<Change>, domain: Domain): Turn {
   const place = { domain: domain.id, gfn: (op.gfn + work.index) as Gfn };
   const next = { at: 'next', index: work.index + 1 } as const;
   const type = op.type === 'unused' ? undefined : becomes[op.type];
+  wish(cut, work, place);
   const entry = domain.p2m.get(place.gfn);
-  const errno = objection(entry, type);
+  const errno = isOnDemand(domain, place.gfn) ? 'EINVAL' : objection(entry, type);
   if (errno !== undefined) return end(cut, errno, { done: work.index });
   if (entry === undefined) return go(cut, task, next);
   const failed = failure(cut, { class: 'pool', domain: domain.id, done: work.index });

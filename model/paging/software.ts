@@ -10,6 +10,8 @@ import type { VcpuAgent } from '#abi/agents.ts';
 import { framesPerLeaf, tableEntries } from '#abi/geometry.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { hasAll, or } from '#lib/bits.ts';
+import type { Cut, Wished } from '../cut.ts';
+import { wish, type Demand } from '../memory/pod-demand.ts';
 import { rightsOfEntry } from '../p2m.ts';
 import { entryOf, type State, type Written } from '../state.ts';
 import { wordAt, withWord } from '../words.ts';
@@ -40,13 +42,19 @@ interface Walking {
   readonly found: Gfn | undefined;
 }
 
-/** What a micro-step has had translated so far. `gfn` undefined: it faults. */
+/**
+ * What a micro-step has had translated so far (`gfn` undefined: it faults), and of memory on demand: what is being populated for
+ * it, what could not be, and whether it has been kept waiting by that.
+ */
 export interface Trail {
   readonly known: readonly (Sought & { readonly gfn: Gfn | undefined })[];
   readonly walking: Walking | undefined;
+  readonly demand: Demand | undefined;
+  readonly refused: readonly Wished[];
+  readonly isServed: boolean;
 }
 
-export const NO_TRAIL: Trail = { known: [], walking: undefined };
+export const NO_TRAIL: Trail = { known: [], walking: undefined, demand: undefined, refused: [], isServed: false };
 
 const FAULT = Symbol('fault');
 
@@ -106,19 +114,22 @@ function mark(state: State, agent: VcpuAgent, at: Walking, found: Gfn): Act {
 
 /** One act further on the way to what is sought; a walk begins with its first act. */
 export function walkOn(
-  state: State,
+  cut: Cut,
   agent: VcpuAgent,
   trail: Trail,
   sought: Sought,
 ): { state: State; trail: Trail; written?: Written | undefined } {
+  const { state } = cut;
   const { root } = contextOf(state, agent);
   const begin = { gfn: root, level: state.geometry.levels, guest: ALL_RIGHTS, reads: [], found: undefined };
   const now = trail.walking ?? begin;
+  if (now.found === undefined) wish(cut, { trail }, { domain: agent.domain, gfn: now.gfn });
   const act = now.found === undefined ? read(state, agent, sought, now) : mark(state, agent, now, now.found);
   const { next, written } = act;
   if (typeof next === 'object') return { state: act.state, written, trail: { ...trail, walking: next } };
   const gfn = next === FAULT ? undefined : next;
-  return { state: act.state, written, trail: { known: [...trail.known, { ...sought, gfn }], walking: undefined } };
+  const known = [...trail.known, { ...sought, gfn }];
+  return { state: act.state, written, trail: { ...trail, known, walking: undefined } };
 }
 
 /** Whether the address is one that needs no walk to be refused. */

@@ -11,13 +11,14 @@ import type { Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { hasAll, low32 } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
-import { ask, failure, type Cut } from '../cut.ts';
+import { ask, failure, type Cut, type Wished } from '../cut.ts';
+import { wish } from '../memory/pod-demand.ts';
 import { setP2m, settle } from '../p2m.ts';
 import { at, end, go, noting, type Task, type Turn } from '../progress.ts';
 import { entryOf, placeOfVcpu, type State } from '../state.ts';
 import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Byte } from '../words.ts';
 import { attemptOf, isCanonicalPage, linearContext, PAGES } from './context.ts';
-import { translateLinear, type Linear } from './linear.ts';
+import { translateLinear } from './linear.ts';
 import { locate } from './nested.ts';
 import { setControl, setRoot } from './registers.ts';
 
@@ -39,9 +40,8 @@ interface Run {
 /** Why an access comes to nothing: with paging on, the reply says it all. */
 type Refusal = Pick<Reply, 'status'> & Partial<Reply>;
 
-/** A gfn that the nested tables refuse, and whether it was to be written: a guest's table always is. */
-interface Refused {
-  readonly gfn: Gfn;
+/** A gfn that the nested tables refuse, whether it is one of the guest's tables, and whether it was to be written: a table always is. */
+interface Refused extends Pick<Wished, 'gfn' | 'isTable'> {
   readonly isWrite: boolean;
 }
 
@@ -71,17 +71,27 @@ function locatePhysical(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): L
     const { cut: after, answer } = locate(now, agent, { gfn: gfn as Gfn, need: needs[op.kind] });
     now = after;
     if (answer === undefined)
-      return { cut: now, runs, refusal: VIOLATION, refused: { gfn: gfn as Gfn, isWrite: isWriting(op) } };
+      return {
+        cut: now,
+        runs,
+        refusal: VIOLATION,
+        refused: { gfn: gfn as Gfn, isTable: false, isWrite: isWriting(op) },
+      };
     runs.push({ mfn: answer.mfn, offset, count });
   }
   return { cut: now, runs, refusal: undefined };
 }
 
-/** What a linear translation that came to no frame tells the caller. */
-const refusalOf = (linear: Exclude<Linear, { kind: 'found' }>, byte: Byte): Refusal =>
-  linear.kind === 'pageFault'
-    ? { status: 'pageFault', out: [linear.code], words: [linearAddress(byte)] }
-    : { status: 'violation', out: [linear.gfn, linear.isTable ? 1 : 0] };
+const violationOf = ({ gfn, isTable }: Pick<Wished, 'gfn' | 'isTable'>): Refusal => ({
+  status: 'violation',
+  out: [gfn, isTable ? 1 : 0],
+});
+
+const faultOf = (code: number, byte: Byte): Refusal => ({
+  status: 'pageFault',
+  out: [code],
+  words: [linearAddress(byte)],
+});
 
 /** All pieces of an access with paging. Addresses wrap at the end of the 64 bits; none may lie in the hole before. */
 function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Located {
@@ -95,13 +105,12 @@ function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Loc
     const aim = { page, attempt: attemptOf(op), need: needs[op.kind] };
     const { cut: after, linear } = translateLinear(now, agent, aim);
     now = after;
-    if (linear.kind === 'found') {
-      runs.push({ mfn: linear.mfn, offset, count });
-      continue;
+    if (linear.kind === 'violation') {
+      const refused = { ...linear, isWrite: linear.isTable || isWriting(op) };
+      return { cut: now, runs, refusal: violationOf(linear), refused };
     }
-    const refused =
-      linear.kind === 'violation' ? { gfn: linear.gfn, isWrite: linear.isTable || isWriting(op) } : undefined;
-    return { cut: now, runs, refusal: refusalOf(linear, { gfn: page, offset }), refused };
+    if (linear.kind !== 'found') return { cut: now, runs, refusal: faultOf(linear.code, { gfn: page, offset }) };
+    runs.push({ mfn: linear.mfn, offset, count });
   }
   return { cut: now, runs, refusal: undefined };
 }
@@ -136,20 +145,38 @@ function exchange(
 
 const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
 
-/** An access that nothing interrupts is one micro-step. A write to RAM whose writes are logged is noted first, and made again. */
+/** Ends with what the caller hears instead. */
+function refuseAccess(cut: Cut, op: AccessOp<'concrete'>, { status, ...parts }: Refusal): Turn {
+  const reads = op.kind === 'paging.read' && status === 'violation';
+  return end(cut, status, reads ? { ...parts, words: [wordOf(bytesOf(ALL_ONES, op.size))] } : parts);
+}
+
+/** Whether the vCPU has been stopped, or put off its processor: then the instruction has not been performed. */
+const isGone = ({ state }: Cut, { domain, vcpu }: VcpuAgent): boolean => placeOfVcpu(state, domain, vcpu) === NOWHERE;
+
+/** What was on demand has been populated, and the access is made again; or it could not be. */
+function afterDemand(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: VcpuAgent): Turn {
+  const { op, work } = task;
+  const [denied] = work.trail.refused;
+  if (denied === undefined) return go(ask(cut, ['retried']).cut, task, { part: work.part + 1 });
+  if (isGone(cut, agent)) return end(cut, 'ERESTART');
+  return refuseAccess(cut, op, linearContext(cut.state, agent) === undefined ? VIOLATION : violationOf(denied));
+}
+
+/**
+ * An access that nothing interrupts is one micro-step. Memory on demand that it meets is populated, and a write to RAM whose
+ * writes are logged is noted first; then it is made again.
+ */
 function perform(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: VcpuAgent): Turn {
   const { op, work } = task;
-  if (placeOfVcpu(cut.state, agent.domain, agent.vcpu) === NOWHERE || work.part === RETRIES_MAX)
-    return end(cut, 'ERESTART');
+  if (work.trail.isServed) return afterDemand(cut, task, agent);
+  if (isGone(cut, agent) || work.part === RETRIES_MAX) return end(cut, 'ERESTART');
   const find = linearContext(cut.state, agent) === undefined ? locatePhysical : locateLinear;
   const { cut: after, runs, refusal, refused } = find(cut, agent, op);
+  if (refused !== undefined) wish(after, work, { ...refused, domain: agent.domain });
   if (refused !== undefined && isLogged(after.state, agent, refused))
     return go(after, task, { at: 'mark', gfn: refused.gfn });
-  if (refusal !== undefined) {
-    const { status, ...parts } = refusal;
-    const reads = op.kind === 'paging.read' && status === 'violation';
-    return end(after, status, reads ? { ...parts, words: [wordOf(bytesOf(ALL_ONES, op.size))] } : parts);
-  }
+  if (refusal !== undefined) return refuseAccess(after, op, refusal);
   return match(op)
     .with({ kind: 'paging.read' }, { kind: 'paging.fetch' }, () =>
       end(after, 'ok', { words: [load(after.state, runs)] }),

@@ -15,14 +15,16 @@ export const exhibit: Exhibit = {
     {
       file: 'memory/p2m.ts',
       before: `  return yield* setEntry(m, dom, change, () => {
-    for (const mfn of covered) m.f.m2p.setWide(mfn, 0);
+    for (const mfn of frames) m.f.m2p.setWide(mfn, 0);
+    if (covered !== undefined) countOnDemand(m, dom, -covered.onDemand);
     if (!isRamType(change.type)) return;
     for (let i = 0; i < pow2(change.order); i += 1)
       if (m.f.frameOwner.get(change.mfn + i) === dom + 1) m.f.m2p.setWide(change.mfn + i, change.gfn + i + 1);
   });
 `,
       after: `  const isSet = yield* setEntry(m, dom, change, () => {
-    for (const mfn of covered) m.f.m2p.setWide(mfn, 0);
+    for (const mfn of frames) m.f.m2p.setWide(mfn, 0);
+    if (covered !== undefined) countOnDemand(m, dom, -covered.onDemand);
   });
   if (!isRamType(change.type)) return isSet;
   for (let i = 0; i < pow2(change.order); i += 1)

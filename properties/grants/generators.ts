@@ -6,7 +6,7 @@ import { bytesPerFrame, grantsPerFrame } from '#abi/geometry.ts';
 import { grantFlags, mapFlags, type GrantsOp } from '#abi/grants.ts';
 import type { GfnOperand } from '#abi/operand.ts';
 import { hasAll } from '#lib/bits.ts';
-import { allEntries, keysOf, mappedOf, offersTo, ramOf, type Offer } from '../harness/census.ts';
+import { allEntries, keysOf, mappedOf, offersTo, ramOf, usableOf, type Offer } from '../harness/census.ts';
 import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
 
 /** How grant operations are drawn. Shares are per cent. */
@@ -109,7 +109,7 @@ interface Side {
 function side(g: Gen, caller: DomId, wants: { isRef: boolean; isWritten: boolean }): Side {
   const found = wants.isRef ? offer(g, caller, (one) => !wants.isWritten || !isReadOnly(one)) : undefined;
   if (found === undefined) {
-    const gfn = g.gfn(g.oneOf(ramOf(g.state, caller)));
+    const gfn = g.gfn(g.oneOf(usableOf(g.state, caller)));
     return { by: 'gfn', domain: g.domain(DOMID_SELF), ref: 0 as GrantRef, gfn };
   }
   const ref = g.ref(found.ref, refCount(g, found.granter));

@@ -62,6 +62,10 @@ export class ActJudge {
         return role === 'pool' && (who.domain === undefined || owner === who.domain)
           ? undefined
           : 'it is no table of that domain';
+      case 'reclaim':
+        return role === 'ram' && (verb === 'load' ? owner === who.domain : f.podSize.get(mfn) !== 0)
+          ? undefined
+          : 'it is not set aside for memory on demand';
       case 'grantEntry':
         return role === 'grantFrame' && owner === who.domain ? undefined : 'it is no grant frame of that domain';
       case 'scrub':

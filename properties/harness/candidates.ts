@@ -150,7 +150,7 @@ export class Candidates {
       least = Math.min(least, found);
       return found;
     });
-    this.#become(all.filter((_, i) => distances[i] === least).slice(0, NARROW_MAX));
+    this.#become(narrowed(all.filter((_, i) => distances[i] === least)));
   }
 
   /** Goes through everything since the last rest more broadly. False: that cannot be, or explains nothing. */
@@ -224,6 +224,24 @@ export class Candidates {
         return this.#noting(close(list, logs, { ending }));
     }
   }
+}
+
+/**
+ * As many of `list` as a narrow one holds, from as many states as there are: states that differ in nothing that the machine shows
+ * can come from different orders before the last rest, and a later search does not go back there for those that are dropped.
+ */
+function narrowed(list: readonly Candidate[]): readonly Candidate[] {
+  if (list.length <= NARROW_MAX) return list;
+  const seen = new Map<State, number>();
+  const rounds = list.map((candidate) => {
+    const round = seen.get(candidate.state) ?? 0;
+    seen.set(candidate.state, round + 1);
+    return { candidate, round };
+  });
+  return rounds
+    .toSorted((a, b) => a.round - b.round)
+    .slice(0, NARROW_MAX)
+    .map(({ candidate }) => candidate);
 }
 
 interface Ending {

@@ -10,6 +10,7 @@ import type { VcpuName } from '#abi/trace.ts';
 import { and } from '#lib/bits.ts';
 import type { Trie } from '#lib/trie.ts';
 import { entryOf, frameOf, isRamType, placeOfVcpu, type Domain, type Entry, type State } from '#model/state.ts';
+import { isOnDemand } from '#model/pod.ts';
 import { wordAt } from '#model/words.ts';
 
 const keyMemo = new WeakMap<Trie<unknown>, readonly number[]>();
@@ -86,10 +87,36 @@ export function ramOf(state: State, domain: DomId): readonly number[] {
   return ram;
 }
 
-/** gfns of `domain` that are mapped at all. */
+/** gfns of `domain` that are on demand: of each run the first few and the last ones. */
+export function demandOf(state: State, domain: DomId): readonly number[] {
+  const runs = state.domains.get(domain)?.pod.entries ?? [];
+  return runs.flatMap(({ from, to }) => {
+    const count = Math.min(to - from, SAMPLED);
+    const first = Array.from({ length: count }, (_, i) => from + i);
+    return to - from > 2 * SAMPLED ? [...first, to - 2, to - 1] : [...first, ...rangeOf(from + count, to)];
+  });
+}
+
+/** So many gfns of a run on demand are looked at, from its beginning. */
+const SAMPLED = 16;
+
+const rangeOf = (from: number, to: number): readonly number[] =>
+  Array.from({ length: Math.max(0, to - from) }, (_, i) => from + i);
+
+/** gfns of `domain` that are mapped at all, or are on demand and there is memory for them. */
 export const mappedOf = (state: State, domain: DomId): readonly number[] => {
-  const p2m = state.domains.get(domain)?.p2m;
-  return p2m === undefined ? [] : keysOf(p2m);
+  const of = state.domains.get(domain);
+  if (of === undefined) return [];
+  const keys = keysOf(of.p2m);
+  return of.pod.cache.size === 0 ? keys : [...keys, ...demandOf(state, domain)].toSorted((a, b) => a - b);
+};
+
+/** gfns of `domain` that it can use as its own RAM: those that are, and those that become so. */
+export const usableOf = (state: State, domain: DomId): readonly number[] => {
+  const of = state.domains.get(domain);
+  return of === undefined || of.pod.cache.size === 0
+    ? ramOf(state, domain)
+    : [...ramOf(state, domain), ...demandOf(state, domain)];
 };
 
 /** Frames on the heap. Frame 0 is the hypervisor's. */
@@ -168,6 +195,8 @@ const openEntries = once((state) => {
 /** Whether an entry permits access to RAM that its granter still has. */
 export function isOpen(state: State, offer: Offer): boolean {
   if (and(offer.flags, grantFlags.kindMask) !== grantFlags.permitAccess) return false;
+  const granter = state.domains.get(offer.granter);
+  if (granter !== undefined && granter.pod.cache.size > 0 && isOnDemand(granter, offer.gfn)) return true;
   const entry = entryOf(state, offer.granter, offer.gfn);
   return entry !== undefined && isRamType(entry.type) && frameOf(state, entry.mfn).owner === offer.granter;
 }

@@ -26,6 +26,8 @@ function twisted(choice: Choice, reply: Reply, prng: Prng): Choice | undefined {
     case 'scrub':
     case 'cached':
     case 'combined':
+    case 'podTaken':
+    case 'podStolen':
       return { ...choice, mfn: (choice.mfn + 1 + prng.below(7)) as Mfn };
     case 'handle':
       // One that was given back before the operation ended is nowhere to be seen, and any other would have done.
@@ -36,6 +38,9 @@ function twisted(choice: Choice, reply: Reply, prng: Prng): Choice | undefined {
       return { ...choice, class: 'iommuTable' };
     case 'preempted':
       return { kind: 'preempted', done: (choice.done ?? 0) + 1 };
+    case 'podSplit':
+    case 'podExhausted':
+      return { ...choice, gfn: (choice.gfn + 1024) as typeof choice.gfn };
     case 'walked':
     case 'retried':
     case 'flush':

@@ -16,7 +16,7 @@ import type { State } from '#model/state.ts';
 import { Changes } from '../paging/recent-changes.ts';
 import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
 import { NO_FOCUS, type Focus } from './focus.ts';
-import { callersOf, freeFrames, mappedOf, ramOf } from './census.ts';
+import { callersOf, freeFrames, mappedOf, usableOf } from './census.ts';
 
 /** One generator per operation kind; the compiler asks for an arm per operation. */
 export type Generators<O extends { readonly kind: string }> = {
@@ -285,7 +285,7 @@ export class Gen {
   /** Room for `words` words of a call: RAM of `caller`, mostly within one frame; bent: where it must not be. */
   buffer(caller: DomId, words: number): Buffer<'symbolic'> {
     if (this.bends() && this.share(60)) return { in: this.prng.pick(['hypervisor', 'nonCanonical', 'null'] as const) };
-    const ram = ramOf(this.state, caller);
+    const ram = usableOf(this.state, caller);
     const usual = this.bends() ? mappedOf(this.state, caller) : ram.slice(ram.length > 1 ? 1 : 0);
     const from = this.share(80) ? reachedOf(this.state, this.agent, usual) : usual;
     const size = bytesPerFrame(this.geometry);

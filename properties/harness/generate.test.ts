@@ -55,6 +55,7 @@ function stillLife(header: Header): State {
       iomem: Trie.empty(),
       iomemEver: Trie.empty(),
       stale: [],
+      pod: { entries: [], cache: Trie.empty(), highest: 0, sweepAt: 0, recent: [], recentAt: 0 },
       structure: (50 + id) as Mfn,
       sharedInfo: (60 + id) as Mfn,
       grants: {

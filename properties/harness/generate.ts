@@ -5,11 +5,14 @@
 import { callerOf, type Agent } from '#abi/agents.ts';
 import type { DomId, VcpuId } from '#abi/address.ts';
 import { fieldsOf } from '#abi/fields.ts';
+import { tableEntries } from '#abi/geometry.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Reply } from '#abi/reply.ts';
 import { isAct, type ActStep, type Header, type Step, type Trace } from '#abi/trace.ts';
 import { Prng } from '#lib/prng.ts';
+import { linearContext } from '#model/paging/context.ts';
+import { isOnDemand } from '#model/pod.ts';
 import type { State } from '#model/state.ts';
 import { absurdOp } from './absurd.ts';
 import { isBuilding, urgent } from '../paging/register-generators.ts';
@@ -126,8 +129,23 @@ class Driver {
       label,
       agent,
       op,
-      ...this.#schedule.onStart(op, { paused, contested: this.#isContested(agent, op) }),
+      ...this.#schedule.onStart(op, {
+        paused,
+        contested: this.#isContested(agent, op),
+        leaves: this.#leaves(agent, op),
+      }),
     });
+  }
+
+  /** Whether an access may leave its guest, for memory on demand or a write that is logged; with paging on its gfn is not known beforehand. */
+  #leaves(agent: Agent, op: AnyOp): boolean {
+    const { state } = this.#run;
+    const domain = state.domains.get(callerOf(agent) ?? -1);
+    if (domain === undefined || !('via' in op) || !('path' in op.gfn)) return false;
+    if (linearContext(state, agent) !== undefined) return domain.pod.entries.length > 0 || domain.log.on;
+    const size = tableEntries(state.geometry);
+    const gfn = op.gfn.path.reduce((sum, index) => sum * size + index, 0);
+    return isOnDemand(domain, gfn) || domain.p2m.get(gfn)?.type === 'ramLogDirty';
   }
 
   /** Whether a vCPU that is free to act, not the caller's own, runs in a domain that the operation is about. */

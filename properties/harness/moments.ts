@@ -44,6 +44,10 @@ const wasRefused = ({ log, failures }: Returned, refused: FailureClass, byFate: 
       choice.kind === 'failed' && choice.class === refused && failures.some((one) => one.class === refused) === byFate,
   );
 
+/** Whether an access was made again, and not for memory on demand: then for a write that is logged. */
+const isNoted = (log: Returned['log']): boolean =>
+  log.some(({ choice }) => choice.kind === 'retried') && !log.some(({ choice }) => choice.kind.startsWith('pod'));
+
 const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
 const failing: readonly Moment[] = (
@@ -143,13 +147,12 @@ const others: readonly Moment[] = [
   moment('memory/writesAreNotedAndMadeAgain', {
     invariant: 'LOG',
     statement: 'A write meets RAM whose writes are logged, and is made again.',
-    isShown: ({ reply, log }) => reply.status === 'ok' && log.some(({ choice }) => choice.kind === 'retried'),
+    isShown: ({ reply, log }) => reply.status === 'ok' && isNoted(log),
   }),
   moment('memory/notedWritesSplitSuperpages', {
     invariant: 'LOG',
     statement: 'A superpage whose writes are logged is split for one that is written.',
-    isShown: ({ log }) =>
-      log.some(({ choice }) => choice.kind === 'retried') && log.some(({ choice }) => choice.kind === 'tableTaken'),
+    isShown: ({ log }) => isNoted(log) && log.some(({ choice }) => choice.kind === 'tableTaken'),
   }),
   moment('memory/copiesIntoLoggedMemoryAreNoted', {
     invariant: 'LOG',
@@ -192,4 +195,71 @@ const others: readonly Moment[] = [
   }),
 ];
 
-export const moments: readonly Moment[] = [...failing, ...exhausted, ...stopping, ...others];
+/** Frames taken out of a cache for memory on demand because somebody asked for that. */
+const isServed = ({ op, log }: Returned, isFit: (order: number) => boolean): boolean =>
+  op.kind !== 'memory.killDomain' &&
+  op.kind !== 'memory.decrease' &&
+  op.kind !== 'memory.setPodTarget' &&
+  log.some(({ choice }) => choice.kind === 'podTaken' && isFit(choice.order));
+
+/** Whether nothing was set aside for the domain that the first frame was taken from. */
+function wasDry({ log, before }: Returned): boolean {
+  const taken = log.find(({ choice }) => choice.kind === 'podTaken')?.choice;
+  return taken?.kind === 'podTaken' && domainIn(before, taken.domain)?.pod.cache.size === 0;
+}
+
+const onDemand: readonly Moment[] = [
+  moment('memory/demandIsServedToAccesses', {
+    invariant: 'MUST',
+    statement: 'A processor is answered from memory that was populated for it.',
+    isShown: (returned) => 'via' in returned.op && returned.reply.status === 'ok' && isServed(returned, () => true),
+  }),
+  moment('memory/demandIsServedToCalls', {
+    invariant: 'MUST',
+    statement: 'The hypervisor populates memory on demand that a call is about.',
+    isShown: (returned) => !('via' in returned.op) && isServed(returned, () => true),
+  }),
+  moment('memory/largeDemandIsServedWhole', {
+    invariant: 'M2P',
+    statement: 'A large entry on demand is populated by a large run.',
+    isShown: (returned) => isServed(returned, (order) => order > 0),
+  }),
+  moment('memory/largeDemandIsSplit', {
+    invariant: 'M2P',
+    statement: 'A large entry on demand is split, since no large run is set aside.',
+    isShown: ({ log }) => log.some(({ choice }) => choice.kind === 'podSplit'),
+  }),
+  moment('memory/demandIsRefusedByThePool', {
+    invariant: 'ERR',
+    statement: 'Memory on demand is not populated, marked or given back for want of a table.',
+    isShown: ({ op, reply, log }) =>
+      (op.kind === 'memory.populateOnDemand' && reply.status === 'ENOMEM') ||
+      log.some(({ choice }) => choice.kind === 'failed' && (choice.done ?? 0) < 0),
+  }),
+  moment('memory/demandStopsDomains', {
+    invariant: 'ERR',
+    statement: 'A domain is stopped because there is no memory for what it was owed.',
+    isShown: ({ log }) => log.some(({ choice }) => choice.kind === 'podExhausted'),
+  }),
+  moment('memory/unusedMemoryIsReclaimed', {
+    invariant: 'LEAK',
+    statement: 'Memory on demand is populated although nothing was set aside: unused memory was found.',
+    isShown: (returned) => isServed(returned, () => true) && wasDry(returned),
+  }),
+  moment('memory/givenBackMemoryIsKept', {
+    invariant: 'REF',
+    statement: 'Memory that a guest gives back is set aside for what it is owed.',
+    isShown: ({ log }) => log.some(({ choice }) => choice.kind === 'podStolen'),
+  }),
+  moment('memory/demandIsMarkedUnaligned', {
+    invariant: 'REF',
+    statement: 'A range that is not aligned to its size is marked as on demand.',
+    isShown: ({ op, reply }) =>
+      op.kind === 'memory.populateOnDemand' &&
+      reply.status === 'ok' &&
+      op.extents.by === 'value' &&
+      op.extents.gfns.slice(op.start).some((gfn) => gfn % 2 ** op.order !== 0),
+  }),
+];
+
+export const moments: readonly Moment[] = [...failing, ...exhausted, ...stopping, ...others, ...onDemand];

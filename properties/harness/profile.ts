@@ -35,6 +35,9 @@ const tempers: Readonly<Record<Temper['name'], Temper>> = {
 /** For some kinds, whether a legal operation is possible at all now. */
 export const needs: Needs<AnyOp> = { ...memory.needs, ...paging.needs, ...tlb.needs, ...grants.needs };
 
+/** Kinds that come to something only together: in one run of six they are all there, and often. */
+const together: readonly OpKind[] = ['memory.populateOnDemand', 'memory.setPodTarget', 'paging.read', 'paging.write'];
+
 /** Whole kinds are switched off in two runs of three, and weights drawn anew; "everything on" stays in the rotation. */
 function swarm(prng: Prng, weights: Weights<AnyOp>): Map<OpKind, number> {
   const everything = prng.chance(1, 3);
@@ -42,6 +45,7 @@ function swarm(prng: Prng, weights: Weights<AnyOp>): Map<OpKind, number> {
     const isOn = everything || prng.chance(3, 4);
     return [kind, isOn ? weights[kind] * (everything ? 1 : prng.pick([1, 1, 2, 4])) : 0];
   });
+  if (prng.chance(1, 6)) for (const pair of drawn) if (together.includes(pair[0])) pair[1] = 3 * weights[pair[0]];
   const isEnough = drawn.some(([kind, weight]) => weight > 0 && mechanismOf(kind) !== 'paging');
   return new Map(isEnough ? drawn : opKinds.map((kind) => [kind, weights[kind]]));
 }

@@ -6,7 +6,7 @@
 
 import type { Label } from '#abi/operand.ts';
 import type { Failure, FailureClass } from '#abi/failures.ts';
-import type { Op, OpKind } from '#abi/operation.ts';
+import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { ObjectKind, Pause, PointClass } from '#abi/points.ts';
 import type { Prng } from '#lib/prng.ts';
 
@@ -37,6 +37,15 @@ const life: readonly Point[] = [
   ['unlock', 'domainLock'],
   ['store', 'domain'],
 ];
+/** The lock of a P2M alone. */
+const locked: readonly Point[] = [
+  ['lock', 'p2mLock'],
+  ['unlock', 'p2mLock'],
+];
+/** The look whether memory is unused. */
+const looks: Point = ['load', 'frame'];
+/** What an access passes that meets memory on demand, or RAM whose writes are logged. */
+const populating: readonly Point[] = [...p2m, looks];
 const fetches: Point = ['copyFrom', 'guest'];
 const answers: Point = ['copyTo', 'guest'];
 /** A vCPU with paging on: its tables are read, and flags are set in them. */
@@ -45,17 +54,20 @@ const walks: readonly Point[] = [
   ['compareExchange', 'guest'],
 ];
 
-/** An access that meets RAM whose writes are logged; others are indivisible, and so is what fate does to caches. */
-const logs: readonly Point[] = p2m;
-
-/** What each kind of operation can pass on its way. */
+/**
+ * What each kind of operation can pass on its way. What fate does to caches is indivisible, and so are accesses that meet neither
+ * memory on demand nor RAM whose writes are logged.
+ */
 export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.populate': [fetches, ...walks, ...heapTake, ...p2m],
+  'memory.populateOnDemand': [fetches, ...walks, ...p2m],
+  'memory.setPodTarget': [...heapTake, ...heapGive, ...locked, ['store', 'domain']],
+  'memory.podTarget': locked,
   'memory.increase': heapTake,
-  'memory.decrease': [fetches, ...walks, ...p2m, ...heapGive],
-  'memory.exchange': [fetches, ...walks],
-  'memory.addToPhysmap': [...p2m, ...heapGive, ...table],
-  'memory.removeFromPhysmap': [...p2m, ...heapGive],
+  'memory.decrease': [fetches, ...walks, ...p2m, ...heapGive, looks],
+  'memory.exchange': [fetches, ...walks, ...populating],
+  'memory.addToPhysmap': [...populating, ...heapGive, ...table],
+  'memory.removeFromPhysmap': [...populating, ...heapGive],
   'memory.reservation': [],
   'memory.createDomain': [...life, ...heapTake],
   'memory.pauseDomain': [['store', 'domain']],
@@ -74,7 +86,7 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.disableLogDirty': [...life, ...p2m],
   'memory.logDirty': [...life, ...p2m, answers, ...walks],
   'memory.modifiedMemory': p2m,
-  'memory.setMemType': p2m,
+  'memory.setMemType': populating,
   'memory.iomemPermission': life,
   'memory.mapMmio': [['lock', 'domainLock'], ['unlock', 'domainLock'], ...p2m],
   'memory.scrub': [
@@ -82,10 +94,10 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
     ['lock', 'heapLock'],
     ['unlock', 'heapLock'],
   ],
-  'paging.read': logs,
-  'paging.write': logs,
-  'paging.compareExchange': logs,
-  'paging.fetch': logs,
+  'paging.read': populating,
+  'paging.write': populating,
+  'paging.compareExchange': populating,
+  'paging.fetch': populating,
   'paging.setControl': [],
   'paging.setRoot': [],
   'tlb.schedule': [],
@@ -103,6 +115,8 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
 /** What each kind can be refused on its way. */
 export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]>>> = {
   'memory.populate': ['heap', 'pool'],
+  'memory.populateOnDemand': ['pool'],
+  'memory.setPodTarget': ['heap'],
   'memory.increase': ['heap'],
   'memory.decrease': ['pool'],
   'memory.addToPhysmap': ['pool', 'heap'],
@@ -113,25 +127,35 @@ export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]
   'memory.setMemType': ['pool'],
   'memory.mapMmio': ['pool'],
   'memory.setPool': ['heap'],
-  'grants.map': ['maptrack', 'compareExchange', 'pool', 'heap', 'copyBack'],
+  'paging.read': ['pool'],
   'paging.write': ['pool', 'logDirty'],
+  'paging.compareExchange': ['pool'],
+  'paging.fetch': ['pool'],
+  'grants.map': ['maptrack', 'compareExchange', 'pool', 'heap', 'copyBack'],
   'grants.unmap': ['pool', 'copyBack'],
-  'grants.copy': ['compareExchange', 'copyBack'],
+  'grants.copy': ['compareExchange', 'copyBack', 'pool'],
   'grants.setupTable': ['heap', 'copyBack'],
 };
 
 /** How often a point is chosen: the moments before something is forgotten, given up or let go are when others may be late. */
-const weightOf: Readonly<Partial<Record<PointClass, number>>> = {
+const weightOf: Readonly<Partial<Record<PointClass | 'load:frame' | 'store:maptrack', number>>> = {
   flush: 8,
   free: 2,
   reference: 2,
   scrub: 2,
   copyFrom: 3,
   compareExchange: 4,
+  'load:frame': 4,
+  'store:maptrack': 2,
 };
 
+function weightFor([pointClass, object]: Point): number {
+  const both = `${pointClass}:${object}`;
+  return weightOf[both === 'load:frame' || both === 'store:maptrack' ? both : pointClass] ?? 1;
+}
+
 const weighted = (points: readonly Point[]): readonly Point[] =>
-  points.flatMap((point) => Array.from({ length: weightOf[point[0]] ?? 1 }, () => point));
+  points.flatMap((point) => Array.from({ length: weightFor(point) }, () => point));
 
 const weightedPoints = Object.fromEntries(
   Object.entries(pointsOf).map(([kind, points]) => [kind, weighted(points)]),
@@ -144,6 +168,8 @@ const nths = (pointClass: PointClass): readonly number[] =>
 /** Kinds that look for preemption between their parts, and how many parts they may do from one look to the next. */
 export const partsPerCheck: Readonly<Partial<Record<OpKind, number>>> = {
   'memory.populate': 1,
+  'memory.populateOnDemand': 1,
+  'memory.setPodTarget': 1,
   'memory.increase': 1,
   'memory.decrease': 1,
   'memory.killDomain': 1,
@@ -173,6 +199,8 @@ export interface Circumstances {
   readonly paused: number;
   /** Whether somebody else can act meanwhile on a domain that the operation is about. */
   readonly contested: boolean;
+  /** Whether an access may leave its guest: for memory on demand, or a write that is logged. */
+  readonly leaves: boolean;
 }
 
 /** Decides when to pause, fail, preempt and resume in one run. */
@@ -195,10 +223,11 @@ export class Schedule {
 
   /** What happens to an operation that starts now. */
   onStart(op: Op<'symbolic'>, at: Circumstances): Fate {
-    const pause = this.#opening(op.kind, at);
-    const classes = failuresOf[op.kind];
+    const isIdle = mechanismOf(op.kind) === 'paging' && !at.leaves;
+    const pause = isIdle ? undefined : this.#opening(op.kind, at);
+    const classes = isIdle ? undefined : failuresOf[op.kind];
     const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 4);
-    const preempting = this.#preempts && op.kind in partsPerCheck && this.#prng.chance(1, 3);
+    const preempting = this.#preempts && op.kind in partsPerCheck && this.#prng.chance(1, 2);
     return {
       ...(pause === undefined ? {} : { pause }),
       ...(failing ? { failures: [{ class: this.#prng.pick(classes), nth: 1 + this.#prng.below(2) }] } : {}),

@@ -9,7 +9,7 @@ import type { State } from '#model/state.ts';
 
 /** What the words of a field are about, for whoever compares or judges. */
 type Subject =
-  | 'frame' | 'm2p' | 'domain' | 'grantFrame' | 'maptrackFrame' | 'root' | 'active' | 'handle' | 'handleGfn'
+  | 'frame' | 'm2p' | 'domain' | 'recent' | 'recentGfn' | 'grantFrame' | 'maptrackFrame' | 'root' | 'active' | 'handle' | 'handleGfn'
   | 'vcpu' | 'vcpuRoot' | 'domainWide' | 'device' | 'cache' | 'cacheGfn' | 'linear' | 'linearGfn' | 'pcpu'; // prettier-ignore
 
 /**
@@ -35,6 +35,8 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   heapOrder: 'private',
   heapNext: 'private',
   heapPrev: 'private',
+  podSize: 'frame',
+  podNext: 'private',
   domState: 'domain',
   domStage: 'domain',
   domLife: 'private',
@@ -61,6 +63,17 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   poolHead: 'private',
   poolSpare: 'domain',
   poolTotal: 'domain',
+  podEntries: 'domain',
+  podCount: 'domain',
+  podSingleHead: 'private',
+  podSingleTail: 'private',
+  podLargeHead: 'private',
+  podLargeTail: 'private',
+  podHighest: 'domainWide',
+  podSweepAt: 'domainWide',
+  podRecentGfn: 'recentGfn',
+  podRecentLarge: 'recent',
+  podRecentAt: 'domain',
   grantFrameCount: 'domain',
   grantLimit: 'domain',
   grantFrame: 'grantFrame',
@@ -260,6 +273,12 @@ export class Touched {
         return;
       case 'device':
         this.devices.add(index);
+        return;
+      case 'recent':
+        this.domains.add(Math.floor(index / geometry.capacity.podRecent));
+        return;
+      case 'recentGfn':
+        this.domains.add(Math.floor(index / 2 / geometry.capacity.podRecent));
         return;
       case 'grantFrame':
         this.domains.add(Math.floor(index / geometry.capacity.grantFrames));

@@ -32,12 +32,17 @@ interface Bound {
 
 /** Refusals and answers that need no work. */
 const SMALL: Bound = { base: 4 };
+/** Nothing, unless an access meets memory on demand, perhaps to learn that it is there by now. */
+const ACCESS: Bound = { base: 12 };
 /** What acts at once passes no point. */
 const NONE: Bound = { base: 0 };
 
 /** The bound of every kind of operation. */
 export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.populate': { base: 20, frame: 2 },
+  'memory.populateOnDemand': { base: 10, frame: 8 },
+  'memory.setPodTarget': { base: 24, frame: 12 },
+  'memory.podTarget': SMALL,
   'memory.increase': { base: 12, frame: 2 },
   'memory.decrease': { base: 8, frame: 12 },
   'memory.exchange': SMALL,
@@ -58,10 +63,10 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.iomemPermission': { base: 8 },
   'memory.mapMmio': { base: 8, piece: 9 },
   'memory.scrub': { base: 4, frame: 1 },
-  'paging.read': NONE,
-  'paging.write': NONE,
-  'paging.compareExchange': NONE,
-  'paging.fetch': NONE,
+  'paging.read': ACCESS,
+  'paging.write': ACCESS,
+  'paging.compareExchange': ACCESS,
+  'paging.fetch': ACCESS,
   'paging.setControl': NONE,
   'paging.setRoot': NONE,
   'tlb.schedule': NONE,
@@ -119,18 +124,27 @@ function walkActs(geometry: Geometry, op: Op<'concrete'>): number {
   return 4 * geometry.levels * wordsOf(geometry, op);
 }
 
+/** Acts for each frame that there is, when memory on demand is asked for: all of them may be looked at. */
+const DEMAND = 12;
+
+/** Whether memory on demand was asked for, or is being given back; without it accesses perform no acts at all. */
+const isDemanding = ({ op, log }: Pick<Returned, 'op' | 'log'>): boolean =>
+  mechanismOf(op.kind) === 'paging' ||
+  log.some(({ choice }) => choice.kind.startsWith('pod') || (choice.kind === 'failed' && (choice.done ?? 0) < 0));
+
 /** Acts that `op` may perform between two preemption checks; `worst`: how many it has performed; `logs`: whether writes are logged. */
 export function mostActs(
   geometry: Geometry,
-  op: Op<'concrete'>,
-  { worst, logs }: { readonly worst: number; readonly logs: boolean },
+  { op, log, worst, logs }: Pick<Returned, 'op' | 'log' | 'worst'> & { readonly logs: boolean },
 ): number {
   const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
   const { range = 0, piece = 0, bitmapPage = 0, bitmapWord = 0 } = bounds[op.kind];
   const { grantFrames, poolFrames, rangeCheck, devicePieces } = geometry.capacity;
   const walks = worst > base ? walkActs(geometry, op) : 0;
   const told = op.kind === 'memory.logDirty' ? toldBy(geometry, op) : 0;
+  const demands = worst > base && isDemanding({ op, log }) ? DEMAND * geometry.frameCount : 0;
   return (
+    demands +
     walks +
     (logs && worst > base ? logActs(geometry, op) : 0) +
     bitmapPage * poolFrames +
@@ -147,11 +161,11 @@ export function mostActs(
 
 /** Parts of a preemptible operation that are known to be done, from its reply or its log. */
 function partsOf({ op, reply, log }: Returned): number {
-  const made = log.filter(({ choice }) =>
-    op.kind === 'memory.killDomain' || op.kind === 'memory.setPool'
-      ? choice.kind === 'poolGiven' || (choice.kind === 'frame' && op.kind === 'memory.setPool')
-      : false,
-  ).length;
+  const made = log.filter(({ choice: { kind } }) => {
+    if (op.kind === 'memory.killDomain') return kind === 'poolGiven' || kind === 'podTaken';
+    if (op.kind === 'memory.setPodTarget') return kind === 'frame' || kind === 'podTaken';
+    return op.kind === 'memory.setPool' && (kind === 'poolGiven' || kind === 'frame');
+  }).length;
   return Math.max(made, 'start' in op ? reply.done - op.start : 0);
 }
 
@@ -176,7 +190,7 @@ export const workIsBounded: AlwaysLaw = {
     let logs = !returned.alone || 'via' in op;
     for (let id = 0; id < capacity.domains && !logs; id += 1)
       logs = machine.f.domLogDirty.get(id) !== 0 || returned.before.domains.get(id)?.log.on === true;
-    const most = mostActs(machine.geometry, op, { worst, logs });
+    const most = mostActs(machine.geometry, { ...returned, logs });
     if (worst > most) return problem('acts', `performs ${worst} acts without a preemption check; ${most} are allowed`);
     const { checks, call } = machine.finished ?? { checks: 0, call: undefined };
     if (call?.op !== op) return undefined;

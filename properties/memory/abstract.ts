@@ -3,11 +3,12 @@
 
 import type { DomId, Mfn } from '#abi/address.ts';
 import { frameRoles } from '#abi/roles.ts';
-import { domStages, domStates } from '#impl/layout.ts';
+import { domStages, domStates, podSizes } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
 import { ownGfn } from '#model/p2m.ts';
 import { frameOf, type Domain, type Frame, type State } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
+import { podProblem } from './pod-abstract.ts';
 import { firstDifference, type Relation, type Row } from '../harness/difference.ts';
 import type { Problem } from '../harness/law.ts';
 import { logRows } from './log-abstract.ts';
@@ -64,6 +65,13 @@ const frames: Relation<FrameSides> = {
       breaks: 'LEAK',
       model: ({ frame }) => frame.role === 'free' && frame.dirty,
       machine: ({ m, mfn, frame }) => frame.role === 'free' && m.f.frameDirty.get(mfn) === 1,
+    },
+    {
+      name: 'cached',
+      breaks: 'refines',
+      model: ({ state, frame, mfn }) =>
+        (frame.owner === undefined ? undefined : state.domains.get(frame.owner)?.pod.cache.get(mfn)) ?? 'none',
+      machine: ({ m, mfn }) => podSizes[m.f.podSize.get(mfn)],
     },
     { name: 'refs', breaks: 'REF', model: ({ frame }) => frame.refs, machine: ({ m, mfn }) => m.f.frameRefs.get(mfn) },
     {
@@ -233,7 +241,8 @@ const lives: Relation<{ readonly m: Machine; readonly id: number; readonly domai
 export function domainProblem(m: Machine, state: State, id: number): Problem | undefined {
   const domain = state.domains.get(id as DomId);
   const problem = firstDifference(lives, { m, id, domain });
-  return problem !== undefined || domain === undefined ? problem : firstDifference(domains, { m, domain });
+  if (problem !== undefined || domain === undefined) return problem;
+  return firstDifference(domains, { m, domain }) ?? podProblem(m, domain);
 }
 
 const permissions: Relation<{ readonly m: Machine; readonly state: State; readonly key: number }> = {

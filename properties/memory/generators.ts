@@ -7,7 +7,18 @@ import type { MemoryOp } from '#abi/memory.ts';
 import { tableEntries } from '#abi/geometry.ts';
 import type { Extents } from '#abi/operand.ts';
 import { isRamType, type Domain } from '#model/state.ts';
-import { deskOf, domainsOf, gfnsOf, listLength, mappedOf, ramOf, vacant } from '../harness/census.ts';
+import {
+  demandOf,
+  deskOf,
+  domainsOf,
+  gfnsOf,
+  listLength,
+  mappedOf,
+  ramOf,
+  usableOf,
+  vacant,
+} from '../harness/census.ts';
+import { canMark, canTarget, givenBack, markOnDemand, podTarget, setPodTarget } from './pod-generators.ts';
 import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
 import * as logging from './log-generators.ts';
 import * as mapping from './mapping-generators.ts';
@@ -25,6 +36,9 @@ export interface Settings {
 
 const weights: Settings['weights'] = {
   'memory.populate': 16,
+  'memory.populateOnDemand': 6,
+  'memory.setPodTarget': 14,
+  'memory.podTarget': 1,
   'memory.increase': 3,
   'memory.decrease': 12,
   'memory.exchange': 1,
@@ -138,9 +152,23 @@ function populate(g: Gen, s: Settings): Extract<MemoryOp<'symbolic'>, { kind: 'm
 /** Own RAM that can be given away: not the last frames of a domain. */
 const dispensable = (g: Gen, id: DomId): readonly number[] => ramOf(g.state, id).slice(1);
 
-function decrease(g: Gen, s: Settings): Extract<MemoryOp<'symbolic'>, { kind: 'memory.decrease' }> {
-  const id = target(g, (domain) => ramOf(g.state, domain.id).length > 4);
+type Decrease = Extract<MemoryOp<'symbolic'>, { kind: 'memory.decrease' }>;
+
+/** A guest gives back what is on demand, some of it. */
+function decreaseOnDemand(g: Gen, id: DomId): Decrease | undefined {
+  const range = givenBack(g, id);
+  if (range === undefined) return undefined;
+  const more = g.list(g.batch(1) - 1, () => givenBack(g, id)?.gfn ?? range.gfn);
+  const gfns = [range.gfn, ...more].map((gfn) => g.gfn(gfn));
+  const start = g.start(gfns.length);
+  return { kind: 'memory.decrease', target: g.domain(id), extents: { by: 'value', gfns }, order: range.order, start };
+}
+
+function decrease(g: Gen, s: Settings): Decrease {
+  const id = target(g, (domain) => ramOf(g.state, domain.id).length > 4 || demandOf(g.state, domain.id).length > 0);
   const caller = g.asManager(id);
+  const onDemand = g.share(40) ? decreaseOnDemand(g, id) : undefined;
+  if (onDemand !== undefined) return onDemand;
   const ram = dispensable(g, id);
   const size = g.share(s.large) ? order(g, { ...s, large: 100 }, ram.length) : 0;
   const isWhole = (gfn: number): boolean =>
@@ -193,7 +221,7 @@ function addToPhysmap(g: Gen): Add {
   const index = (): number => {
     if (space === 'sharedInfo') return 0;
     if (space === 'grantTable') return g.below(Math.max(1, Math.min(domain?.grants.limit ?? 1, 2)));
-    return g.oneOf(isForeign ? ramOf(g.state, foreign) : ramOf(g.state, id));
+    return g.oneOf(usableOf(g.state, isForeign ? foreign : id));
   };
   const at = g.share(70)
     ? g.unmapped(id)
@@ -243,6 +271,9 @@ const life =
 /** The generators of memory operations. */
 export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
   'memory.populate': (g) => populate(g, s),
+  'memory.populateOnDemand': (g) => markOnDemand(g, s.usual),
+  'memory.setPodTarget': setPodTarget,
+  'memory.podTarget': podTarget,
   'memory.increase': (g) => {
     const id = target(g, (domain) => spare(domain) > 2);
     g.asManager(id);
@@ -301,6 +332,8 @@ export const needs: Needs<MemoryOp<'symbolic'>> = {
   ...mapping.needs,
   ...logging.needs,
   'memory.populate': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
+  'memory.populateOnDemand': canMark,
+  'memory.setPodTarget': canTarget,
   'memory.increase': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
   'memory.decrease': (g) => domainsOf(g.state).some((domain) => ramOf(g.state, domain.id).length > 1),
   'memory.createDomain': (g) => vacant(g.state).length > 0 && g.room() > 6,

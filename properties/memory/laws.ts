@@ -10,6 +10,7 @@ import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
 import { contentsProblem } from './abstract.ts';
 import { logLaws } from './log-laws.ts';
+import { podLaws } from './pod-laws.ts';
 
 /** A frame on the heap has no owner, no references and stands in nobody's map. */
 export const freeFramesAreNobodys: AlwaysLaw = {
@@ -146,4 +147,5 @@ export const memoryLaws: readonly AlwaysLaw[] = [
   inverseMapIsInverse,
   referencesEqualUses,
   ...logLaws,
+  ...podLaws,
 ];

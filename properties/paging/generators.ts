@@ -12,6 +12,7 @@ import { linearContext } from '#model/paging/context.ts';
 import { entryOf } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
 import {
+  demandOf,
   deskOf,
   domainsOf,
   entriesOf,
@@ -19,7 +20,7 @@ import {
   grantFrameGfn,
   isOpen,
   mappedOf,
-  ramOf,
+  usableOf,
   type Offer,
 } from '../harness/census.ts';
 import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
@@ -100,16 +101,26 @@ const via = (g: Gen, s: Settings): number => (!g.probes && g.share(s.old / 2) ? 
 const staleOf = (g: Gen, domain: DomId): readonly number[] =>
   (g.state.domains.get(domain)?.stale ?? []).map(({ gfn }) => gfn);
 
+/** Whether a domain has memory on demand, and frames set aside for it; or memory that may turn out to be unused. */
+function isPaid(g: Gen, id: DomId): boolean {
+  const pod = g.state.domains.get(id)?.pod;
+  return pod !== undefined && pod.entries.length > 0 && (pod.cache.size > 0 || (pod.highest > 0 && g.share(50)));
+}
+
 /** Lets a vCPU access memory: of a domain that is being changed, or one whose processor may remember too much. */
 const asAccessor = (g: Gen): DomId => {
   if (!g.probes && g.pager !== undefined && g.share(40)) return asPager(g);
-  return g.asVcpu(g.probes ? (id) => g.focus.domains.has(id) : (id) => staleOf(g, id).length > 0);
+  const isWaiting = g.share(60);
+  const isServed = (id: DomId): boolean => isWaiting && isPaid(g, id);
+  return g.asVcpu(g.probes ? (id) => g.focus.domains.has(id) : (id) => staleOf(g, id).length > 0 || isServed(id));
 };
 
 /** A gfn out of what the caller has mapped, or where a processor may still remember what it had. */
 function somewhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly number[] }): number {
   const focused = [...g.focus.gfns];
   if (g.probes && focused.length > 0) return g.walks(at.caller, g.prng.pick(focused));
+  const onDemand = g.share(60) ? demandOf(g.state, at.caller) : [];
+  if (onDemand.length > 0 && (isPaid(g, at.caller) || g.share(10))) return g.walks(at.caller, g.oneOf(onDemand));
   const doubtful = [...staleOf(g, at.caller), ...focused];
   return g.walks(at.caller, g.oneOf(doubtful.length > 0 && g.share(s.old) ? doubtful : at.among));
 }
@@ -152,7 +163,7 @@ function newEntry(g: Gen, caller: DomId): Literal {
     as: 'grantEntry',
     flags: g.bends() ? g.prng.pick(oddFlags) : g.prng.pick(permits),
     domain: g.domain(domain),
-    gfn: g.gfn(g.oneOf(ramOf(g.state, caller))),
+    gfn: g.gfn(g.oneOf(usableOf(g.state, caller))),
   };
 }
 
@@ -180,7 +191,7 @@ function writeList(g: Gen, caller: DomId): (Access & { value: Literal }) | undef
   const desk = deskOf(g.state, caller);
   if (desk === undefined) return undefined;
   const whose = caller === 0 ? g.prng.pick(domainsOf(g.state)).id : caller;
-  const listed = g.share(50) ? g.unmapped(whose) : g.oneOf(ramOf(g.state, whose).slice(1));
+  const listed = g.share(50) ? g.unmapped(whose) : g.oneOf(usableOf(g.state, whose).slice(1));
   const offset = 8 * (g.share(60) ? 0 : g.prng.below(Math.min(3, g.geometry.wordsPerFrame)));
   const value: Literal = { as: 'gfn', gfn: g.gfn(listed) };
   return { gfn: g.place(desk), offset, size: 8, value };

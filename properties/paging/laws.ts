@@ -41,7 +41,10 @@ function pieces(m: Machine, op: AccessOp<'concrete'>, log: Returned['log']): rea
 
 /** Every fresh walk of the access as the architecture has it. */
 function walks(m: Machine, returned: Returned): readonly { gfn: Gfn; walk: Walk }[] {
-  const { op, agent, log, reply } = returned;
+  const { op, agent, reply } = returned;
+  const log = lastAttempt(returned.log);
+  // Refused while it was served: the tables may have been changed by others since it walked.
+  if (log.some(({ choice }) => choice.kind === 'failed')) return [];
   if (!('via' in op) || agent.kind !== 'vcpu' || (reply.status !== 'ok' && reply.status !== 'violation')) return [];
   // With paging on it is the guest's tables that say which gfns are looked up.
   if (linearContext(returned.before, agent) !== undefined) return [];

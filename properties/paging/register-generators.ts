@@ -100,8 +100,14 @@ export function setControl(g: Gen): Symbolic<'paging.setControl'> {
   if (g.share(85)) asPager(g);
   else g.asVcpu((id) => id !== 0);
   const context = g.agent.kind === 'vcpu' ? contextOf(g.state, g.agent) : undefined;
-  const others: readonly Control[] = [...controls.filter((one) => one !== 'paging'), 'globalPages', 'pcids', 'pcids'];
-  const wantsPcids = context !== undefined && !isOn(context, 'pcids') && g.share(35);
+  const others: readonly Control[] = [
+    ...controls.filter((one) => one !== 'paging'),
+    'globalPages',
+    'globalPages',
+    'pcids',
+    'pcids',
+  ];
+  const wantsPcids = context !== undefined && !isOn(context, 'pcids') && g.share(50);
   const control: Control = wantsPcids ? 'pcids' : g.share(5) ? 'paging' : g.prng.pick(others);
   const isSet = context !== undefined && isOn(context, control);
   return { kind, control, to: isSet === g.bends() ? 'on' : 'off' };
@@ -119,7 +125,10 @@ export function setRoot(g: Gen): Symbolic<'paging.setRoot'> {
   const domain = g.share(85) ? asPager(g) : g.asVcpu((id) => id !== 0);
   const context = g.agent.kind === 'vcpu' ? contextOf(g.state, g.agent) : undefined;
   const tables = treeOf(g.state, g.agent).tables.map(({ gfn }) => gfn);
-  const usual = [context?.root, ...(g.agent.kind === 'vcpu' ? rootsOf(g, g.agent) : [])];
+  const known = g.agent.kind === 'vcpu' ? rootsOf(g, g.agent) : [];
+  // What is global outlives a root: under another one it is worth a look.
+  const isOutliving = context?.loaded.some(({ global, leaf }) => global && leaf) === true && g.share(70);
+  const usual = isOutliving ? known.filter((gfn) => gfn !== context.root) : [context?.root, ...known];
   const others = [...tables, ...ramOf(g.state, domain).slice(1, 4)];
   // What is no tree ends the vCPU's use of paging for a while.
   const roots = (g.share(80) ? usual : others).filter((gfn) => gfn !== undefined);
@@ -130,6 +139,6 @@ export function setRoot(g: Gen): Symbolic<'paging.setRoot'> {
     kind,
     gfn: g.gfn(g.prng.pick(roots.length > 0 ? roots : [0])),
     pcid: hasPcids || g.share(10) ? pcid : 0,
-    flush: (hasPcids && g.share(60)) || g.bends() ? 'keeping' : 'flushing',
+    flush: (hasPcids && g.share(80)) || g.bends() ? 'keeping' : 'flushing',
   };
 }

@@ -116,7 +116,7 @@ function tableFrame(g: Gen, { domain, tree, root }: Plan): number {
 function newEntry(g: Gen, plan: Plan, at: { page: number; level: number }): Literal {
   const { page, level } = at;
   const flags = usualFlags(g, plan.context);
-  const global = g.share(30) ? tableFlags.global : 0;
+  const global = g.share(40) ? tableFlags.global : 0;
   const isLarge = level > 1 && level <= g.geometry.superpageLevels && g.share(plan.tree.pages.length < 3 ? 60 : 35);
   if (level > 1 && !isLarge) return { as: 'tableEntry', flags, gfn: g.gfn(tableFrame(g, plan)) };
   const span = framesPerLeaf(g.geometry, level);

@@ -1,0 +1,126 @@
+// What must hold of memory on demand, judged on the implementation's own tables: what is owed is counted, and what is set aside for
+// it is there, reached by nobody, and empty. A first reader may skip the recounts.
+
+import { p2mTypes } from '#abi/hap.ts';
+import { frameRoles } from '#abi/roles.ts';
+import type { Machine } from '#impl/machine.ts';
+import type { AlwaysLaw, Problem } from '../harness/law.ts';
+import type { View } from '../harness/view.ts';
+import { demandRuns } from './pod-abstract.ts';
+
+/** Domains to be recounted: those that were touched, or all. */
+const domainsIn = ({ machine, touched, audit }: View): readonly number[] => {
+  const all = Array.from({ length: machine.geometry.capacity.domains }, (_, id) => id);
+  return audit ? all : all.filter((id) => touched.domains.has(id));
+};
+
+const problem = (invariant: Problem['invariant'], field: string, sentence: string): Problem => ({
+  invariant,
+  mechanism: 'memory',
+  field,
+  sentence,
+});
+
+/** The counter by which the hypervisor decides how much it owes is the number of entries. */
+export const demandIsCounted: AlwaysLaw = {
+  kind: 'always',
+  id: 'memory/demandIsCounted',
+  invariant: 'REF',
+  statement: 'With nothing in flight, as many gfns are counted as on demand as the tables have.',
+  judge: (view: View): Problem | undefined => {
+    const { machine, quiescent, audit, looks } = view;
+    if (!quiescent) return undefined;
+    for (const id of domainsIn(view)) {
+      const counted = machine.f.podEntries.get(id);
+      if (counted === 0 && !audit) continue;
+      if (counted > 0) looks?.('memory');
+      const found = demandRuns(machine, id).reduce((sum, { from, to }) => sum + to - from, 0);
+      if (found !== counted)
+        return problem('REF', 'pod.entries', `d${id} counts ${counted} gfns on demand, and its tables have ${found}`);
+    }
+    return undefined;
+  },
+};
+
+/** How many frames lie in the cache of a domain. */
+function cachedBy({ f, geometry }: Machine, id: number): number {
+  let count = 0;
+  for (let mfn = 0; mfn < geometry.frameCount; mfn += 1)
+    if (f.podSize.get(mfn) !== 0 && f.frameOwner.get(mfn) === id + 1) count += 1;
+  return count;
+}
+
+/** The counter of what is set aside is the number of frames that are. */
+export const cacheIsCounted: AlwaysLaw = {
+  kind: 'always',
+  id: 'memory/cacheIsCounted',
+  invariant: 'REF',
+  statement: 'With nothing in flight, as many frames are counted as set aside for memory on demand as there are.',
+  judge: (view: View): Problem | undefined => {
+    const { machine, quiescent, looks } = view;
+    if (!quiescent) return undefined;
+    for (const id of domainsIn(view)) {
+      const counted = machine.f.podCount.get(id);
+      const found = cachedBy(machine, id);
+      if (found > 0) looks?.('memory');
+      if (found !== counted)
+        return problem('REF', 'pod.count', `d${id} counts ${counted} frames set aside, and there are ${found}`);
+    }
+    return undefined;
+  },
+};
+
+const FOREIGN = ['foreign', 'grantRw', 'grantRo'].map((type) => p2mTypes.indexOf(type as (typeof p2mTypes)[number]));
+
+/** Why a frame must not be in a cache. */
+function misplaced(view: View, mfn: number): string | undefined {
+  const { machine, reach } = view;
+  const { f } = machine;
+  if (frameRoles[f.frameRole.get(mfn)] !== 'ram') return 'is no RAM';
+  if (f.frameAllocated.get(mfn) === 0) return 'is not held by its owner';
+  if (f.m2p.getWide(mfn) !== 0) return `is said to lie at gfn ${f.m2p.getWide(mfn) - 1}`;
+  const own = [...reach.leavesOf(mfn)].find(({ type }) => !FOREIGN.includes(type));
+  return own && `is reached by d${own.domain} at gfn ${own.gfn + (mfn - own.mfn)}`;
+}
+
+/** What is set aside is its owner's, and at no gfn. */
+export const cacheIsSetAside: AlwaysLaw = {
+  kind: 'always',
+  id: 'memory/cacheIsSetAside',
+  invariant: 'FREE',
+  statement: 'A frame set aside for memory on demand is RAM that its owner holds and has at no gfn.',
+  judge: (view: View): Problem | undefined => {
+    const { f, geometry } = view.machine;
+    for (const mfn of view.touched.frames) {
+      if (mfn >= geometry.frameCount || f.podSize.get(mfn) === 0) continue;
+      view.looks?.('memory');
+      const reason = misplaced(view, mfn);
+      if (reason !== undefined)
+        return problem('FREE', 'pod.frame', `frame ${mfn} is set aside for memory on demand, and ${reason}`);
+    }
+    return undefined;
+  },
+};
+
+/** What is set aside is empty, whoever wrote to it last. */
+export const cacheHoldsNothing: AlwaysLaw = {
+  kind: 'always',
+  id: 'memory/cacheHoldsNothing',
+  invariant: 'LEAK',
+  statement: 'A frame set aside for memory on demand that nobody else holds is zero.',
+  judge: ({ machine, touched, looks }: View): Problem | undefined => {
+    const { f, geometry } = machine;
+    const { wordsPerFrame } = geometry;
+    const frames = new Set([...touched.frames, ...[...touched.words].map((key) => Math.floor(key / wordsPerFrame))]);
+    for (const mfn of frames) {
+      if (mfn >= geometry.frameCount || f.podSize.get(mfn) === 0 || f.frameRefs.get(mfn) > 1) continue;
+      looks?.('memory');
+      for (let at = 2 * mfn * wordsPerFrame; at < 2 * (mfn + 1) * wordsPerFrame; at += 1)
+        if (f.memory.get(at) !== 0)
+          return problem('LEAK', 'pod.word', `frame ${mfn} is set aside for memory on demand, and is not empty`);
+    }
+    return undefined;
+  },
+};
+
+export const podLaws: readonly AlwaysLaw[] = [cacheIsSetAside, cacheHoldsNothing, demandIsCounted, cacheIsCounted];
