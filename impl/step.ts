@@ -11,22 +11,12 @@ import { reply, type Reply } from '#abi/reply.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from './execution.ts';
 import { grantsStep } from './grants/step.ts';
-import { domStates } from './layout.ts';
 import type { Machine } from './machine.ts';
 import { memoryStep } from './memory/step.ts';
+import { isRunning } from './memory/target.ts';
 import { pagingStep } from './paging/step.ts';
 import type { Step } from './port.ts';
 import { tlbStep } from './tlb/step.ts';
-
-const RUNNING = domStates.indexOf('running');
-
-/** Whether domain `id` executes: alive, unpaused, not crashed. */
-export const isRunning = (m: Machine, id: number): boolean =>
-  id < m.geometry.capacity.domains &&
-  m.f.domState.get(id) === RUNNING &&
-  m.f.domPauses.get(id) === 0 &&
-  m.f.domHeld.get(id) === 0 &&
-  m.f.domCrashed.get(id) === 0;
 
 /** Whether `agent` can call now. The toolstack always can; devices have no calls. */
 function isPresent(m: Machine, agent: Agent): boolean {

@@ -369,6 +369,13 @@ export function pcpusRunning(state: State, domain: DomId): readonly PcpuId[] {
   return found.length < 2 ? found : found.toSorted((a, b) => a - b);
 }
 
+/** Whether the vCPUs of domain `id` execute: it lives, is not paused, has not been stopped for a crime. */
+export function isRunning(state: State, id: DomId): boolean {
+  const domain = state.domains.get(id);
+  if (domain === undefined) return false;
+  return domain.state === 'running' && domain.pauseCount === 0 && domain.held === 0 && !domain.crashed;
+}
+
 /** RAM of some kind: what the owner's own entries have. */
 export const isRamType = (type: P2mType): boolean => type === 'ramRw' || type === 'ramRo' || type === 'ramLogDirty';
 

@@ -32,7 +32,7 @@ import {
   type Turn,
   type Work,
 } from './progress.ts';
-import { placeOfVcpu, withDomain, type State, type Written } from './state.ts';
+import { isRunning, placeOfVcpu, withDomain, type State, type Written } from './state.ts';
 import { tlbStep } from './tlb/step.ts';
 
 /** How an operation goes on, by mechanism. The table of operations says that a mechanism's kinds bear its name. */
@@ -63,30 +63,18 @@ export const begin = (agent: Agent, op: Op<'concrete'>, ordered: readonly Failur
   ending: undefined,
 });
 
-/** Whether the vCPUs of `id` may run. */
-function runs(state: State, id: DomId): boolean {
-  const domain = state.domains.get(id);
-  return (
-    domain !== undefined &&
-    domain.state === 'running' &&
-    domain.pauseCount === 0 &&
-    domain.held === 0 &&
-    !domain.crashed
-  );
-}
-
 /** What an agent hears that cannot call, or not now; undefined: it calls. */
 function silence(state: State, agent: Agent, op: Op<'concrete'>): Status | undefined {
   switch (agent.kind) {
     case 'vcpu': {
       const { domain, vcpu } = agent;
       const isPlaced = vcpu < (state.domains.get(domain)?.vcpus ?? 0) && placeOfVcpu(state, domain, vcpu) !== NOWHERE;
-      return isPlaced && runs(state, domain) ? undefined : 'gone';
+      return isPlaced && isRunning(state, domain) ? undefined : 'gone';
     }
     case 'toolstack':
       return undefined;
     case 'deviceModel':
-      return runs(state, agent.domain) ? undefined : 'gone';
+      return isRunning(state, agent.domain) ? undefined : 'gone';
     case 'background':
     case 'fate':
       return op.kind === 'memory.scrub' || mechanismOf(op.kind) === 'tlb' ? undefined : 'EPERM';

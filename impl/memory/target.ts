@@ -21,6 +21,14 @@ export const exists = (m: Machine, id: number): boolean =>
 /** Whether domain `id`, which exists, is not being torn down. */
 export const isAlive = (m: Machine, id: number): boolean => m.f.domState.get(id) === RUNNING;
 
+/** Whether domain `id` executes: alive, unpaused, not crashed. */
+export const isRunning = (m: Machine, id: number): boolean =>
+  id < m.geometry.capacity.domains &&
+  m.f.domState.get(id) === RUNNING &&
+  m.f.domPauses.get(id) === 0 &&
+  m.f.domHeld.get(id) === 0 &&
+  m.f.domCrashed.get(id) === 0;
+
 /** The domain a memory operation is about: managed by itself and by the control domain. */
 export function targetOf(m: Machine, call: Call, target: DomId): DomId | 'ESRCH' | 'EPERM' {
   const caller = callerIn(call);

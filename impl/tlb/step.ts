@@ -10,6 +10,7 @@ import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import { domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
+import { isRunning } from '../memory/target.ts';
 import { speculate } from '../paging/hardware.ts';
 import { speculateLinear } from '../paging/linear-walker.ts';
 import { hasControl } from '../paging/registers.ts';
@@ -82,10 +83,10 @@ function invpcid(m: Machine, of: Running, op: Extract<TlbOp<'concrete'>, { kind:
   return reply('ok');
 }
 
-/** The processor walks `gfn` (with paging, a linear frame) for the vCPU it runs, as if it were about to be read. */
+/** The processor walks `gfn` (with paging, a linear frame) for the vCPU it executes, if that is not paused, as if it were about to be read. */
 function fill(m: Machine, pcpu: number, gfn: number): void {
   const dom = domainOn(m, pcpu);
-  if (dom < 0) return;
+  if (dom < 0 || !isRunning(m, dom)) return;
   const key = m.f.pcpuVcpu.get(pcpu) - 1;
   const of = { pcpu, key, root: m.f.domRoot.get(dom), access: RIGHT.read, via: 0 };
   if (!hasControl(m, key, 'paging')) speculate(m, { ...of, gfn });

@@ -16,7 +16,7 @@ import { flush, keepStale } from '../p2m.ts';
 import { at, end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { contextOf, isCanonicalPage, isOn, linearContext, vcpuAgent, withContext } from '../paging/context.ts';
 import { walkAfresh } from '../paging/linear.ts';
-import { pcpusRunning, vcpuKey, withParts, type Context, type State } from '../state.ts';
+import { isRunning, pcpusRunning, vcpuKey, withParts, type Context, type State } from '../state.ts';
 import {
   invalidateAddress,
   invalidateAllButGlobals,
@@ -54,11 +54,12 @@ function vcpuOn(state: State, pcpu: number): VcpuAgent | undefined {
   return found;
 }
 
-/** A walk on speculation. Without paging it changes nothing that is true; with paging it sets flags, and is remembered. */
+/** A walk on speculation, for the vCPU that the processor executes: none of a paused domain is. Without paging it changes nothing that is true; with paging it sets flags, and is remembered. */
 function fill(cut: Cut, op: OpOf<'tlb.fill'>): Turn {
   if (cut.state.contexts.size === 0) return end(cut, 'ok');
   const agent = vcpuOn(cut.state, op.pcpu);
-  if (agent === undefined || linearContext(cut.state, agent) === undefined) return end(cut, 'ok');
+  if (agent === undefined || !isRunning(cut.state, agent.domain)) return end(cut, 'ok');
+  if (linearContext(cut.state, agent) === undefined) return end(cut, 'ok');
   if (!isCanonicalPage(cut.state.geometry, op.gfn)) return end(cut, 'ok');
   const { cut: after } = walkAfresh(cut, agent, { page: op.gfn, attempt: undefined, need: RIGHT.read });
   return end(after, 'ok');

@@ -67,9 +67,6 @@ export const writesAreMarked: AlwaysLaw = {
       if (marked.has(machine.f.frameOwner.get(mfn) - 1)) view.looks?.('memory');
       const gfn = unmarked(machine, marked, mfn);
       if (gfn < 0 || !isOther(machine, returned.before, key) || isShared(view, mfn)) continue;
-      // Fate lets processors walk for a paused domain too, which none does: a domain is paused between the parts of a look at its log.
-      const isUnfinished = machine.f.dirtyAction.get(machine.f.frameOwner.get(mfn) - 1) !== 0;
-      if (isUnfinished && returned.op.kind === 'tlb.fill') continue;
       const sentence = `gfn ${gfn} of d${machine.f.frameOwner.get(mfn) - 1} was written and is not marked`;
       return { invariant: 'LOG', mechanism: 'memory', field: 'log.marked', sentence };
     }
