@@ -1,6 +1,6 @@
-// What judges a mutant: the suite without the museum, cheapest first, as a sequence of short pieces of work. Directed tests
-// beside the code, random accesses and images against the model, what emulators were asked, lockstep runs under all laws, and
-// then the other tests of the mechanisms. What is expected of cases is asked of the model once and remembered.
+// What judges a mutant: the suite without the museum, as a sequence of short pieces of work. Directed tests beside the code,
+// random accesses and images against the model, lockstep runs under all laws, what emulators were asked, and then the other
+// tests of the mechanisms. What is expected of cases is asked of the model once and remembered.
 // A first reader may skip the pieces.
 
 import { readdirSync } from 'node:fs';
@@ -118,15 +118,15 @@ export class Suite {
 
   /** The pieces for a mutant, for which everything is prepared. What they throw is found as well. */
   async *piecesFor(mutant: Mutant): AsyncGenerator<Piece> {
-    // Those of the mutant's own folder first.
     const folder = `impl/${mutant.target}/`;
     const isOwn = (path: string): boolean => path.startsWith(folder);
-    const beside = [...testsBeside()].toSorted((a, b) => Number(isOwn(b)) - Number(isOwn(a)));
-    for (const path of beside) yield* this.#tests(path, mutant);
     const isAccessed = this.#accessed.has(mutant.file);
     const isDriven = this.#driven.has(mutant.file);
+    // What finds most in a second comes first: directed tests of other folders are many, and are about other files.
+    for (const path of testsBeside().filter(isOwn)) yield* this.#tests(path, mutant);
     if (isAccessed) yield* this.#cases(this.#random ?? [], mutant);
     if (isDriven) yield* this.#runs(mutant);
+    for (const path of testsBeside().filter((one) => !isOwn(one))) yield* this.#tests(path, mutant);
     if (isAccessed) yield* this.#cases(this.#recorded ?? [], mutant);
     const others = isDriven ? otherTests.driven : isAccessed ? [] : otherTests.apart;
     for (const path of others) yield* this.#tests(path, mutant);
