@@ -53,6 +53,19 @@ describe('an arena', () => {
     expect(other.snapshot()).toEqual(arena.snapshot());
   });
 
+  it('does not go back behind words that were put back without being written', () => {
+    const arena = small();
+    const before = arena.snapshot();
+    const { count } = arena.log;
+    arena.fields.low.set(0, 1);
+    const later = arena.snapshot();
+    arena.restore(before);
+    arena.restore(later);
+    expect(arena.rewind(count)).toBe(false);
+    expect(arena.snapshot()).toEqual(later);
+    expect(() => arena.log.undo(arena.words, arena.log.count + 1)).toThrow('not on');
+  });
+
   it('does not go back behind what it has forgotten', () => {
     const arena = small();
     arena.fields.low.set(0, 1);

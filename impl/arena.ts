@@ -99,9 +99,9 @@ export class WriteLog {
     if (this.#length > 2 * LOG_MAX) this.forget();
   }
 
-  /** Forgets every write. */
+  /** Forgets every write, and one more that is in no log: nobody goes back behind this. */
   forget(): void {
-    this.#forgotten += this.#length / 2;
+    this.#forgotten += this.#length / 2 + 1;
     this.#length = 0;
     this.#taken = 0;
   }
@@ -125,6 +125,7 @@ export class WriteLog {
 
   /** Puts back in `words` what was there before the `count`-th write, the latest first, and forgets those writes. */
   undo(words: Int32Array, count: number): void {
+    invariant(this.reaches(count) && count <= this.count, 'the log goes back to what was before, not on');
     const end = 2 * (count - this.#forgotten);
     for (let i = this.#length - 2; i >= end; i -= 2) words[this.#writes[i] as number] = this.#writes[i + 1] as number;
     this.#length = end;

@@ -95,11 +95,12 @@ export class Machine {
 
   /** Goes back to how it stood after `count` writes, with nothing in flight and nothing logged. False: it cannot. */
   rewind(count: number): boolean {
+    if (!this.arena.rewind(count)) return false;
     this.inFlight.fill(undefined);
     this.finished = undefined;
     this.#sequence = 0;
     this.port.reset();
-    return this.arena.rewind(count);
+    return true;
   }
 
   /** The slot of an operation in flight that a vCPU of `domain` called; 0 if there is none. */

@@ -47,10 +47,14 @@ export class Port {
     this.#wordsPerFrame = wordsPerFrame;
   }
 
-  /** Forgets the execution that ran last and whoever watched. */
+  /** Back to how it was made. */
   reset(): void {
     this.armed = false;
+    this.pointClass = 'load';
+    this.pointObject = 'guest';
     this.awaits = 0;
+    this.lo = 0;
+    this.hi = 0;
     this.watcher = undefined;
     this.current = undefined;
   }

@@ -208,7 +208,7 @@ export const changedProgress = (
   debts: change.debts ?? old.debts,
   written: change.written ?? old.written,
   isCounted: change.isCounted ?? old.isCounted,
-  ending: change.ending ?? old.ending,
+  ending: 'ending' in change ? change.ending : old.ending,
 });
 
 /** Goes on at `at`. */

@@ -196,6 +196,20 @@ describe('a structure cache', () => {
       expect(ask()).toBe(guestWith([[mfn, index, lo, hi]]).ask());
     }
   });
+  it('sees a bit that must be clear in an entry that it walks to by what it remembers', () => {
+    const withoutNx = { efer: 0x500 };
+    const { ask, own } = guestWith([], withoutNx);
+    expect(ask()).toBe(PAGE);
+    own.set([0x1_0000 + all, low32(2 ** 31)], cellOf(4, 1));
+    expect(ask()).toBe(FAULT.reserved);
+  });
+  it('has flags set that the first access did not want', () => {
+    const { ask, own } = guestWith([[4, 1, 0x1_0027]]);
+    expect(ask()).toBe(PAGE);
+    expect(own[cellOf(4, 1)]).toBe(0x1_0027);
+    expect(ask(KIND.write + WHO.user, USE.write)).toBe(PAGE);
+    expect(own[cellOf(4, 1)]).toBe(0x1_0067);
+  });
   it('remembers no large page', () => {
     const { ask, own } = guestWith([[3, 2, 0x80 + all]]);
     expect(ask()).toBe(0x1008);

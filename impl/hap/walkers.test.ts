@@ -147,6 +147,17 @@ describe.each(wide)('a guest with tables behind %s', (name) => {
         expect(ask(guest, behind(), { kind })).toEqual(page(last + SHIFT));
       expect(ask(guest, behind(last, BEYOND))).toEqual(page(BEYOND));
     });
+    it('has the dirty flag set by a write to a page that was only read', () => {
+      const page = own(guest).at(-1) as Entry;
+      const used: Entry = [page[0], page[1], page[2] - 0x40];
+      const after = (kind: string): number | undefined =>
+        run(name, 2, {
+          entries: [...behind(), ...own(guest).slice(0, -1), used],
+          guest: { cr0: WP_PG_PE, cr3: { lo: 0x1000, hi: 0 }, cr4: guests[guest].cr4, efer: 0x900 },
+          access: { privilege: 'user', kind },
+        }).after.at(-1);
+      expect([after('read'), after('write')]).toEqual([used[2], page[2]]);
+    });
     it.each(depths)('reads ones from its table in gfn %d where there is no memory', (gfn) => {
       for (const mfn of [BEYOND, BEYOND + 1, 0xf_fff0])
         expect(ask(guest, behind(gfn, mfn))).toEqual({ kind: 'pageFault', errorCode: 0xd, linear: { lo: 8, hi: 0 } });
@@ -250,6 +261,20 @@ describe('EPT', () => {
     expect([ends(1, 'read'), ends(1, 'write'), ends(5, 'write'), ends(3, 'fetch')]).toEqual(['done', 0x18a, 0x1aa, 0x19c]); // prettier-ignore
     expect([ends(2, 'read'), ends(7, 'write')]).toEqual(['eptMisconfiguration', 'done']);
     if (depth < 4) expect(ends(7 + 0x40, 'read')).toBe('eptMisconfiguration');
+  });
+
+  it('has no pages above level 3, whatever the address bits', () => {
+    const LARGE = 0xb7;
+    expect(run(NAME, 2, { entries: [[2, 0, LARGE]] }).result.kind).toBe('eptMisconfiguration');
+    expect(run('EPT, 5 levels', 2, { entries: [[2, 0, LARGE]] }).result.kind).toBe('eptMisconfiguration');
+    expect(run('EPT, 5 levels', 2, { entries: [[2, 0, 0x3007], [3, 0, LARGE]] }).result.kind).toBe('eptMisconfiguration'); // prettier-ignore
+  });
+
+  it('of five levels may have its root beyond memory, where ones are read', () => {
+    const entries = way('EPT, 5 levels', [2, 3, 4, 5, 6, 7]);
+    const root = (hi: number): object => ({ eptp: { lo: 2 * 4096 + 8 * 4 + 6, hi }, modeBasedExecute: 'off' });
+    expect(run('EPT, 5 levels', 2, { entries, guest: root(0) }).result.kind).toBe('done');
+    expect(run('EPT, 5 levels', 2, { entries, guest: root(1) }).result.kind).toBe('eptMisconfiguration');
   });
 
   const FLAGS = 0x300;

@@ -1,5 +1,6 @@
 // The cache of a domain for memory on demand: frames that it owns and has at no gfn, single ones and aligned runs of the size of
-// the smallest superpage, in two lists. They hold zeros: what comes in is cleared. Who holds the P2M lock has the cache as well.
+// the smallest superpage, in two lists. They hold zeros: what comes in is cleared. Who holds the P2M lock has the cache as well,
+// and so has who tears the domain down: all others ask under that lock whether it is alive.
 // A first reader may skip the lists. Source: Xen arch/x86/mm/p2m-pod.c (p2m_pod_cache_add, p2m_pod_cache_get,
 // p2m_pod_empty_cache).
 

@@ -131,6 +131,7 @@ export class Lockstep {
 
   /** Takes one step of a trace. */
   apply(step: Step): StepResult {
+    invariant(this.#booted.idle !== this.machine, 'a run that is closed takes no more steps');
     if (this.failure !== undefined) return { kind: 'failed' };
     if (this.abandoned) return { kind: 'skipped' };
     const result = isAct(step) ? this.#act(step) : this.#resume(step.resume, step.pause);
@@ -140,7 +141,6 @@ export class Lockstep {
 
   /** Lets paused operations run on in starting order, then compares everything. */
   finish(): void {
-    if (this.abandoned) return;
     // A map may lose entries while it is visited.
     for (const flight of this.#flights.values())
       if (this.failure === undefined && !this.abandoned) this.#run(flight, undefined);
@@ -149,6 +149,7 @@ export class Lockstep {
 
   /** The run is over, and its machine free for the next one with the same header. Nothing may be asked of the run but what it left. */
   close(): void {
+    invariant(this.#booted.idle !== this.machine, 'a run is closed once');
     if (this.#booted.boot !== undefined && this.machine.rewind(this.#begun)) this.#booted.idle = this.machine;
   }
 
@@ -216,7 +217,6 @@ export class Lockstep {
 
   #start(label: Label, call: Call): Flight {
     const execution = this.machine.start(call);
-    const at = { class: 'load', object: 'domain' } as const;
     const flight: Flight = {
       label,
       agent: call.agent,
@@ -225,7 +225,7 @@ export class Lockstep {
       before: this.state,
       alone: this.#flights.size === 0,
       isResumed: false,
-      at,
+      at: { class: 'load', object: 'domain' },
     };
     for (const other of this.#flights.values()) other.alone = false;
     this.#flights.set(label, flight);

@@ -203,9 +203,9 @@ const isServed = ({ op, log }: Returned, isFit: (order: number) => boolean): boo
   log.some(({ choice }) => choice.kind === 'podTaken' && isFit(choice.order));
 
 /** Whether nothing was set aside for the domain that the first frame was taken from. */
-function wasDry({ log, before }: Returned): boolean {
+function wasDry({ log, before, alone }: Returned): boolean {
   const taken = log.find(({ choice }) => choice.kind === 'podTaken')?.choice;
-  return taken?.kind === 'podTaken' && domainIn(before, taken.domain)?.pod.cache.size === 0;
+  return alone && taken?.kind === 'podTaken' && domainIn(before, taken.domain)?.pod.cache.size === 0;
 }
 
 const onDemand: readonly Moment[] = [

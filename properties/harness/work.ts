@@ -127,9 +127,9 @@ function walkActs(geometry: Geometry, op: Op<'concrete'>): number {
 /** Acts for each frame that there is, when memory on demand is asked for: all of them may be looked at. */
 const DEMAND = 12;
 
-/** Whether memory on demand was asked for, or is being given back; without it accesses perform no acts at all. */
+/** Whether memory on demand was asked for, or is being given back. That an access asked is in no log if it was refused at once. */
 const isDemanding = ({ op, log }: Pick<Returned, 'op' | 'log'>): boolean =>
-  mechanismOf(op.kind) === 'paging' ||
+  'via' in op ||
   log.some(({ choice }) => choice.kind.startsWith('pod') || (choice.kind === 'failed' && (choice.done ?? 0) < 0));
 
 /** Acts that `op` may perform between two preemption checks; `worst`: how many it has performed; `logs`: whether writes are logged. */

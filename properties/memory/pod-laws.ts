@@ -1,5 +1,6 @@
 // What must hold of memory on demand, judged on the implementation's own tables: what is owed is counted, and what is set aside for
-// it is there, reached by nobody, and empty. A first reader may skip the recounts.
+// it is there, at no gfn, and empty. (What processors still remember of it is judged as of any frame: STALE.)
+// A first reader may skip the recounts.
 
 import { p2mTypes } from '#abi/hap.ts';
 import { frameRoles } from '#abi/roles.ts';
@@ -91,13 +92,14 @@ export const cacheIsSetAside: AlwaysLaw = {
   statement: 'A frame set aside for memory on demand is RAM that its owner holds and has at no gfn.',
   judge: (view: View): Problem | undefined => {
     const { f, geometry } = view.machine;
-    for (const mfn of view.touched.frames) {
-      if (mfn >= geometry.frameCount || f.podSize.get(mfn) === 0) continue;
-      view.looks?.('memory');
-      const reason = misplaced(view, mfn);
-      if (reason !== undefined)
-        return problem('FREE', 'pod.frame', `frame ${mfn} is set aside for memory on demand, and ${reason}`);
-    }
+    for (const frames of [view.touched.frames, view.reach.changed])
+      for (const mfn of frames) {
+        if (mfn >= geometry.frameCount || f.podSize.get(mfn) === 0) continue;
+        view.looks?.('memory');
+        const reason = misplaced(view, mfn);
+        if (reason !== undefined)
+          return problem('FREE', 'pod.frame', `frame ${mfn} is set aside for memory on demand, and ${reason}`);
+      }
     return undefined;
   },
 };

@@ -43,7 +43,7 @@ function pieces(m: Machine, op: AccessOp<'concrete'>, log: Returned['log']): rea
 function walks(m: Machine, returned: Returned): readonly { gfn: Gfn; walk: Walk }[] {
   const { op, agent, reply } = returned;
   const log = lastAttempt(returned.log);
-  // Refused while it was served: the tables may have been changed by others since it walked.
+  // Refused while it was served: the tables may have changed since it walked, by others or by what was reclaimed for it.
   if (log.some(({ choice }) => choice.kind === 'failed')) return [];
   if (!('via' in op) || agent.kind !== 'vcpu' || (reply.status !== 'ok' && reply.status !== 'violation')) return [];
   // With paging on it is the guest's tables that say which gfns are looked up.
