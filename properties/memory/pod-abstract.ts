@@ -90,5 +90,12 @@ const relation: Relation<Sides> = {
   ],
 };
 
+/** Whether a domain has never had any memory on demand, on both sides: most have none, and are asked often. */
+const isUnused = ({ f }: Machine, { id, pod }: Domain): boolean =>
+  pod.entries.length + pod.cache.size + pod.highest + pod.sweepAt + pod.recentAt === 0 &&
+  f.podEntries.get(id) + f.podCount.get(id) + f.podRecentAt.get(id) === 0 &&
+  f.podHighest.getWide(id) + f.podSweepAt.getWide(id) === 0;
+
 /** Compares the memory on demand of a domain. */
-export const podProblem = (m: Machine, domain: Domain): Problem | undefined => firstDifference(relation, { m, domain });
+export const podProblem = (m: Machine, domain: Domain): Problem | undefined =>
+  isUnused(m, domain) ? undefined : firstDifference(relation, { m, domain });

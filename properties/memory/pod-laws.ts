@@ -58,10 +58,11 @@ export const cacheIsCounted: AlwaysLaw = {
   invariant: 'REF',
   statement: 'With nothing in flight, as many frames are counted as set aside for memory on demand as there are.',
   judge: (view: View): Problem | undefined => {
-    const { machine, quiescent, looks } = view;
+    const { machine, quiescent, audit, looks } = view;
     if (!quiescent) return undefined;
     for (const id of domainsIn(view)) {
       const counted = machine.f.podCount.get(id);
+      if (counted === 0 && !audit) continue;
       const found = cachedBy(machine, id);
       if (found > 0) looks?.('memory');
       if (found !== counted)
@@ -112,10 +113,15 @@ export const cacheHoldsNothing: AlwaysLaw = {
   statement: 'A frame set aside for memory on demand that nobody else holds is zero.',
   judge: ({ machine, touched, looks }: View): Problem | undefined => {
     const { f, geometry } = machine;
-    const { wordsPerFrame } = geometry;
-    const frames = new Set([...touched.frames, ...[...touched.words].map((key) => Math.floor(key / wordsPerFrame))]);
+    const { frameCount, wordsPerFrame } = geometry;
+    const isDue = (mfn: number): boolean => mfn < frameCount && f.podSize.get(mfn) !== 0 && f.frameRefs.get(mfn) <= 1;
+    const frames = new Set<number>();
+    for (const mfn of touched.frames) if (isDue(mfn)) frames.add(mfn);
+    for (const key of touched.words) {
+      const mfn = Math.floor(key / wordsPerFrame);
+      if (isDue(mfn)) frames.add(mfn);
+    }
     for (const mfn of frames) {
-      if (mfn >= geometry.frameCount || f.podSize.get(mfn) === 0 || f.frameRefs.get(mfn) > 1) continue;
       looks?.('memory');
       for (let at = 2 * mfn * wordsPerFrame; at < 2 * (mfn + 1) * wordsPerFrame; at += 1)
         if (f.memory.get(at) !== 0)
