@@ -7,7 +7,7 @@ import { callerOf } from '#abi/agents.ts';
 import type { FailureClass } from '#abi/failures.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { OpKind } from '#abi/operation.ts';
-import type { Domain, State } from '#model/state.ts';
+import { frameOf, type Domain, type State } from '#model/state.ts';
 import type { SometimesLaw } from './law.ts';
 import { isError } from './replies.ts';
 import { partsPerCheck } from './schedule.ts';
@@ -202,11 +202,9 @@ const isServed = ({ op, log }: Returned, isFit: (order: number) => boolean): boo
   op.kind !== 'memory.setPodTarget' &&
   log.some(({ choice }) => choice.kind === 'podTaken' && isFit(choice.order));
 
-/** Whether nothing was set aside for the domain that the first frame was taken from. */
-function wasDry({ log, before, alone }: Returned): boolean {
-  const taken = log.find(({ choice }) => choice.kind === 'podTaken')?.choice;
-  return alone && taken?.kind === 'podTaken' && domainIn(before, taken.domain)?.pod.cache.size === 0;
-}
+/** Whether a frame that was taken lay at a gfn when the operation began, and nobody else can have moved it. */
+const wasReclaimed = ({ log, before, alone }: Returned): boolean =>
+  alone && log.some(({ choice }) => choice.kind === 'podTaken' && frameOf(before, choice.mfn).mappings.length > 0);
 
 const onDemand: readonly Moment[] = [
   moment('memory/demandIsServedToAccesses', {
@@ -243,8 +241,8 @@ const onDemand: readonly Moment[] = [
   }),
   moment('memory/unusedMemoryIsReclaimed', {
     invariant: 'LEAK',
-    statement: 'Memory on demand is populated although nothing was set aside: unused memory was found.',
-    isShown: (returned) => isServed(returned, () => true) && wasDry(returned),
+    statement: 'Memory on demand is populated with a frame that lay unused at another gfn.',
+    isShown: (returned) => isServed(returned, () => true) && wasReclaimed(returned),
   }),
   moment('memory/givenBackMemoryIsKept', {
     invariant: 'REF',
