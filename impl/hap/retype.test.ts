@@ -47,6 +47,21 @@ describe.each(settings)('changes of type at once, $vendor, superpages: $superpag
     }
   });
 
+  it('leave every bit as it was when they are undone', () => {
+    const prng = new Prng(13);
+    for (let round = 0; round < 6; round += 1) {
+      const bench = new Bench(setting);
+      for (let n = 20; n > 0; n -= 1) {
+        const drawn = changeFrom(prng, bench);
+        if (drawn.type !== 'ramLogDirty') bench.change(drawn);
+      }
+      const before = bench.memory();
+      change(bench, 'ramRw', 'ramLogDirty');
+      change(bench, 'ramLogDirty', 'ramRw');
+      expect(bench.memory()).toEqual(before);
+    }
+  });
+
   it('keep a superpage whole', () => {
     const bench = new Bench(setting);
     bench.change({ gfn: 4, order: 2, mfn: 8, type: 'ramRw' });

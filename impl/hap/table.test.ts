@@ -71,6 +71,14 @@ describe.each(settings)('a P2M of $vendor', (setting) => {
     expect(refused).toBeGreaterThan(10);
   });
 
+  it('writes one entry on each level for a page, and nothing beside them', () => {
+    const bench = new Bench(setting);
+    const before = bench.memory();
+    bench.change({ gfn: 37, order: 0, mfn: 3, type: 'ramRo' });
+    const low = bench.memory().filter((word, i) => i % 2 === 0 && word !== 0 && word !== before[i]);
+    expect(low).toHaveLength(bench.m.geometry.levels);
+  });
+
   it('takes no table to forget what it does not have', () => {
     const bench = new Bench(setting);
     const removal = { gfn: 5, order: 0, mfn: 0, type: 'none' } as const;
@@ -153,6 +161,22 @@ describe.each(vendors)('superpages of %s', (vendor) => {
       expect(reached).toEqual([[3, vendor === 'intel'], [3, false], [3, false], [2, vendor === 'intel']]); // prettier-ignore
       expect(bench.leaf(4).level).toBe(2);
     }
+  });
+
+  it('of a gigabyte are split into those of two megabytes, in order', () => {
+    const bench = new Bench({ vendor, superpages: true, geometry: 'x86' });
+    const { m } = bench;
+    bench.change({ gfn: 0, order: 18, mfn: 0, type: 'ramRw' });
+    bench.change({ gfn: 0, order: 0, mfn: 0, type: 'ramRo' });
+    const seen = [0, 1, 511, 512, 700, 2 ** 18 - 1].map((gfn) => lookup(m, DOM, gfn));
+    expect(seen.map((one) => [one?.mfn, one?.type, one?.level])).toEqual([
+      [0, 'ramRo', 1],
+      [1, 'ramRw', 1],
+      [511, 'ramRw', 1],
+      [512, 'ramRw', 2],
+      [700, 'ramRw', 2],
+      [2 ** 18 - 1, 'ramRw', 2],
+    ]);
   });
 
   it('do not come of frames out of order, of mixed types, of frames that are lent', () => {

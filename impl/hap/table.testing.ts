@@ -2,6 +2,7 @@
 // A first reader may skip all but `Bench`'s methods.
 
 import { expect } from 'vitest';
+import type { GeometryName } from '#abi/geometry.ts';
 import { p2mRights, type P2mType } from '#abi/hap.ts';
 import { rightsOf } from '#abi/rights.ts';
 import { TRACE_VERSION } from '#abi/trace.ts';
@@ -27,6 +28,7 @@ interface Setting {
   readonly vendor: Vendor;
   readonly superpages: boolean;
   readonly pool?: number;
+  readonly geometry?: GeometryName;
 }
 
 export class Bench {
@@ -36,10 +38,10 @@ export class Bench {
   readonly pool: number;
   entered = 0;
 
-  constructor({ vendor, superpages, pool = ALL_TABLES }: Setting) {
+  constructor({ vendor, superpages, pool = ALL_TABLES, geometry = 'tiny' }: Setting) {
     this.pool = pool;
     const policies = { flush: 'eager', scrub: 'always', scrubAt: 'free', superpages } as const;
-    this.m = new Machine({ version: TRACE_VERSION, geometry: 'tiny', vendor, width: {}, pcpus: 2, iommus: [], ...policies, domains: [] }); // prettier-ignore
+    this.m = new Machine({ version: TRACE_VERSION, geometry, vendor, width: {}, pcpus: 2, iommus: [], ...policies, domains: [] }); // prettier-ignore
     this.m.f.domState.set(DOM, domStates.indexOf('running'));
     for (let n = 0; n < pool; n += 1) addSpare(this.m, DOM, FRAMES + n);
   }
