@@ -31,6 +31,7 @@ export function mapStep(cut: Cut, task: Task<MapOp>): Turn {
   if (work.at === 'begin') return beginBatch(cut, task);
   if (work.at === 'next') return border(at(cut, settle(cut.state, task.debts)), task);
   if (work.at === 'copyBack') return giveResult(cut, task);
+  if (work.at === 'release') return giveHandleBack(cut, task);
   const element = op.elements[work.index];
   const mapper = cut.state.domains.get(caller);
   if (element === undefined || mapper === undefined) return end(cut, 'ESRCH', { done: work.index });
@@ -91,18 +92,24 @@ function reserve(cut: Cut, task: Task<MapOp>, parties: Parties): Turn {
   return handle === undefined ? fail(after, task, 'noSpace') : go(after, task, { at: 'mark', handle });
 }
 
-/** The element fails before its grant is in use: only the handle goes back. */
-const giveHandleBack = (cut: Cut, task: Task<MapOp>, status: GrantStatus): Turn =>
-  fail(at(cut, withHandle(cut.state, task.caller, { handle: task.work.handle, mapped: undefined })), task, status);
+/** The element has failed, and no use of its grant is left: the handle goes back, apart from that, for until then nobody else gets it. */
+const release = (cut: Cut, task: Task<MapOp>, status: GrantStatus): Turn => go(cut, task, { at: 'release', status });
+
+const giveHandleBack = (cut: Cut, task: Task<MapOp>): Turn =>
+  fail(
+    at(cut, withHandle(cut.state, task.caller, { handle: task.work.handle, mapped: undefined })),
+    task,
+    task.work.status as GrantStatus,
+  );
 
 function setBits(cut: Cut, task: Task<MapOp>, element: Element): Turn {
   const { cut: after, status, asked } = mark(cut, wanted(task, element), task.work.index);
-  return status === 'okay' ? go(after, task, { at: 'pin', asked }) : giveHandleBack(after, task, status);
+  return status === 'okay' ? go(after, task, { at: 'pin', asked }) : release(after, task, status);
 }
 
 function pin(cut: Cut, task: Task<MapOp>, element: Element): Turn {
   const { state, mfn } = take(cut, task.work, wanted(task, element));
-  if (typeof mfn === 'string') return giveHandleBack(at(cut, state), task, mfn);
+  if (typeof mfn === 'string') return release(at(cut, state), task, mfn);
   return go(at(cut, state), task, { at: hasAll(element.flags, mapFlags.host) ? 'detach' : 'complete', mfn });
 }
 
@@ -145,7 +152,7 @@ function bind(cut: Cut, task: Task<MapOp>, { element, mapper }: Parties): Turn {
 
 function undo(cut: Cut, task: Task<MapOp>, element: Element): Turn {
   const use = { granter: element.domain, ref: element.ref, mfn: task.work.mfn, flags: element.flags };
-  return giveHandleBack(at(cut, dropGrip(settle(cut.state, task.debts), use)), task, 'generalError');
+  return release(at(cut, dropGrip(settle(cut.state, task.debts), use)), task, 'generalError');
 }
 
 function giveResult(cut: Cut, task: Task<MapOp>): Turn {
