@@ -210,6 +210,13 @@ describe('a structure cache', () => {
     expect(ask(KIND.write + WHO.user, USE.write)).toBe(PAGE);
     expect(own[cellOf(4, 1)]).toBe(0x1_0067);
   });
+  it('has flags set again that the guest has cleared', () => {
+    const { ask, own } = guestWith();
+    expect(ask()).toBe(PAGE);
+    own.set([0x1_0007], cellOf(4, 1));
+    expect(ask()).toBe(PAGE);
+    expect(own[cellOf(4, 1)]).toBe(0x1_0027);
+  });
   it('remembers no large page', () => {
     const { ask, own } = guestWith([[3, 2, 0x80 + all]]);
     expect(ask()).toBe(0x1008);
