@@ -54,9 +54,10 @@ function bufferFrame(state: State, domain: DomId, part: Part): { mfn: Mfn; readO
   return isOwn || entry.type === 'foreign' ? { mfn: entry.mfn, readOnly: entry.type === 'ramRo' } : undefined;
 }
 
-/** A piece that is on demand is populated before it is used. */
+/** A piece that is on demand is populated before it is used: once, for the two pieces of a word could be reclaimed for each other for ever. */
 function wishFor(cut: Cut, user: User, part: Part): void {
-  if (part !== undefined) wish(cut, user.work, { domain: user.caller, gfn: part.gfn as Gfn });
+  const isAsked = user.work.trail.asked.some(({ domain, gfn }) => domain === user.caller && gfn === part?.gfn);
+  if (part !== undefined && !isAsked) wish(cut, user.work, { domain: user.caller, gfn: part.gfn as Gfn });
 }
 
 /** Element `index` of an array of words of the caller; undefined: a fault. */

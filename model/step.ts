@@ -114,7 +114,8 @@ function populating(cut: Cut, { work, debts }: Progress, demand: Demand): Going 
     return { cut: next.cut, work: { ...work, trail: { ...work.trail, demand: next.demand } } };
   const { trail } = work;
   const refused = next.demand === 'refused' ? [...trail.refused, demand.wished] : trail.refused;
-  return { cut: next.cut, work: { ...work, trail: { ...trail, demand: undefined, refused, isServed: true } } };
+  const asked = [...trail.asked, demand.wished];
+  return { cut: next.cut, work: { ...work, trail: { ...trail, demand: undefined, refused, asked, isServed: true } } };
 }
 
 /** One turn of the handler, or one act of what it needs first. Throws `Stop`. */

@@ -94,18 +94,20 @@ function placeOf(m: Machine, { domain, buffer, index }: Element, pages: Pages, i
 }
 
 /**
- * The act of a fetch or a store is about to happen, and nothing that it needs is on demand any more; what could not be populated
- * faults. The second page is not asked for as long as the first is not there.
+ * The act of a fetch or a store is about to happen, and nothing that it needs is on demand any more. The second page is not asked for
+ * as long as the first is not there. What could not be populated faults, and so does a page that was populated and has been
+ * reclaimed for the other one: each is asked for once, or the two would be so for ever.
  */
 function* approach(m: Machine, of: Element, pages: Pages, pointClass: 'copyFrom' | 'copyTo'): Step<void> {
-  const refused: number[] = [];
+  const asked: number[] = [];
   const { isCrossing } = spanOf(m, of);
   for (;;) {
     yield* m.port.point(pointClass, 'guest');
     const needed = isCrossing && placeOf(m, of, pages, 0) !== undefined ? pages : [pages[0]];
-    const gfn = needed.find((one) => one !== undefined && !refused.includes(one) && isOnDemand(m, of.domain, one));
+    const gfn = needed.find((one) => one !== undefined && !asked.includes(one) && isOnDemand(m, of.domain, one));
     if (gfn === undefined) return;
-    if (!(yield* demand(m, of.domain, gfn))) refused.push(gfn);
+    asked.push(gfn);
+    yield* demand(m, of.domain, gfn);
   }
 }
 

@@ -44,17 +44,25 @@ interface Walking {
 
 /**
  * What a micro-step has had translated so far (`gfn` undefined: it faults), and of memory on demand: what is being populated for
- * it, what could not be, and whether it has been kept waiting by that.
+ * it, what could not be, what was asked for at all, and whether it has been kept waiting by that.
  */
 export interface Trail {
   readonly known: readonly (Sought & { readonly gfn: Gfn | undefined })[];
   readonly walking: Walking | undefined;
   readonly demand: Demand | undefined;
   readonly refused: readonly Wished[];
+  readonly asked: readonly Wished[];
   readonly isServed: boolean;
 }
 
-export const NO_TRAIL: Trail = { known: [], walking: undefined, demand: undefined, refused: [], isServed: false };
+export const NO_TRAIL: Trail = {
+  known: [],
+  walking: undefined,
+  demand: undefined,
+  refused: [],
+  asked: [],
+  isServed: false,
+};
 
 const FAULT = Symbol('fault');
 
