@@ -170,8 +170,8 @@ export const performing =
 /** Operations of one kind, concrete. */
 export type OpOf<K extends Op<'concrete'>['kind']> = Extract<Op<'concrete'>, { kind: K }>;
 
-/** Key by key: see state.ts, `withParts`. */
-const changedWork = (old: Work, change: Partial<Work>): Work => ({
+/** `old` with `change`, key by key: see state.ts, `withParts`. */
+export const changedWork = (old: Work, change: Partial<Work>): Work => ({
   at: change.at ?? old.at,
   index: change.index ?? old.index,
   part: change.part ?? old.part,

@@ -125,6 +125,7 @@ export interface DirtyLog {
 
 /** What has been written and is to be noted in the log of its domain: a gfn, or the frame that it is. */
 export type Written = { readonly domain: DomId } & ({ readonly gfn: Gfn } | { readonly mfn: Mfn });
+
 /** gfns from `from` to before `to`. */
 export interface Run {
   readonly from: number;

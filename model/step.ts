@@ -23,6 +23,7 @@ import { pagingStep } from './paging/step.ts';
 import {
   BEGIN,
   changedProgress,
+  changedWork,
   noting,
   performing,
   type Done,
@@ -100,22 +101,28 @@ type Going = Extract<Turn, { readonly work: Work }>;
 /** What a micro-step needs first: one act of a walk, or the beginning of populating what is on demand. */
 function around(detour: unknown, { agent, work }: Progress): Going {
   if (detour instanceof Demanded)
-    return { cut: detour.cut, work: { ...work, trail: { ...work.trail, demand: beginDemand(detour.wished) } } };
+    return {
+      cut: detour.cut,
+      work: changedWork(work, { trail: { ...work.trail, demand: beginDemand(detour.wished) } }),
+    };
   if (!(detour instanceof Detour) || agent.kind !== 'vcpu') throw detour;
   const { state, trail, written } = walkOn(detour.cut, agent, work.trail, detour.sought);
   const walked = cutAt(detour.cut, state);
-  return { cut: written === undefined ? walked : noting(walked, written), work: { ...work, trail } };
+  return { cut: written === undefined ? walked : noting(walked, written), work: changedWork(work, { trail }) };
 }
 
 /** Populating goes on. */
 function populating(cut: Cut, { work, debts }: Progress, demand: Demand): Going {
   const next = demandOn(cut, debts, demand);
   if (typeof next.demand === 'object')
-    return { cut: next.cut, work: { ...work, trail: { ...work.trail, demand: next.demand } } };
+    return { cut: next.cut, work: changedWork(work, { trail: { ...work.trail, demand: next.demand } }) };
   const { trail } = work;
   const refused = next.demand === 'refused' ? [...trail.refused, demand.wished] : trail.refused;
   const asked = [...trail.asked, demand.wished];
-  return { cut: next.cut, work: { ...work, trail: { ...trail, demand: undefined, refused, asked, isServed: true } } };
+  return {
+    cut: next.cut,
+    work: changedWork(work, { trail: { ...trail, demand: undefined, refused, asked, isServed: true } }),
+  };
 }
 
 /** One turn of the handler, or one act of what it needs first. Throws `Stop`. */
@@ -126,7 +133,9 @@ function turn(cut: Cut, progress: Progress): Turn {
   if (work.trail.demand !== undefined) return populating(cut, progress, work.trail.demand);
   try {
     const next = perform(cut, { agent, caller: callerIn(agent), work, debts });
-    return 'work' in next && next.work.trail !== NO_TRAIL ? { ...next, work: { ...next.work, trail: NO_TRAIL } } : next;
+    return 'work' in next && next.work.trail !== NO_TRAIL
+      ? { cut: next.cut, work: changedWork(next.work, { trail: NO_TRAIL }) }
+      : next;
   } catch (detour) {
     return detouring(detour, progress);
   }

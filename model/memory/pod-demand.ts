@@ -8,7 +8,7 @@ import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import { podPart, type Choice } from '#abi/choices.ts';
 import { superpageOrder } from '#abi/geometry.ts';
 import { pow2 } from '#lib/bits.ts';
-import { absorb, at, ask, Demanded, failure, noting, refuse, type Cut, type Wished } from '../cut.ts';
+import { absorb, at, ask, cutAt, Demanded, failure, noting, refuse, type Cut, type Wished } from '../cut.ts';
 import { crash } from '../frames.ts';
 import { setP2m, type Debt } from '../p2m.ts';
 import { demandIn, isOnDemand, isShort, withPod } from '../pod.ts';
@@ -95,7 +95,7 @@ function splitGiant(cut: Cut, demand: Demand): Step | undefined {
   const choice = now.log[now.cursor]?.choice;
   if (choice?.kind === 'podSplit' && choice.order > superpageOrder(geometry)) {
     checkSplit(now.state, choice, demand);
-    return { cut: { ...now, cursor: now.cursor + 1 }, demand: beginDemand(demand.wished) };
+    return { cut: cutAt(now, now.state, now.cursor + 1), demand: beginDemand(demand.wished) };
   }
   for (let level = 3; level <= geometry.superpageLevels; level += 1) {
     const first = gfn - (gfn % pow2((level - 1) * geometry.bitsPerLevel));

@@ -6,7 +6,7 @@ import type { DomId, Mfn } from '#abi/address.ts';
 import { superpageOrder, type Geometry } from '#abi/geometry.ts';
 import { pow2 } from '#lib/bits.ts';
 import { Trie } from '#lib/trie.ts';
-import { ask, refuse, type Cut } from '../cut.ts';
+import { ask, cutAt, refuse, type Cut } from '../cut.ts';
 import { withPod } from '../pod.ts';
 import { frameOf, type Domain, type Pod, type State } from '../state.ts';
 import { eraseFrame } from '../words.ts';
@@ -79,7 +79,7 @@ export function takeFromCache(
       return refuse(`frame ${mfn + i} is not in the cache as said`, 'FREE');
     cache = cache.delete(mfn + i);
   }
-  return { cut: { ...after, state: withPod(after.state, id, { cache }) }, taken: { mfn, order } };
+  return { cut: cutAt(after, withPod(after.state, id, { cache })), taken: { mfn, order } };
 }
 
 /** Whether `mfn` is RAM of the domain, and not a page of the hypervisor that it sees. */

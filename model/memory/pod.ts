@@ -3,10 +3,9 @@
 // (guest_physmap_mark_populate_on_demand, mark_populate_on_demand, p2m_pod_set_mem_target, p2m_pod_set_cache_target,
 // p2m_pod_get_mem_target), arch/x86/mm.c (XENMEM_set_pod_target, XENMEM_get_pod_target).
 
-import { gfnCount } from '#abi/geometry.ts';
+import { gfnCount, superpageOrder } from '#abi/geometry.ts';
 import type { DomId } from '#abi/address.ts';
 import type { Errno } from '#abi/reply.ts';
-import { superpageOrder } from '#abi/geometry.ts';
 import { pow2 } from '#lib/bits.ts';
 import { allocate, failure, preemption, type Cut } from '../cut.ts';
 import { crash, dropAllocated } from '../frames.ts';

@@ -150,6 +150,7 @@ function install(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
 /** All gfns of an extent that has just been mapped are as good as written. */
 const notingRun = (cut: Cut, { domain, gfn, size }: { domain: Domain['id']; gfn: Gfn; size: number }): Cut =>
   Array.from({ length: size }, (_, i) => (gfn + i) as Gfn).reduce((now, at) => noting(now, { domain, gfn: at }), cut);
+
 /** Goes on to the next page of the extent, those aside that memory on demand was concerned with, or to the next extent. */
 function onward(cut: Cut, task: Task<Reservation>, pod: PodWork): Turn {
   const { op, work } = task;

@@ -54,7 +54,10 @@ function vcpuOn(state: State, pcpu: number): VcpuAgent | undefined {
   return found;
 }
 
-/** A walk on speculation, for the vCPU that the processor executes: none of a paused domain is. Without paging it changes nothing that is true; with paging it sets flags, and is remembered. */
+/**
+ * A walk on speculation, for the vCPU that the processor executes: none of a paused domain is. Without paging it changes nothing
+ * that is true; with paging it sets flags, and is remembered.
+ */
 function fill(cut: Cut, op: OpOf<'tlb.fill'>): Turn {
   if (cut.state.contexts.size === 0) return end(cut, 'ok');
   const agent = vcpuOn(cut.state, op.pcpu);
