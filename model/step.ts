@@ -232,12 +232,26 @@ function admit(state: State, progress: Progress): Outcome {
 /** With a complete log only calls in flight can be waited for. */
 const STUCK: Refused = { kind: 'refused', reason: 'it waits for calls of its target in flight', invariant: 'LOCK' };
 
-/** The whole operation, or what is left of it, with its complete log, while no other is in flight. */
-export function runAlone(state: State, progress: Progress, log: readonly Logged[]): Done | Refused {
+/** How many micro-steps may still be performed; counted down. */
+export interface Budget {
+  left: number;
+}
+
+/**
+ * The whole operation, or what is left of it, with its complete log, while no other is in flight. Micro-steps are counted against
+ * `budget`, which does not end an operation that has begun.
+ */
+export function runAlone(
+  state: State,
+  progress: Progress,
+  log: readonly Logged[],
+  budget: Budget = { left: Infinity },
+): Done | Refused {
   let now = progress;
   let cut: Cut = { state, cursor: progress.cursor, log, sealed: true, ordered: progress.ordered, written: NOTHING };
   try {
     while (now.ending === undefined || now.written.length > 0) {
+      budget.left -= 1;
       if (now.written.length > 0) {
         cut = note(cut, now);
         now = changedProgress(now, { written: cut.written });

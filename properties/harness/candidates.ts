@@ -13,7 +13,7 @@ import type { Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
 import type { Expected, Reply } from '#abi/reply.ts';
 import type { State } from '#model/state.ts';
-import { advance, advanceLog, begin, runAlone } from '#model/step.ts';
+import { advance, advanceLog, begin, runAlone, type Budget } from '#model/step.ts';
 import {
   close,
   differs,
@@ -49,6 +49,12 @@ const NARROW_MAX = 8;
 
 /** Positions of one operation that are looked at in a narrow search. */
 const POSITIONS_MAX = 400;
+
+/**
+ * Micro-steps after which no further candidate is tried when an operation returns: one on a quarter of a million gfns is as many
+ * itself, and hundreds of positions are more than anybody waits for.
+ */
+const STEPS_MAX = 1_000_000;
 
 /** Logs as they are now. That of an operation that has returned grows no more. */
 const snapshot = (logs: Logs): Logs => new Map([...logs].map(([label, log]) => [label, log.slice()]));
@@ -207,6 +213,14 @@ export class Candidates {
     this.#closed = undefined;
   }
 
+  /** Who was not tried for want of time could have explained the reply. */
+  #inOneGo(list: readonly Candidate[], logs: Logs, ending: Ending): Pick<Closure, 'done' | 'refusal'> {
+    const budget = { left: STEPS_MAX };
+    const found = inOneGo(list, logOf(logs, ending.label), ending, budget);
+    if (found.done.length === 0 && list.length > 1 && budget.left < 0) this.overflowed = true;
+    return found;
+  }
+
   #noting(closure: Closure): Closure {
     if (closure.overflowed) this.overflowed = true;
     return closure;
@@ -217,9 +231,9 @@ export class Candidates {
     switch (this.#breadth) {
       case 'likely':
       case 'stops':
-        return inOneGo(list, logs, ending);
+        return this.#inOneGo(list, logs, ending);
       case 'whole':
-        return inOneGo(this.#noting(close(list, logs, { still: ending.label })).open, logs, ending);
+        return this.#inOneGo(this.#noting(close(list, logs, { still: ending.label })).open, logs, ending);
       case 'all':
         return this.#noting(close(list, logs, { ending }));
     }
@@ -249,14 +263,19 @@ interface Ending {
   readonly reply: Reply;
 }
 
-/** The operation runs to its end in each candidate while the others stand still. */
-function inOneGo(list: readonly Candidate[], logs: Logs, { label, reply }: Ending): Pick<Closure, 'done' | 'refusal'> {
-  const log = logOf(logs, label);
+/** The operation runs to its end in each candidate, as long as `budget` lasts, while the others stand still. */
+function inOneGo(
+  list: readonly Candidate[],
+  log: readonly Logged[],
+  { label, reply }: Ending,
+  budget: Budget,
+): Pick<Closure, 'done' | 'refusal'> {
   const done: { candidate: Candidate; expected: Expected }[] = [];
   let refusal: Refusal | undefined;
   for (const { state, pending } of list) {
+    if (budget.left < 0) break;
     const at = pending.findIndex((one) => one.label === label);
-    const outcome = runAlone(state, (pending[at] as Pending).progress, log);
+    const outcome = runAlone(state, (pending[at] as Pending).progress, log, budget);
     if (outcome.kind === 'refused') refusal ??= { invariant: outcome.invariant, reason: outcome.reason };
     else if (!sameReply(outcome.expected, reply)) refusal ??= differs(outcome.expected);
     else {
