@@ -2,9 +2,11 @@
 // it is there, at no gfn, and empty. (What processors still remember of it is judged as of any frame: STALE.)
 // A first reader may skip the recounts.
 
+import type { Mfn } from '#abi/address.ts';
 import { p2mTypes } from '#abi/hap.ts';
 import { frameRoles } from '#abi/roles.ts';
 import type { Machine } from '#impl/machine.ts';
+import { frameOf, type State } from '#model/state.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
 import { demandRuns } from './pod-abstract.ts';
@@ -105,13 +107,22 @@ export const cacheIsSetAside: AlwaysLaw = {
   },
 };
 
-/** What is set aside is empty, whoever wrote to it last. */
+/** Whether a word of a frame is of somebody who is not its owner: who had it mapped when it was set aside goes on writing there. */
+function isOthers({ candidates, machine }: View, mfn: number, index: number): boolean {
+  const [state] = candidates();
+  const author = state?.words.get(mfn * machine.geometry.wordsPerFrame + index)?.author;
+  return author !== undefined && author !== frameOf(state as State, mfn as Mfn).owner;
+}
+
+/** What is set aside is empty, but for what others write who have it mapped. */
 export const cacheHoldsNothing: AlwaysLaw = {
   kind: 'always',
   id: 'memory/cacheHoldsNothing',
   invariant: 'LEAK',
-  statement: 'A frame set aside for memory on demand that nobody else holds is zero.',
-  judge: ({ machine, touched, looks }: View): Problem | undefined => {
+  statement:
+    'A frame set aside for memory on demand that nobody else holds is zero, but for what others wrote who had it mapped.',
+  judge: (view: View): Problem | undefined => {
+    const { machine, touched, looks } = view;
     const { f, geometry } = machine;
     const { frameCount, wordsPerFrame } = geometry;
     const isDue = (mfn: number): boolean => mfn < frameCount && f.podSize.get(mfn) !== 0 && f.frameRefs.get(mfn) <= 1;
@@ -123,8 +134,9 @@ export const cacheHoldsNothing: AlwaysLaw = {
     }
     for (const mfn of frames) {
       looks?.('memory');
-      for (let at = 2 * mfn * wordsPerFrame; at < 2 * (mfn + 1) * wordsPerFrame; at += 1)
-        if (f.memory.get(at) !== 0)
+      const from = 2 * mfn * wordsPerFrame;
+      for (let at = 0; at < 2 * wordsPerFrame; at += 1)
+        if (f.memory.get(from + at) !== 0 && !isOthers(view, mfn, Math.floor(at / 2)))
           return problem('LEAK', 'pod.word', `frame ${mfn} is set aside for memory on demand, and is not empty`);
     }
     return undefined;
