@@ -122,8 +122,7 @@ export function* logDirty(m: Machine, call: Call, op: Op<'memory.logDirty'>): St
     return yield* stopped(m, call, { dom, action: op.action, done: -looked });
   const isClean = op.action === 'cleans' && typeof looked === 'number';
   // After a fault nothing is told of what was cleared; but nobody writes without being noticed from now on.
-  const isLost =
-    op.action === 'cleans' && looked === 'EFAULT' && m.f.dirtyDone.get(dom) >= framesPerBitmap(m.geometry, 0);
+  const isLost = op.action === 'cleans' && looked === 'EFAULT' && m.f.dirtyDone.get(dom) > 0;
   if (isClean || isLost)
     yield* retype(m, dom, { from: 'ramRw', to: 'ramLogDirty' }, () => {
       if (isClean) m.f.dirtyCount.set(dom, 0);

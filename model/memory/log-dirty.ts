@@ -198,8 +198,10 @@ function copyOut(cut: Cut, task: Task<Look>, domain: Domain): Turn {
 /** What was cleaned by now is not told any more; but nothing that is written from now on goes unnoticed. */
 function fault(cut: Cut, task: Task<Look>, domain: Domain): Turn {
   const status = { status: 'EFAULT' } as const;
-  const isCleaned = task.op.action === 'cleans' && task.work.part >= framesPerBitmap(cut.state.geometry, 0);
-  if (!isCleaned) return go(cut, task, { at: 'finish', ...status });
+  // A page of leaves by this call, or whatever was by the calls that it goes on from.
+  const isBeyond = task.work.part >= framesPerBitmap(cut.state.geometry, 0);
+  const isCleaned = isBeyond || (domain.log.unfinished?.done ?? 0) > 0;
+  if (task.op.action !== 'cleans' || !isCleaned) return go(cut, task, { at: 'finish', ...status });
   return go(at(cut, changeTypes(cut.state, domain, { from: 'ramRw', to: 'ramLogDirty' })), task, {
     at: 'finish',
     ...status,
