@@ -4,7 +4,7 @@
 // A first reader may skip the table. Source: Xen common/memory.c, common/grant_table.c (hypercall_preempt_check).
 
 import { operandsOf } from '#abi/fields.ts';
-import { framesPerBitmap, type Geometry } from '#abi/geometry.ts';
+import { framesPerBitmap, superpageOrder, type Geometry } from '#abi/geometry.ts';
 import { invariants } from '#abi/invariants.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
@@ -81,9 +81,12 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'grants.setupTable': { base: 8, grantFrame: 4 },
 };
 
-/** Frames that one part of an operation is about. */
-const framesOf = (op: Op<'concrete'>): number =>
-  op.kind === 'memory.scrub' ? op.frames : 'order' in op ? 2 ** Math.min(op.order, 20) : 1;
+/** Frames that one part of an operation is about: a cache for memory on demand takes in as many as the smallest superpage has. */
+function framesOf(geometry: Geometry, op: Op<'concrete'>): number {
+  if (op.kind === 'memory.scrub') return op.frames;
+  if (op.kind === 'memory.setPodTarget') return 2 ** superpageOrder(geometry);
+  return 'order' in op ? 2 ** Math.min(op.order, 20) : 1;
+}
 
 const elementsOf = (op: Op<'concrete'>): number => ('elements' in op ? Math.max(0, op.elements.length - op.start) : 1);
 
@@ -112,7 +115,9 @@ const notingActs = (geometry: Geometry): number => 3 + geometry.capacity.dirtyLe
 /** Acts of noting writes, where a domain has them logged: of what is stored, of each frame of an extent, of each access made again. */
 function logActs(geometry: Geometry, op: Op<'concrete'>): number {
   const isAccess = 'via' in op;
-  const writes = isAccess ? 16 : 2 * (1 + elementsOf(op)) + (op.kind === 'memory.populate' ? framesOf(op) : 0);
+  const writes = isAccess
+    ? 16
+    : 2 * (1 + elementsOf(op)) + (op.kind === 'memory.populate' ? framesOf(geometry, op) : 0);
   const others = isAccess ? 16 * (4 + geometry.levels + geometry.capacity.pcpus) : 0;
   const walked = hasBuffer(op) ? 2 * geometry.levels * wordsOf(geometry, op) : 0;
   return notingActs(geometry) * (writes + walked) + others;
@@ -152,7 +157,7 @@ export function mostActs(
     range * rangeCheck +
     piece * devicePieces +
     base +
-    frame * framesOf(op) +
+    frame * framesOf(geometry, op) +
     element * elementsOf(op) +
     grantFrame * grantFrames +
     poolFrame * poolFrames
