@@ -7,7 +7,7 @@ import type { DomId } from './address.ts';
 export const purposes = [
   /** On behalf of a guest: arguments and results in its memory, bytes of a copy. */
   'guest',
-  /** Nested page tables in the pool. */
+  /** Nested page tables in the pool; tables of a paravirtual guest, in its own frames. */
   'table',
   /** Status bits and entries in grant frames of the granter. */
   'grantEntry',

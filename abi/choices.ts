@@ -32,6 +32,8 @@ export type Choice =
   | { readonly kind: 'podExhausted'; readonly domain: DomId; readonly gfn: Gfn }
   /** A pCPU forgot all translations of a domain. */
   | { readonly kind: 'flush'; readonly pcpu: PcpuId; readonly domain: DomId }
+  /** Processors of a paravirtual guest have forgotten what it asked them to, or what a change that it asked for makes them forget. */
+  | { readonly kind: 'forgotten' }
   /** A free frame's content was erased. */
   | { readonly kind: 'scrub'; readonly mfn: Mfn }
   /** An access used this translation from a cache instead of walking the tables. */

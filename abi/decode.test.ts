@@ -172,7 +172,7 @@ describe('refusals', () => {
     ['steps.0.op.value.as', 'x', 'steps[0].op.value.as: unknown literal "x"; known are fresh, word, gfn, grantEntry, tableEntry'],
     ['steps.0.agent.kind', 'god', 'steps[0].agent.kind: unknown agent "god"; known are vcpu, device, deviceModel, toolstack, background, fate'],
     ['steps.2.op.elements.0.gfn', 12, 'steps[2].op.elements[0].gfn: expected a record, found 12'],
-    ['steps.2.op.elements.0.gfn', {}, 'steps[2].op.elements[0].gfn: expected a record with one of the keys path, raw'],
+    ['steps.2.op.elements.0.gfn', {}, 'steps[2].op.elements[0].gfn: expected a record with one of the keys path, raw, at'],
     ['steps.2.op.elements.0.ref', undefined, 'steps[2].op.elements[0].ref: missing'],
     ['steps.2.op.start', { step: 7, index: 0, raw: 1 }, 'steps[2].op.start.raw: unknown key; known are step, index'],
   ])('%s = %j', (path, value, sentence) => {

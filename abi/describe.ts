@@ -61,8 +61,10 @@ export function describeStep(step: Step): string {
   return `${step.label}: ${describeAgent(step.agent)} ${describeOp(step.op)}${failures}${preempt}${pause}`;
 }
 
+const kindWords = { control: 'the control domain', hvm: 'a guest', pv: 'a paravirtual guest' } as const;
+
 function describeDomainSetup(setup: DomainSetup): string {
-  const kind = setup.kind === 'control' ? 'the control domain' : 'a guest';
+  const kind = kindWords[setup.kind];
   const sizes = `${setup.vcpus} vCPUs, ${setup.maxPages} pages at most, a pool of ${setup.poolFrames} frames, ${setup.grantFrames} grant frames`;
   const ram = setup.ram.map(({ path, order }) => describePath(path) + (order === 0 ? '' : ` (order ${order})`));
   const places = setup.on.map((pcpu, i) => (pcpu < 0 ? `vCPU ${i} off` : `vCPU ${i} on pCPU ${pcpu}`));

@@ -22,6 +22,8 @@ export interface Geometry {
   readonly deviceFrames: number;
   /** Physical address bits: frame numbers in entries at or above 2^(maxPhysAddr-12) are reserved. */
   readonly maxPhysAddr: number;
+  /** Entries of a paravirtual guest's root table that are the hypervisor's: so many from there on. */
+  readonly rootSlots: { readonly from: number; readonly count: number };
   readonly capacity: Capacity;
   readonly width: Widths;
 }
@@ -87,6 +89,7 @@ const tiny: Geometry = {
   frameCount: 96,
   deviceFrames: 16,
   maxPhysAddr: 46,
+  rootSlots: { from: 2, count: 1 },
   capacity: {
     domains: 4,
     vcpusPerDomain: 2,
@@ -119,6 +122,7 @@ const x86: Geometry = {
   frameCount: 2048,
   deviceFrames: 1024,
   maxPhysAddr: 46,
+  rootSlots: { from: 256, count: 16 },
   capacity: {
     domains: 4,
     vcpusPerDomain: 2,

@@ -44,7 +44,7 @@ export const memoryOps = {
   },
   'memory.decrease': {
     says: 'takes {extents} of order {order} from {target} from {start}',
-    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'ENOENT', 'ENOMEM'],
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'ENOENT', 'ENXIO', 'ENOMEM'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
   'memory.exchange': {
@@ -60,7 +60,7 @@ export const memoryOps = {
   },
   'memory.addToPhysmap': {
     says: 'puts {space} {index} (of {foreign}) at {gfn} of {target}',
-    replies: ['ok', 'ESRCH', 'ENXIO', 'EINVAL', 'EBUSY', 'ENOMEM'],
+    replies: ['ok', 'ESRCH', 'ENXIO', 'EINVAL', 'EACCES', 'EBUSY', 'ENOMEM'],
     fields: {
       target: domainField,
       space: { type: 'oneOf', values: memorySpaces },
@@ -71,7 +71,7 @@ export const memoryOps = {
   },
   'memory.removeFromPhysmap': {
     says: 'removes {gfn} of {target}',
-    replies: ['ok', 'ESRCH', 'ENOENT', 'ENOMEM'],
+    replies: ['ok', 'ESRCH', 'ENOENT', 'EACCES', 'ENOMEM'],
     fields: { target: domainField, gfn: gfnField },
   },
   'memory.reservation': {
@@ -80,13 +80,15 @@ export const memoryOps = {
     fields: { target: domainField },
   },
   'memory.createDomain': {
-    says: 'creates {target} with {vcpus} vCPUs, {maxPages} pages at most, {grantFrames} grant frames',
+    says: 'creates {target}{guest} with {vcpus} vCPUs, {maxPages} pages at most, {grantFrames} grant frames',
     replies: ['ok', 'EINVAL', 'EEXIST', 'ENOMEM'],
     fields: {
       target: domainField,
       vcpus: { type: 'int', min: 1, max: 8 },
       maxPages: { type: 'int', min: 0, max: 4096 },
       grantFrames: { type: 'int', min: 0, max: 64 },
+      /** On nested paging, or paravirtual. */
+      guest: { type: 'oneOf', values: ['hvm', 'pv'], absent: 'hvm' },
     },
   },
   'memory.pauseDomain': {

@@ -9,9 +9,13 @@ export type Label = number;
 
 /**
  * A guest frame number. path: index per level, root first; shorter than the geometry's levels means leading zeros,
- * digits beyond a level's range wrap. raw: any number, also one no table can map.
+ * digits beyond a level's range wrap. raw: any number, also one no table can map. at: the number of the machine frame that
+ * is at that path of domain `of` at time of use, which is what paravirtual guests call a frame.
  */
-export type GfnOperand = { readonly path: readonly number[] } | { readonly raw: number };
+export type GfnOperand =
+  | { readonly path: readonly number[] }
+  | { readonly raw: number }
+  | { readonly at: readonly number[]; readonly of: DomId };
 
 /** A machine frame: where a gfn leads at time of use, as handed out by a step, by special role, or any number. */
 export type FrameOperand =

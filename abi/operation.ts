@@ -7,11 +7,19 @@ import { hapOps } from './hap.ts';
 import { memoryOps } from './memory.ts';
 import type { Phase } from './operand.ts';
 import { pagingOps } from './paging.ts';
+import { pvOps } from './pv.ts';
 import type { Status } from './reply.ts';
 import { tlbOps } from './tlb.ts';
 
 /** All operation tables by mechanism, in reading order. */
-export const opTables = { memory: memoryOps, paging: pagingOps, hap: hapOps, tlb: tlbOps, grants: grantsOps } as const;
+export const opTables = {
+  memory: memoryOps,
+  paging: pagingOps,
+  pv: pvOps,
+  hap: hapOps,
+  tlb: tlbOps,
+  grants: grantsOps,
+} as const;
 
 /** The mechanisms that this version has, in reading order. */
 export type Mechanism = keyof typeof opTables;

@@ -11,7 +11,7 @@ export type PointClass = (typeof pointClasses)[number];
 /** To what it happens. */
 export const objectKinds = [
   'table', 'guest', 'grantEntry', 'active', 'maptrack', 'frame', 'heap', 'pool', 'domain', 'p2mLock', 'grantLock', 'activeLock',
-  'maptrackLock', 'heapLock', 'domainLock', 'cache',
+  'maptrackLock', 'heapLock', 'domainLock', 'pageLock', 'cache',
 ] as const; // prettier-ignore
 
 export type ObjectKind = (typeof objectKinds)[number];

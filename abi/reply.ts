@@ -6,7 +6,7 @@ import type { GrantStatus } from './grants.ts';
 
 /** Xen's errno names that any operation here can answer with. */
 export const errnos = [
-  'EPERM', 'ENOENT', 'ESRCH', 'ENXIO', 'E2BIG', 'ENOMEM', 'EFAULT', 'EBUSY', 'EEXIST', 'EXDEV', 'EINVAL', 'ENOSPC', 'ENOSYS', 'ENOTEMPTY', 'EOPNOTSUPP', 'ERESTART',
+  'EPERM', 'ENOENT', 'ESRCH', 'ENXIO', 'E2BIG', 'ENOMEM', 'EFAULT', 'EACCES', 'EBUSY', 'EEXIST', 'EXDEV', 'EINVAL', 'ENOSPC', 'ENOSYS', 'ENOTEMPTY', 'EOPNOTSUPP', 'ERESTART',
 ] as const; // prettier-ignore
 
 export type Errno = (typeof errnos)[number];

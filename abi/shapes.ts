@@ -54,7 +54,11 @@ const raw = record({ raw: frameNumber });
 const handedOut = record({ step: label, index: u16 });
 const pcpu = int(-1, 0xffff);
 
-const gfn = untagged(['path', record<Extract<GfnOperand, { path: unknown }>>({ path })], ['raw', raw]);
+const gfn = untagged(
+  ['path', record<Extract<GfnOperand, { path: unknown }>>({ path })],
+  ['raw', raw],
+  ['at', record<Extract<GfnOperand, { at: unknown }>>({ at: path, of: u16 })],
+);
 
 const frame = untagged(
   ['raw', raw],
@@ -197,7 +201,7 @@ const populated = shapesOf(memoryOps['memory.populate'].fields);
 const domain = record<DomainSetup>(
   {
     id: u16,
-    kind: oneOf('kind of domain', ['control', 'hvm']),
+    kind: oneOf('kind of domain', ['control', 'hvm', 'pv']),
     vcpus: created['vcpus'] ?? u16,
     maxPages: created['maxPages'] ?? u16,
     poolFrames: pooled['frames'] ?? u16,

@@ -52,11 +52,18 @@ const sum = <T>(list: readonly T[], size: (element: T) => number): number =>
 
 const RAW = 1024;
 
-const gfnSize = (gfn: GfnOperand): number => ('path' in gfn ? sum(gfn.path, numberSize) : RAW + numberSize(gfn.raw));
+const gfnSize = (gfn: GfnOperand): number => {
+  if ('path' in gfn) return sum(gfn.path, numberSize);
+  return 'raw' in gfn ? RAW + numberSize(gfn.raw) : 2 + sum(gfn.at, numberSize) + numberSize(gfn.of);
+};
 
 function* simplerGfns(gfn: GfnOperand): Iterable<GfnOperand> {
   if ('path' in gfn) for (const path of simplerLists(gfn.path, simplerNumbers)) yield { path };
-  else {
+  else if ('at' in gfn) {
+    yield { path: gfn.at };
+    for (const at of simplerLists(gfn.at, simplerNumbers)) yield { at, of: gfn.of };
+    for (const of of simplerNumbers(gfn.of)) yield { at: gfn.at, of: of as DomId };
+  } else {
     yield { path: [] };
     for (const raw of simplerNumbers(gfn.raw)) yield { raw };
   }

@@ -24,7 +24,7 @@ export interface IommuUnit {
 /** A domain that exists before the first step. */
 export interface DomainSetup {
   readonly id: DomId;
-  readonly kind: 'control' | 'hvm';
+  readonly kind: 'control' | 'hvm' | 'pv';
   readonly vcpus: number;
   readonly maxPages: number;
   readonly poolFrames: number;
@@ -33,7 +33,10 @@ export interface DomainSetup {
   readonly ram: readonly { readonly path: readonly number[]; readonly order: number }[];
   /** Where the first grant frame is mapped at the start; absent: nowhere. */
   readonly grantsAt?: readonly number[];
-  /** Where vCPU 0 has its root table at the start, which maps all RAM at gfns to linear frames of the same number; absent: paging is off. */
+  /**
+   * Where vCPU 0 has its root table at the start, which maps all RAM at gfns to linear frames of the same number; absent: paging
+   * is off. A paravirtual guest cannot do without one.
+   */
   readonly rootAt?: readonly number[];
   /** Where each vCPU runs at the start: a pCPU index or -1. */
   readonly on: readonly number[];

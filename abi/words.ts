@@ -41,7 +41,9 @@ const describeGfn = (gfn: GfnOperand | number): string => {
   const number = typeof gfn === 'number' ? gfn : 'raw' in gfn ? gfn.raw : undefined;
   if (number === INVALID_GFN) return 'an invalid gfn';
   if (number !== undefined) return `gfn ${hex(number)}`;
-  return typeof gfn === 'object' && 'path' in gfn ? `gfn ${describePath(gfn.path)}` : 'a gfn';
+  if (typeof gfn !== 'object' || 'raw' in gfn) return 'a gfn';
+  if ('path' in gfn) return `gfn ${describePath(gfn.path)}`;
+  return `the frame at gfn ${describePath(gfn.at)} of ${describeDomain(gfn.of)}`;
 };
 
 function describeFrame(frame: FrameOperand | number): string {
@@ -206,6 +208,7 @@ const objectWords: Readonly<Record<ObjectKind, string>> = {
   maptrackLock: 'a maptrack lock',
   heapLock: 'the heap lock',
   domainLock: 'a domain lock',
+  pageLock: 'a page lock',
   cache: 'a cache',
 };
 

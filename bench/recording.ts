@@ -1,12 +1,13 @@
 // The work that benches repeat: generated traces of the implementation as it stands, with what each side was asked and
 // answered, so that either side can be run alone on the same operations. A first reader may skip it.
 
+import type { Mfn } from '#abi/address.ts';
 import { isAct, type Header, type Trace } from '#abi/trace.ts';
 import type { Call } from '#impl/execution.ts';
 import { Machine } from '#impl/machine.ts';
 import { begin, runAlone } from '#model/step.ts';
 import { attempt, replay, sourceOf } from '#museum/attempt.ts';
-import { bootCalls } from '#properties/harness/boot.ts';
+import { bootCalls, type FrameAt } from '#properties/harness/boot.ts';
 import type { StepResult } from '#properties/harness/lockstep.ts';
 import { clean } from '#properties/harness/subject.ts';
 import type { Returned } from '#properties/harness/view.ts';
@@ -68,7 +69,13 @@ function bare(header: Header, calls: readonly Call[]): number {
     execution.run();
     machine.finish(execution);
   };
-  bootCalls(machine.geometry, header).forEach(run);
+  const { f } = machine;
+  const frameAt: FrameAt = (domain, gfn) => {
+    for (let mfn = 1; mfn < machine.geometry.frameCount; mfn += 1)
+      if (f.frameOwner.get(mfn) === domain + 1 && f.m2p.getWide(mfn) === gfn + 1) return mfn as Mfn;
+    return undefined;
+  };
+  for (const call of bootCalls(machine.geometry, header, frameAt)) run(call);
   calls.forEach(run);
   return calls.length;
 }

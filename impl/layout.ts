@@ -16,7 +16,9 @@ export const SLOTS = 3;
 /** Codes of `domState`. */
 export const domStates = ['none', 'running', 'dying', 'dead'] as const;
 /** Codes of `domStage`: how far relinquishing has come. */
-export const domStages = ['handles', 'tables', 'cache', 'pages'] as const;
+export const domStages = ['handles', 'tables', 'roots', 'cache', 'pages'] as const;
+/** Codes of `domKind`. */
+export const domKinds = ['control', 'hvm', 'pv'] as const;
 /** Codes of `podSize`: how a frame lies in its owner's cache for memory on demand. */
 export const podSizes = ['none', 'single', 'large'] as const;
 
@@ -53,6 +55,15 @@ const frameTable = (g: Geometry) => {
     poolNext: { length },
     /** Machine to guest frame: gfn + 1 in two words (low, high); 0: nowhere. */
     m2p: { length: 2 * length },
+    /** Direct paging, of frames of paravirtual guests: index into abi `frameTypes`, how often it is used as that, whether it may be. */
+    frameType: { length, bits: 3 },
+    frameTypeCount: { length, bits: g.width.typeCount },
+    frameValidated: { length, bits: 1 },
+    framePinned: { length, bits: 1 },
+    /** The TLB clock when it was used as that for the last time; slots, or 0: of who makes it valid or not, of who keeps others out. */
+    frameTypeStamp: { length, bits: g.width.tlbClock },
+    frameValidator: { length, bits: 4 },
+    pageLock: { length, bits: 4 },
     /** Memory on demand: index into `podSizes`, and the next frame (of large ones: the first of the next run) in the list. */
     podSize: { length, bits: 2 },
     podNext: { length },
@@ -72,11 +83,11 @@ const domainTable = (g: Geometry) => {
   return {
     /** Index into `domStates`, and into `domStages` while dying. */
     domState: { length, bits: 2 },
-    domStage: { length, bits: 2 },
+    domStage: { length, bits: 3 },
     /** How often the id has been given to a domain: an operation in flight tells by it that it outlived its target. */
     domLife: { length },
-    /** 0 control, 1 hvm. */
-    domKind: { length, bits: 1 },
+    /** Index into `domKinds`. */
+    domKind: { length, bits: 2 },
     domPauses: { length, bits: 16 },
     /** Whether the domain was crashed: its vCPUs never run again. */
     domCrashed: { length, bits: 1 },
@@ -187,6 +198,9 @@ const processors = (g: Geometry) => {
     vcpuControls: { length: vcpusOf(g), bits: 16 },
     vcpuRoot: { length: 2 * vcpusOf(g) },
     vcpuPcid: { length: vcpusOf(g), bits: 12 },
+    /** Of paravirtual guests: `vcpuRoot` is the kernel's, a machine frame (0: none), this the user's; and which of them serves. */
+    vcpuUserRoot: { length: vcpusOf(g) },
+    vcpuIsUser: { length: vcpusOf(g), bits: 1 },
     /** The TLB clock, and when each pCPU last forgot everything. */
     tlbClock: { length: 1, bits: g.width.tlbClock },
     pcpuTime: { length: pcpus, bits: g.width.tlbClock },

@@ -6,6 +6,7 @@ import { mechanismOf, type OpKind } from '#abi/operation.ts';
 import type { GrantsOp } from '#abi/grants.ts';
 import type { MemoryOp } from '#abi/memory.ts';
 import type { PagingOp } from '#abi/paging.ts';
+import type { PvOp } from '#abi/pv.ts';
 import type { TlbOp } from '#abi/tlb.ts';
 import { reply, type Reply } from '#abi/reply.ts';
 import { unreachable } from '#lib/invariant.ts';
@@ -13,9 +14,10 @@ import type { Call } from './execution.ts';
 import { grantsStep } from './grants/step.ts';
 import type { Machine } from './machine.ts';
 import { memoryStep } from './memory/step.ts';
-import { isRunning } from './memory/target.ts';
+import { isParavirtual, isRunning } from './memory/target.ts';
 import { pagingStep } from './paging/step.ts';
 import type { Step } from './port.ts';
+import { pvStep } from './pv/step.ts';
 import { tlbStep } from './tlb/step.ts';
 
 /** Whether `agent` can call now. The toolstack always can; devices have no calls. */
@@ -56,8 +58,9 @@ export function* startStep(m: Machine, call: Call): Step<Reply> {
 const leavesGuest = (kind: OpKind): boolean =>
   kind === 'paging.setControl' || (mechanismOf(kind) !== 'paging' && kind !== 'tlb.invlpg' && kind !== 'tlb.invpcid');
 
-/** The caller, which has left its guest, goes back into it if it still runs. */
+/** The caller, which has left its guest, goes back into it if it still runs. That of a paravirtual guest has left nothing. */
 function resume(m: Machine, { domain, vcpu }: VcpuAgent): void {
+  if (isParavirtual(m, domain)) return;
   const on = m.f.vcpuOn.get(domain * m.geometry.capacity.vcpusPerDomain + vcpu);
   if (on !== 0) m.flushing.resumed(m, on - 1, domain);
 }
@@ -73,7 +76,9 @@ function* route(m: Machine, call: Call): Step<Reply> {
     case 'grants':
       return yield* grantsStep(m, call, op as GrantsOp<'concrete'>);
     case 'tlb':
-      return tlbStep(m, call, op as TlbOp<'concrete'>);
+      return yield* tlbStep(m, call, op as TlbOp<'concrete'>);
+    case 'pv':
+      return yield* pvStep(m, call, op as PvOp<'concrete'>);
     case 'hap':
       return reply('ENOSYS');
     default:

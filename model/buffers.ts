@@ -2,7 +2,7 @@
 // with paging on it is linear, and the hypervisor walks the guest's tables first (paging/software.ts): a micro-step that needs
 // such a word leaves by a `Detour`, as often as the walk has acts, and is performed again when the way is known.
 // A first reader may skip `partsOf`. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy): hypercall buffers may lie in the caller's own
-// RAM and in foreign entries, never in granted ones; copies to read-only RAM are dropped silently.
+// RAM and in foreign entries, never in granted ones; copies to read-only RAM are dropped silently. Those of a paravirtual guest fault.
 
 import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
@@ -12,7 +12,7 @@ import { wish } from './memory/pod-demand.ts';
 import { linearContext, PAGES } from './paging/context.ts';
 import { isNowhere, type Trail } from './paging/software.ts';
 import { noting } from './progress.ts';
-import { entryOf, frameOf, type State } from './state.ts';
+import { entryOf, frameOf, isParavirtual, type State } from './state.ts';
 import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Piece } from './words.ts';
 
 /** Whose buffer it is, and what has been translated so far. */
@@ -35,6 +35,7 @@ function partsOf(cut: Cut, user: User, of: Element & { write: boolean }): readon
   const { buffer, index, write } = of;
   if (buffer.in !== 'guest') return [undefined];
   const { state } = cut;
+  if (isParavirtual(state, user.caller)) return [undefined];
   const parts = pieces(state, { gfn: buffer.gfn, offset: buffer.offset + index * 8 }, 8);
   if (linearContext(state, user.agent) === undefined) return parts;
   return parts.map((part): Part => {

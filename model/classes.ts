@@ -6,20 +6,30 @@ import { DOMID_SELF, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
 import { callerOf, type Agent } from '#abi/agents.ts';
 import { framesPerLeaf } from '#abi/geometry.ts';
 import { p2mTypes } from '#abi/hap.ts';
+import { frameTypes } from '#abi/pv.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { pow2 } from '#lib/bits.ts';
 import { hasDebt } from './p2m.ts';
-import { entryOf, frameOf, pcpusRunning, type Domain, type State } from './state.ts';
+import { entryOf, frameOf, isParavirtual, pcpusRunning, type Domain, type Frame, type State } from './state.ts';
 
 /** 0: none, 1: one, 2: many, 3: no more fit. */
 export const countClass = (count: number, max: number): number => (count >= max ? 3 : Math.min(count, 2));
 
-/** What a frame is: role, references, how many places show it, whether it is dirty or may still be reached as it was. */
+/** What a frame of a paravirtual guest is used as: 0 if it is none. */
+export function typeClass({ geometry }: State, { type, typeCount, validated, pinned, pseudo }: Frame): number {
+  const uses = countClass(typeCount, pow2(geometry.width.typeCount) - 1);
+  const flags = (validated ? 1 : 0) + (pinned ? 2 : 0) + (pseudo === undefined ? 0 : 4);
+  return (frameTypes.indexOf(type) * 4 + uses) * 8 + flags;
+}
+
+/** What a frame is: role, type, references, how many places show it, whether it is dirty or may still be reached as it was. */
 export function frameClass(state: State, mfn: Mfn): number {
-  const { role, refs, mappings, dirty, allocated } = frameOf(state, mfn);
+  const frame = frameOf(state, mfn);
+  const { role, refs, mappings, dirty, allocated } = frame;
   const references = countClass(refs, pow2(state.geometry.width.refCount) - 2);
   const flags = (dirty ? 1 : 0) + (allocated ? 2 : 0) + (hasDebt(state, mfn) ? 4 : 0);
-  return ((frameRoles.indexOf(role) * 4 + references) * 4 + Math.min(mappings.length, 3)) * 8 + flags;
+  const kind = typeClass(state, frame) * frameRoles.length + frameRoles.indexOf(role);
+  return ((kind * 4 + references) * 4 + Math.min(mappings.length, 3)) * 8 + flags;
 }
 
 /** Whether the aligned extent around a gfn starts with the frame that a superpage would need there. */
@@ -29,8 +39,17 @@ function isSuperAligned(state: State, domain: DomId, at: { gfn: number; mfn: Mfn
   return isFit && entryOf(state, domain, at.gfn - into)?.mfn === at.mfn - into;
 }
 
+/** What a machine frame is to a paravirtual guest: its own, a device that it may have, or neither; and what it is used as. */
+function frameNamed(state: State, id: DomId, gfn: Gfn): readonly number[] {
+  const mfn = gfn as number as Mfn;
+  const isOwn = frameOf(state, mfn).owner === id;
+  const isDevice = state.domains.get(id)?.iomem.has(mfn) === true;
+  return [isOwn ? 1 : isDevice ? 2 : 0, frameClass(state, mfn)];
+}
+
 /** What a gfn is to a domain: type of entry, class of the frame, superpage or not, whether it is stale somewhere. */
 export function gfnClass(state: State, domain: DomId, gfn: Gfn): readonly number[] {
+  if (isParavirtual(state, domain)) return frameNamed(state, domain, gfn);
   const entry = entryOf(state, domain, gfn);
   const isStale = state.domains.get(domain)?.stale.some((one) => one.gfn === gfn) === true;
   const stale = isStale ? 1 : 0;
@@ -41,6 +60,7 @@ export function gfnClass(state: State, domain: DomId, gfn: Gfn): readonly number
 }
 
 const lives = ['running', 'dying', 'dead'] as const;
+const kinds = ['hvm', 'control', 'pv'] as const;
 
 /** 0: empty, 1: one frame left, 2: plenty. */
 const poolClass = ({ pool }: Domain): number => Math.min(pool.frames.size - pool.used, 2);
@@ -50,7 +70,7 @@ export function domainClass(state: State, id: DomId): number {
   const domain = state.domains.get(id);
   if (domain === undefined) return 0;
   const { kind, pauseCount, crashed, totalPages, maxPages } = domain;
-  const life = lives.indexOf(domain.state) * 2 + (kind === 'control' ? 1 : 0);
+  const life = lives.indexOf(domain.state) * kinds.length + kinds.indexOf(kind);
   const halt = Math.min(pauseCount, 1) * 2 + (crashed ? 1 : 0);
   const room = (totalPages >= maxPages ? 3 : 0) + poolClass(domain);
   return 1 + ((life * 4 + halt) * 6 + room) * 3 + Math.min(pcpusRunning(state, id).length, 2);

@@ -6,7 +6,8 @@ import type { DomId, Mfn } from '#abi/address.ts';
 import { isDeviceFrame, type Geometry } from '#abi/geometry.ts';
 import { grantFlags } from '#abi/grants.ts';
 import type { P2mType } from '#abi/hap.ts';
-import { RIGHT } from '#abi/rights.ts';
+import { levelOfType, type FrameType } from '#abi/pv.ts';
+import { RIGHT, walkRight } from '#abi/rights.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { and, field, hasAll } from '#lib/bits.ts';
 import type { Active, Domain } from './state.ts';
@@ -28,6 +29,15 @@ export const rightsOfType: Readonly<Record<P2mType, number>> = {
   grantRo: read,
   populateOnDemand: 0,
 };
+
+/**
+ * What a paravirtual guest may do with a frame of its own, by what it is used as: read and execute whatever it is; write what is no
+ * table; and have a processor walk a table at its very level.
+ */
+export function rightsOfFrame(type: FrameType): number {
+  const level = levelOfType(type);
+  return read + execute + (level === 0 ? write : walkRight(level));
+}
 
 /** Why its owner may reach a frame: as memory of its own, or because the hypervisor shows it that page. undefined: it may not. */
 export const visibleAs: Readonly<Record<FrameRole, 'own' | 'special' | undefined>> = {

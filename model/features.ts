@@ -7,6 +7,7 @@ import { features as grants } from './grants/features.ts';
 import { features as hap } from './hap/features.ts';
 import { features as memory } from './memory/features.ts';
 import { features as paging } from './paging/features.ts';
+import { features as pv } from './pv/features.ts';
 import { features as tlb } from './tlb/features.ts';
 import type { State } from './state.ts';
 
@@ -15,6 +16,7 @@ type Classes = (state: State, agent: Agent, op: never) => readonly number[];
 const byMechanism: Readonly<Record<Mechanism, Classes>> = {
   memory,
   paging,
+  pv,
   hap: (_state, _agent, op) => hap(op),
   tlb,
   grants,

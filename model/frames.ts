@@ -8,7 +8,9 @@ import { pow2 } from '#lib/bits.ts';
 import { NOWHERE } from '#abi/agents.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { FrameRole } from '#abi/roles.ts';
+import { invariant } from '#lib/invariant.ts';
 import { hasDebt } from './p2m.ts';
+import { beforeFree, beforeGiven } from './pv/flush.ts';
 import { frameOf, vcpuKey, withDomain, withFrame, withParts, type Domain, type State } from './state.ts';
 import { eraseFrame } from './words.ts';
 
@@ -43,7 +45,8 @@ function objection(state: State, mfn: Mfn, role: FrameRole): Objection | undefin
 
 function give(state: State, mfn: Mfn, request: Request): State {
   const { role, owner } = request;
-  const cleared = role === 'ram' ? state : eraseFrame(state, mfn);
+  const unknown = beforeGiven(state, mfn);
+  const cleared = role === 'ram' ? unknown : eraseFrame(unknown, mfn);
   const incarnation = frameOf(state, mfn).incarnation + 1;
   return withFrame(cleared, mfn, { role, owner, allocated: true, refs: 1, incarnation, dirty: false, mappings: [] });
 }
@@ -71,13 +74,26 @@ export function isHeapEmpty(state: State, order: number): boolean {
   return true;
 }
 
+/** What a paravirtual guest's frame is when it is freed: as what, is forgotten. */
+const UNTYPED = {
+  type: 'none',
+  typeCount: 0,
+  validated: false,
+  pinned: false,
+  locked: false,
+  pseudo: undefined,
+} as const;
+
 /** Back to the heap. Erasure is owed for the hypervisor's own, for the dying, and under the policy `always`. */
 export function free(state: State, mfn: Mfn): State {
   const frame = frameOf(state, mfn);
+  invariant(frame.role !== 'ram' || frame.typeCount === 0, 'a frame that is freed is used as nothing');
+  invariant(!frame.pinned, 'a frame that is freed is not pinned');
   const owner = frame.owner === undefined ? undefined : state.domains.get(frame.owner);
   const isLiveRam = frame.role === 'ram' && owner?.state === 'running';
   const dirty = !isLiveRam || state.policies.scrub === 'always';
-  const freed = withFrame(state, mfn, {
+  const freed = withFrame(beforeFree(state, mfn), mfn, {
+    ...UNTYPED,
     role: 'free',
     owner: undefined,
     allocated: false,

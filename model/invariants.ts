@@ -6,6 +6,7 @@ import type { DomId, GrantRef, Mfn } from '#abi/address.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import { countersOf } from './grants/pins.ts';
 import { owed } from './isolation.ts';
+import { countFrame, countRoots, typeProblem } from './pv/recount.ts';
 import { frameOf, type Domain, type Frame, type Pins, type State } from './state.ts';
 
 /** What is broken, and how it shows. */
@@ -20,6 +21,8 @@ interface Recount {
   readonly pins: Map<string, { hstr: number; hstw: number; devr: number; devw: number }>;
   readonly pages: Map<DomId, number>;
   readonly mappings: Map<number, number>;
+  /** Of a paravirtual guest's frames: uses as what they are. */
+  readonly types: Map<number, number>;
 }
 
 const grantKey = (granter: DomId, ref: GrantRef): string => `${granter}/${ref}`;
@@ -40,10 +43,17 @@ function countHandles(state: State, domain: Domain, into: Recount): void {
 }
 
 function recount(state: State): Recount {
-  const into: Recount = { references: new Map(), pins: new Map(), pages: new Map(), mappings: new Map() };
+  const into: Recount = {
+    references: new Map(),
+    pins: new Map(),
+    pages: new Map(),
+    mappings: new Map(),
+    types: new Map(),
+  };
   state.frames.forEach((frame, mfn) => {
     if (frame.allocated) increase(into.references, mfn);
     if (frame.role === 'ram' && frame.owner !== undefined) increase(into.pages, frame.owner);
+    if (isTyped(frame)) countFrame(state, mfn as Mfn, into);
   });
   for (const domain of state.domains.values()) {
     domain.p2m.forEach((entry) => {
@@ -51,9 +61,14 @@ function recount(state: State): Recount {
       if (entry.type === 'foreign') increase(into.references, entry.mfn as number);
     });
     countHandles(state, domain, into);
+    countRoots(state, domain, into);
   }
   return into;
 }
+
+/** Whether a frame is used as something; most are none of a paravirtual guest. */
+const isTyped = ({ type, typeCount, pinned, locked }: Frame): boolean =>
+  type !== 'none' || typeCount > 0 || pinned || locked;
 
 const broken = (invariant: Invariant, sentence: string): Broken => ({ invariant, sentence });
 
@@ -62,6 +77,8 @@ function frameProblem(state: State, counts: Recount, at: { mfn: number; frame: F
   const references = counts.references.get(mfn) ?? 0;
   if (frame.refs !== references) return broken('REF', `frame ${mfn} counts ${frame.refs} references of ${references}`);
   if (frame.role === 'free' && frame.refs > 0) return broken('FREE', `frame ${mfn} is free and referenced`);
+  const typed = isTyped(frame) || counts.types.has(mfn) ? typeProblem(state, mfn as Mfn, counts) : undefined;
+  if (typed !== undefined) return broken(typed.startsWith('entry') ? 'PTW' : 'REF', typed);
   const mappings = counts.mappings.get(mfn) ?? 0;
   if (frame.mappings.length !== mappings)
     return broken('M2P', `frame ${mfn} lists ${frame.mappings.length} of ${mappings} entries that show it`);

@@ -1,11 +1,13 @@
 // The theorem on one screen: what any agent can reach in any machine frame, at every micro-step, lies within `authority`;
-// and what is `owed` stays reachable. Both are functions of the model's state alone. Reach is computed elsewhere, from the
+// and what is `owed` stays reachable (to a paravirtual guest nothing is: its tables are its own). Both are functions of the model's state alone. Reach is computed elsewhere, from the
 // bytes of the tables and the contents of the caches (hap/walk.ts says what they mean).
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
-import { isGiven, mayMapFramesOf, mayReachDevice, visibleAs } from './entitlement.ts';
+import { isDeviceFrame } from '#abi/geometry.ts';
+import { RIGHT } from '#abi/rights.ts';
+import { isGiven, mayMapFramesOf, mayReachDevice, rightsOfFrame, visibleAs } from './entitlement.ts';
 import { rightsOfEntry } from './p2m.ts';
-import { frameOf, type Domain, type Entry, type Frame, type State } from './state.ts';
+import { frameOf, isParavirtual, type Domain, type Entry, type Frame, type State } from './state.ts';
 
 /** Every reason for which a domain may reach a frame. */
 export const reasons = ['own', 'special', 'grant', 'foreign', 'mmio', 'stale'] as const;
@@ -77,8 +79,27 @@ function remembered(state: State, mfn: Mfn): readonly Justification[] {
   return found;
 }
 
-/** Everything that justifies reaching frame `mfn`: what is owed, and what was and has not been invalidated yet. */
+/** What a paravirtual guest calls a frame in its tables: the frame. */
+const asGfn = (mfn: Mfn): Gfn => mfn as number as Gfn;
+
+const DEVICE = RIGHT.read + RIGHT.write + RIGHT.execute;
+
+/** What paravirtual guests may do with a frame, whether or not their tables lead there: its owner by what it is used as. */
+function permitted(state: State, mfn: Mfn): readonly Justification[] {
+  const { owner, role, type } = frameOf(state, mfn);
+  const why = visibleAs[role];
+  if (owner !== undefined && why !== undefined && isParavirtual(state, owner))
+    return [{ domain: owner, gfn: asGfn(mfn), rights: rightsOfFrame(type), why, pcpus: EVERYWHERE }];
+  if (!isDeviceFrame(state.geometry, mfn)) return NOTHING;
+  return state.domains
+    .values()
+    .filter((domain) => domain.kind === 'pv' && mayReachDevice(state.geometry, domain, mfn))
+    .map(({ id }) => ({ domain: id, gfn: asGfn(mfn), rights: DEVICE, why: 'mmio', pcpus: EVERYWHERE }));
+}
+
+/** Everything that justifies reaching frame `mfn`: what is owed or permitted, and what was and has not been invalidated yet. */
 export const authority = (state: State, mfn: Mfn, due = owed(state, mfn)): readonly Justification[] => [
   ...due,
+  ...permitted(state, mfn),
   ...remembered(state, mfn),
 ];

@@ -8,7 +8,17 @@ import type { Logged } from '#abi/choices.ts';
 import { hasAll } from '#lib/bits.ts';
 import { rightsOfType } from './entitlement.ts';
 import { withoutDemand } from './pod.ts';
-import { entryOf, frameOf, pcpusRunning, withDomain, withFrame, type Entry, type Stale, type State } from './state.ts';
+import {
+  entryOf,
+  frameOf,
+  isParavirtual,
+  pcpusRunning,
+  withDomain,
+  withFrame,
+  type Entry,
+  type Stale,
+  type State,
+} from './state.ts';
 
 /** A stale translation and whose it is. */
 export interface Debt {
@@ -22,6 +32,27 @@ export const rightsOfEntry = (entry: Entry): number => rightsOfType[entry.type];
 const sameTranslation = (a: Stale, b: Stale): boolean =>
   a.gfn === b.gfn && a.mfn === b.mfn && a.incarnation === b.incarnation && a.rights === b.rights;
 
+/** Who runs `domain` may go on using what gave it these rights on a frame. */
+export function outlive(
+  state: State,
+  at: { domain: DomId; gfn: Gfn },
+  { mfn, rights, incarnation }: Pick<Stale, 'mfn' | 'rights' | 'incarnation'>,
+): State {
+  const pcpus = pcpusRunning(state, at.domain);
+  if (rights === 0 || pcpus.length === 0) return state;
+  const stale: Stale = { gfn: at.gfn, mfn, rights, incarnation, pcpus, doubtful: false };
+  const others = (state.domains.get(at.domain)?.stale ?? []).filter((other) => !sameTranslation(other, stale));
+  return withDomain(state, at.domain, { stale: [...others, stale] });
+}
+
+/** Nobody uses anything any more that `domain` had of a frame in its present life. */
+export function settleFrame(state: State, domain: DomId, mfn: Mfn): State {
+  const stale = state.domains.get(domain)?.stale ?? NONE;
+  const { incarnation } = frameOf(state, mfn);
+  const rest = stale.filter((one) => one.mfn !== mfn || one.incarnation !== incarnation);
+  return rest.length === stale.length ? state : withDomain(state, domain, { stale: rest });
+}
+
 /** Adds what processors may go on using now that `old` is replaced by `entry`. */
 function remember(
   state: State,
@@ -30,20 +61,9 @@ function remember(
 ): State {
   const { old, entry } = change;
   const rights = rightsOfEntry(old);
-  const pcpus = pcpusRunning(state, at.domain);
   const isSame = entry !== undefined && entry.mfn === old.mfn && entry.incarnation === old.incarnation;
   const kept = isSame && hasAll(rightsOfEntry(entry), rights);
-  if (kept || rights === 0 || pcpus.length === 0) return state;
-  const stale: Stale = {
-    gfn: at.gfn,
-    mfn: old.mfn,
-    rights,
-    incarnation: old.incarnation,
-    pcpus,
-    doubtful: false,
-  };
-  const others = (state.domains.get(at.domain)?.stale ?? []).filter((other) => !sameTranslation(other, stale));
-  return withDomain(state, at.domain, { stale: [...others, stale] });
+  return kept ? state : outlive(state, at, { mfn: old.mfn, rights, incarnation: old.incarnation });
 }
 
 /** Lets `gfn` of `domain` mean `to` (undefined: nothing): P2M, its inverse and stale translations together. */
@@ -68,9 +88,10 @@ export function setP2m(
   return withDomain(next, at.domain, { p2m: domain.p2m.set(at.gfn, entry), maxGfn });
 }
 
-/** Where its owner sees the frame as RAM; undefined: nowhere. */
+/** Where its owner sees the frame as RAM, or (paravirtual) says that it does; undefined: nowhere. */
 export function ownGfn(state: State, mfn: Mfn): Gfn | undefined {
-  const { owner, mappings } = frameOf(state, mfn);
+  const { owner, mappings, pseudo } = frameOf(state, mfn);
+  if (isParavirtual(state, owner)) return pseudo;
   const isOwn = (type: string | undefined): boolean => type !== undefined && type.startsWith('ram');
   return mappings.find((place) => place.domain === owner && isOwn(entryOf(state, place.domain, place.gfn)?.type))?.gfn;
 }

@@ -20,6 +20,7 @@ import type { Cut, Refused, Waits } from './cut.ts';
 import { NO_POD_WORK, type PodWork } from './memory/pod-work.ts';
 import type { Debt } from './p2m.ts';
 import { NO_TRAIL, type Trail } from './paging/software.ts';
+import { NO_PV_WORK, type PvWork } from './pv/work.ts';
 import { domainNamed, frameOf, type Domain, type State, type Written } from './state.ts';
 
 /** Where a micro-step begins. Each operation uses those it needs. */
@@ -76,6 +77,8 @@ export interface Work {
   readonly then: At;
   /** Of memory on demand: see there. */
   readonly pod: PodWork;
+  /** Of direct paging: what is still to be done. */
+  readonly pv: PvWork;
   /** What the micro-step in hand has had translated and populated. */
   readonly trail: Trail;
 }
@@ -100,6 +103,7 @@ export const BEGIN: Work = {
   leaving: [],
   then: 'next',
   pod: NO_POD_WORK,
+  pv: NO_PV_WORK,
   trail: NO_TRAIL,
 };
 
@@ -191,6 +195,7 @@ export const changedWork = (old: Work, change: Partial<Work>): Work => ({
   leaving: change.leaving ?? old.leaving,
   then: change.then ?? old.then,
   pod: change.pod ?? old.pod,
+  pv: change.pv ?? old.pv,
   trail: change.trail ?? old.trail,
 });
 

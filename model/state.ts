@@ -6,6 +6,7 @@
 import { DOMID_SELF, type DomId, type Gfn, type GrantRef, type Mfn, type PcpuId, type Word } from '#abi/address.ts';
 import { isDeviceFrame, type Geometry } from '#abi/geometry.ts';
 import type { P2mType } from '#abi/hap.ts';
+import type { FrameType } from '#abi/pv.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { NOWHERE } from '#abi/agents.ts';
 import type { Vendor } from '#abi/vendor.ts';
@@ -31,6 +32,15 @@ export interface Frame {
   readonly dirty: boolean;
   /** The inverse of all P2Ms. */
   readonly mappings: readonly Place[];
+  /** Of a paravirtual guest: what it is used as, by how many, and whether what it holds has been found fit for that. */
+  readonly type: FrameType;
+  readonly typeCount: number;
+  readonly validated: boolean;
+  /** Whether its owner has the type kept, and whether somebody changes what it holds just now. */
+  readonly pinned: boolean;
+  readonly locked: boolean;
+  /** Its pseudo-physical frame, as its guest tells it (M2P). */
+  readonly pseudo: Gfn | undefined;
 }
 
 /** What a gfn means: a frame in the life it had when the entry was made. */
@@ -154,11 +164,11 @@ export interface Pod {
 
 export interface Domain {
   readonly id: DomId;
-  readonly kind: 'control' | 'hvm';
+  readonly kind: 'control' | 'hvm' | 'pv';
   /** dying: being relinquished. dead: relinquished, but others still hold frames of it. Without a trace once none does. */
   readonly state: 'running' | 'dying' | 'dead';
   /** How far relinquishing has come. */
-  readonly relinquish: 'handles' | 'tables' | 'cache' | 'pages';
+  readonly relinquish: 'handles' | 'tables' | 'roots' | 'cache' | 'pages';
   readonly pauseCount: number;
   /** Pauses by the hypervisor itself, which nobody else ends. */
   readonly held: number;
@@ -171,6 +181,7 @@ export interface Domain {
   /** RAM frames owned, mapped or not. */
   readonly totalPages: number;
   readonly vcpus: number;
+  /** Of a paravirtual guest: always empty. */
   readonly p2m: Trie<Entry>;
   /** The highest gfn that ever meant anything (max_mapped_pfn); 0 in the beginning. */
   readonly maxGfn: number;
@@ -210,9 +221,13 @@ export interface Loaded {
 export interface Context {
   /** One bit for each of abi's `controls`, in their order. */
   readonly controls: number;
+  /** Of a paravirtual guest: its kernel's, as a machine frame; 0: none. */
   readonly root: Gfn;
   readonly pcid: number;
   readonly loaded: readonly Loaded[];
+  /** Of a paravirtual guest: the root of its user mode (0: none), and whether that mode was the last. */
+  readonly userRoot: Gfn;
+  readonly isUser: boolean;
 }
 
 /** A word of memory and who wrote it; undefined: the hypervisor. */
@@ -252,6 +267,12 @@ export const FREE: Frame = {
   tableLife: 0,
   dirty: false,
   mappings: [],
+  type: 'none',
+  typeCount: 0,
+  validated: false,
+  pinned: false,
+  locked: false,
+  pseudo: undefined,
 };
 
 /** A frame of a device: never on the heap, nobody's, no memory. */
@@ -287,6 +308,12 @@ const changedFrame = (old: Frame, change: Partial<Frame>): Frame => ({
   tableLife: change.tableLife ?? old.tableLife,
   dirty: change.dirty ?? old.dirty,
   mappings: change.mappings ?? old.mappings,
+  type: change.type ?? old.type,
+  typeCount: change.typeCount ?? old.typeCount,
+  validated: change.validated ?? old.validated,
+  pinned: change.pinned ?? old.pinned,
+  locked: change.locked ?? old.locked,
+  pseudo: 'pseudo' in change ? change.pseudo : old.pseudo,
 });
 
 export const withFrame = (state: State, mfn: Mfn, change: Partial<Frame>): State =>
@@ -346,6 +373,10 @@ export function withGrants(state: State, id: DomId, change: Partial<GrantTable>)
 /** The domain that `id` names when `caller` says it. */
 export const domainNamed = (state: State, id: DomId, caller: DomId): Domain | undefined =>
   state.domains.get(id === DOMID_SELF ? caller : id);
+
+/** Whether `id` is a paravirtual guest. */
+export const isParavirtual = (state: State, id: DomId | undefined): boolean =>
+  id !== undefined && state.domains.get(id)?.kind === 'pv';
 
 /** What `gfn` means to `domain`. */
 export const entryOf = (state: State, domain: DomId, gfn: number): Entry | undefined =>

@@ -20,6 +20,7 @@ import { memoryStep } from './memory/step.ts';
 import { debtsAfter, doubt, settle } from './p2m.ts';
 import { NO_TRAIL, walkOn } from './paging/software.ts';
 import { pagingStep } from './paging/step.ts';
+import { pvStep } from './pv/step.ts';
 import {
   BEGIN,
   changedProgress,
@@ -40,6 +41,7 @@ import { tlbStep } from './tlb/step.ts';
 const byMechanism: Readonly<Record<Mechanism, (op: never) => Perform>> = {
   memory: memoryStep,
   paging: (op: PagingOp<'concrete'>) => performing(pagingStep, op),
+  pv: pvStep,
   hap: unreachable,
   tlb: (op: TlbOp<'concrete'>) => performing(tlbStep, op),
   grants: grantsStep,

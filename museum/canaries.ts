@@ -277,6 +277,15 @@ export const canaries: readonly Canary[] = [
     law: 'harness/strangersLookAlike',
     edits: edit('memory/contents.ts', "  fill(m, mfn, { purpose: 'scrub', half: 0 });\n", ''),
   },
+  {
+    law: 'pv/typeCountsEqualUses',
+    edits: edit(
+      'pv/release.ts',
+      '    setCount(m, mfn, count - 1);\n    return;\n',
+      '    if (type !== WRITABLE) setCount(m, mfn, count - 1);\n    return;\n',
+    ),
+    without: comparing,
+  },
 ];
 
 /** Path of the traces, by law, from the project's folder. */

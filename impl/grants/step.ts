@@ -2,10 +2,11 @@
 // A first reader may begin with map.ts; what a pin and a handle are is in README.md.
 
 import type { GrantsOp } from '#abi/grants.ts';
-import type { Reply } from '#abi/reply.ts';
+import { reply, type Reply } from '#abi/reply.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
+import { callerIn, isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
 import { copyGrants } from './copy.ts';
 import { mapGrants } from './map.ts';
@@ -14,6 +15,8 @@ import { unmapGrants } from './unmap.ts';
 
 /** A grant operation, from its call to its reply. */
 export function* grantsStep(m: Machine, call: Call, op: GrantsOp<'concrete'>): Step<Reply> {
+  // A paravirtual guest has no grant table, and maps nobody's frames.
+  if (isParavirtual(m, callerIn(call))) return reply('EPERM');
   switch (op.kind) {
     case 'grants.map':
       return yield* mapGrants(m, call, op);

@@ -11,7 +11,9 @@ import { invariant, present } from '#lib/invariant.ts';
 import { domStates, refsOf } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { flushNative, pcpusOf } from '../tlb/flush.ts';
 import { lockHeap, releaseFrame, unlockHeap } from './heap.ts';
+import { isParavirtual } from './target.ts';
 
 const FREE = frameRoles.indexOf('free');
 const NONE = domStates.indexOf('none');
@@ -39,6 +41,14 @@ export function* dropAllocated(m: Machine, mfn: number): Step<boolean> {
   return yield* drop(m, mfn);
 }
 
+/** The same of a frame that nobody holds for the caller: by then it may have come to another owner. */
+export function* dropAllocatedOf(m: Machine, mfn: number, owner: number): Step<void> {
+  yield* m.port.point('reference', 'frame');
+  if (m.f.frameOwner.get(mfn) !== owner + 1 || m.f.frameAllocated.get(mfn) === 0) return;
+  m.f.frameAllocated.set(mfn, 0);
+  yield* drop(m, mfn);
+}
+
 /** Answers whether that freed the frame. */
 function* drop(m: Machine, mfn: number): Step<boolean> {
   const owner = m.f.frameOwner.get(mfn) - 1;
@@ -47,6 +57,8 @@ function* drop(m: Machine, mfn: number): Step<boolean> {
   invariant(m.f.frameRole.get(mfn) !== FREE, 'no free frame is referenced');
   m.f.frameRefs.set(mfn, refs - 1);
   if (refs === 1) {
+    // Nobody can hold the frame any more. Of others than paravirtual guests processors have forgotten it by now.
+    if (m.policies.flush === 'eager' && isParavirtual(m, owner)) yield* flushNative(m, () => pcpusOf(m, owner));
     yield* m.port.point('free', 'heap');
     yield* lockHeap(m);
     yield* releaseFrame(m, mfn);

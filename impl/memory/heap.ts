@@ -27,6 +27,7 @@ export interface Wanted {
 const FREE = frameRoles.indexOf('free');
 const RAM = frameRoles.indexOf('ram');
 const XEN = frameRoles.indexOf('xen');
+const SHARED_INFO = frameRoles.indexOf('sharedInfo');
 const RUNNING = domStates.indexOf('running');
 
 /** What stands for the hypervisor's private data in both halves of its words. */
@@ -166,9 +167,21 @@ export function* releaseFrame(m: Machine, mfn: number): Step<void> {
   f.frameRefs.set(mfn, 0);
   f.frameDirty.set(mfn, isLiveRam && policies.scrub === 'dying' ? 0 : 1);
   f.m2p.setWide(mfn, 0);
+  endType(m, mfn, role);
   if (role === RAM) f.domTotalPages.add(owner, -1);
   giveRun(m, mfn, 0);
   if (policies.scrubAt === 'free' && isScrubbable(m, mfn)) yield* scrubFrame(m, mfn);
+}
+
+/** What a frame was typed as is forgotten with its last reference. The shared info of a guest is writable up to its end. */
+function endType(m: Machine, mfn: number, role: number): void {
+  const { frameType, frameTypeCount, frameValidated, framePinned, pageLock } = m.f;
+  invariant(frameTypeCount.get(mfn) === 0 || role === SHARED_INFO, 'no frame that is freed is in use by its type');
+  invariant(framePinned.get(mfn) === 0, 'no free frame is pinned');
+  invariant(pageLock.get(mfn) === 0, 'nobody keeps others out of a free frame');
+  frameType.set(mfn, 0);
+  frameTypeCount.set(mfn, 0);
+  frameValidated.set(mfn, 0);
 }
 
 /** Whether a free frame can be erased for the last time: that is owed, and no processor may still write to it. */

@@ -1,5 +1,5 @@
 // The end of a domain, in preemptible pieces: it is stopped, then gives up its mappings of others' grants (from the highest
-// handle down), its address space, its pool, then its pages (ascending). It is buried with the last reference to a frame of
+// handle down), its address space, its pool, the roots of its vCPUs if they are its own, then its pages (ascending). It is buried with the last reference to a frame of
 // it (frames.ts), so that a grant or a foreign mapping of a dead domain's frame stays safe.
 // How far it has come is kept in `domStage`: whoever kills it again goes on there.
 // Sources: Xen common/domain.c (domain_kill, domain_teardown), arch/x86/domain.c (domain_relinquish_resources,
@@ -16,13 +16,15 @@ import { lockP2m, unlockP2m } from '../hap/table.ts';
 import { domStages, domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { dropPin } from '../pv/pins.ts';
+import { dropRoot } from '../pv/roots.ts';
 import { endLog } from './dirty-log.ts';
-import { buryIfOver, dropAllocated } from './frames.ts';
+import { buryIfOver, dropAllocated, dropAllocatedOf } from './frames.ts';
 import { awaitCalls, lockDomain, unlockDomain, unplace } from './life.ts';
 import { forgetP2m } from './p2m.ts';
 import { takeLargest } from './pod-frames.ts';
 import { givePoolFrame } from './pool.ts';
-import { callerIn, controlled, exists, isAlive } from './target.ts';
+import { callerIn, controlled, exists, isAlive, isParavirtual } from './target.ts';
 
 type Kill = Extract<MemoryOp<'concrete'>, { kind: 'memory.killDomain' }>;
 
@@ -82,6 +84,10 @@ function* giveUp(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean> {
       return false;
     case 'tables':
       if (yield* giveTables(m, dom)) return true;
+      m.f.domStage.set(dom, domStages.indexOf('roots'));
+      return false;
+    case 'roots':
+      if (isParavirtual(m, dom) && (yield* dropRoot(m, dom))) return true;
       m.f.domStage.set(dom, domStages.indexOf('cache'));
       return false;
     case 'cache':
@@ -89,7 +95,7 @@ function* giveUp(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean> {
       m.f.domStage.set(dom, domStages.indexOf('pages'));
       return false;
     case 'pages':
-      if (yield* givePage(m, dom, from)) return true;
+      if (yield* isParavirtual(m, dom) ? givePinned(m, dom, from) : givePage(m, dom, from)) return true;
       m.f.domState.set(dom, DEAD);
       yield* buryIfOver(m, dom);
       return false;
@@ -125,6 +131,22 @@ function* givePage(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean>
     const { mfn } = from;
     if (frameRole.get(mfn) !== RAM || frameOwner.get(mfn) !== dom + 1 || frameAllocated.get(mfn) === 0) continue;
     yield* dropAllocated(m, mfn);
+    return true;
+  }
+  return false;
+}
+
+/** The same of a paravirtual guest, whose pages may be pinned, held by nothing else perhaps. Others may let go of them meanwhile. */
+function* givePinned(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean> {
+  const { frameOwner, frameAllocated, framePinned, frameRole } = m.f;
+  for (; from.mfn < m.geometry.frameCount; from.mfn += 1) {
+    const { mfn } = from;
+    if (frameRole.get(mfn) !== RAM || frameOwner.get(mfn) !== dom + 1) continue;
+    const isAllocated = frameAllocated.get(mfn) !== 0;
+    const isPinned = framePinned.get(mfn) !== 0;
+    if (!isAllocated && !isPinned) continue;
+    if (isPinned) yield* dropPin(m, mfn, dom);
+    if (isAllocated) yield* dropAllocatedOf(m, mfn, dom);
     return true;
   }
   return false;

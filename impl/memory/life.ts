@@ -6,12 +6,13 @@
 
 import { DOMID_CONTROL, type DomId } from '#abi/address.ts';
 import type { MemoryOp } from '#abi/memory.ts';
+import { frameTypes } from '#abi/pv.ts';
 import { reply, type Errno, type Reply } from '#abi/reply.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { pow2 } from '#lib/bits.ts';
 import type { Call } from '../execution.ts';
 import { lockP2m, unlockP2m } from '../hap/table.ts';
-import { domStates } from '../layout.ts';
+import { domKinds, domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import { resetRegisters } from '../paging/registers.ts';
 import type { Step } from '../port.ts';
@@ -20,7 +21,7 @@ import { resetLog } from './dirty-log.ts';
 import { resetPermissions } from './permissions.ts';
 import { resetPod } from './pod-frames.ts';
 import { addSpare, givePoolFrame } from './pool.ts';
-import { callerIn, controlled, exists, isAlive } from './target.ts';
+import { callerIn, controlled, exists, isAlive, isParavirtual } from './target.ts';
 
 type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, { kind: K }>;
 
@@ -28,8 +29,7 @@ type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, 
 const PAUSE_MAX = 255;
 
 const RUNNING = domStates.indexOf('running');
-const CONTROL = 0;
-const HVM = 1;
+const WRITABLE = frameTypes.indexOf('writable');
 
 export const lockDomain = (m: Machine, dom: number): Step<void> => m.port.lock('domainLock', m.f.domainLock, dom);
 export const unlockDomain = (m: Machine, dom: number): Step<void> => m.port.unlock('domainLock', m.f.domainLock, dom);
@@ -68,7 +68,8 @@ export function* createDomain(m: Machine, call: Call, op: Op<'memory.createDomai
 function* create(m: Machine, op: Op<'memory.createDomain'>): Step<Errno | undefined> {
   const { capacity } = m.geometry;
   if (exists(m, op.target)) return 'EEXIST';
-  if (op.vcpus > capacity.vcpusPerDomain || op.grantFrames > capacity.grantFrames) return 'EINVAL';
+  const grantLimit = kindOf(op) === 'pv' ? 0 : capacity.grantFrames;
+  if (op.vcpus > capacity.vcpusPerDomain || op.grantFrames > grantLimit) return 'EINVAL';
   const roles: FrameRole[] = ['xen', 'sharedInfo'];
   for (let i = 0; i < op.grantFrames; i += 1) roles.push('grantFrame');
   const frames = yield* allocateAll(m, op.target, roles);
@@ -79,20 +80,32 @@ function* create(m: Machine, op: Op<'memory.createDomain'>): Step<Errno | undefi
   m.f.domStructure.set(op.target, structure);
   m.f.domSharedInfo.set(op.target, sharedInfo);
   m.f.grantFrameCount.set(op.target, grantFrames.length);
-  m.f.grantLimit.set(op.target, capacity.grantFrames);
+  m.f.grantLimit.set(op.target, grantLimit);
   grantFrames.forEach((mfn, i) => m.f.grantFrame.set(op.target * capacity.grantFrames + i, mfn));
   m.f.domState.set(op.target, RUNNING);
+  if (kindOf(op) === 'pv') beginWritable(m, sharedInfo);
   return undefined;
+}
+
+const kindOf = ({ target, guest }: Op<'memory.createDomain'>): (typeof domKinds)[number] =>
+  target === DOMID_CONTROL ? 'control' : guest;
+
+/** What the hypervisor shares with a paravirtual guest can be nothing but writable as long as the guest is there. */
+function beginWritable(m: Machine, mfn: number): void {
+  m.f.frameType.set(mfn, WRITABLE);
+  m.f.frameTypeCount.set(mfn, 1);
+  m.f.frameValidated.set(mfn, 1);
 }
 
 /** The limit that the counter of pages can hold. */
 const representable = (m: Machine, maxPages: number): number => Math.min(maxPages, pow2(m.geometry.width.pages) - 1);
 
 /** What every domain begins with. What burial and teardown leave empty (tables, pool, maptrack) is empty. */
-function reset(m: Machine, { target, maxPages, vcpus }: Op<'memory.createDomain'>): void {
+function reset(m: Machine, op: Op<'memory.createDomain'>): void {
   const { f } = m;
+  const { target, maxPages, vcpus } = op;
   f.domLife.add(target, 1);
-  f.domKind.set(target, target === DOMID_CONTROL ? CONTROL : HVM);
+  f.domKind.set(target, domKinds.indexOf(kindOf(op)));
   f.domStage.set(target, 0);
   f.domPauses.set(target, 1);
   f.domCrashed.set(target, 0);
@@ -150,6 +163,7 @@ export function* setMaxPages(m: Machine, call: Call, op: Op<'memory.setMaxPages'
 export function* setPool(m: Machine, call: Call, op: Op<'memory.setPool'>): Step<Reply> {
   const dom = controlled(m, call, op.target);
   if (typeof dom === 'string') return reply(dom);
+  if (isParavirtual(m, dom)) return reply('EINVAL');
   yield* lockDomain(m, dom);
   let answer: Reply | undefined = undefined;
   for (let part = 0; answer === undefined; part += 1) {

@@ -18,7 +18,7 @@ import type { Step } from '../port.ts';
 import { clearLeaf, freeBitmap, giveFirst, loadBits, markGfn } from './dirty-log.ts';
 import { storeWord } from './guest.ts';
 import { awaitCalls, lockDomain, unlockDomain } from './life.ts';
-import { callerIn, controlled, isAlive } from './target.ts';
+import { callerIn, controlled, isAlive, isParavirtual } from './target.ts';
 import { servedBy } from './types.ts';
 
 type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, { kind: K }>;
@@ -36,7 +36,7 @@ interface Calling {
 function objection(m: Machine, call: Call, { target, resumes, enables }: Calling): DomId | Reply {
   const dom = controlled(m, call, target);
   if (typeof dom === 'string') return reply(dom);
-  if (dom === callerIn(call)) return reply('EINVAL');
+  if (dom === callerIn(call) || isParavirtual(m, dom)) return reply('EINVAL');
   if (!isAlive(m, dom)) return reply('ok');
   const isMine = m.f.dirtyBy.get(dom) === callerIn(call) + 1;
   const unfinished = dirtyActions[m.f.dirtyAction.get(dom)];
@@ -163,6 +163,7 @@ export function* modifiedMemory(m: Machine, call: Call, op: Op<'memory.modifiedM
   const { count, start } = op;
   const target = servedBy(m, call, op.target);
   if (typeof target === 'string') return reply(target);
+  if (isParavirtual(m, target)) return reply('EINVAL');
   if (m.f.domLogDirty.get(target) === 0) return reply('ok');
   // The last gfn that was ever mapped is beyond the end, as in Xen.
   if (start >= count || op.gfn + count > m.f.domMaxGfn.getWide(target)) return reply('EINVAL');

@@ -23,7 +23,7 @@ import { isRamType, isSpecialType, ownGfn, setP2m, settleP2m } from './p2m.ts';
 import { demand, isOnDemand } from './pod-demand.ts';
 import { giveTable } from './pool.ts';
 import { letGo } from './reservation.ts';
-import { exists, isAlive, targetOf } from './target.ts';
+import { exists, isAlive, isParavirtual, targetOf } from './target.ts';
 
 type Add = Extract<MemoryOp<'concrete'>, { kind: 'memory.addToPhysmap' }>;
 type Remove = Extract<MemoryOp<'concrete'>, { kind: 'memory.removeFromPhysmap' }>;
@@ -34,6 +34,7 @@ const CONTROL = 0;
 export function* addToPhysmap(m: Machine, call: Call, op: Add): Step<Reply> {
   const target = targetOf(m, call, op.target);
   if (typeof target === 'string') return reply(target);
+  if (isParavirtual(m, target)) return reply('EACCES');
   // Of the number of a grant frame 32 bits count.
   if (op.space === 'grantTable' && low32(op.index) < m.f.grantLimit.get(target)) {
     const isGrown = yield* growGrants(m, target, low32(op.index) + 1);
@@ -160,6 +161,7 @@ function* carryOut(m: Machine, target: DomId, { plan, pages }: { readonly plan: 
 export function* removeFromPhysmap(m: Machine, call: Call, op: Remove): Step<Reply> {
   const target = targetOf(m, call, op.target);
   if (typeof target === 'string') return reply(target);
+  if (isParavirtual(m, target)) return reply('EACCES');
   yield* lockP2m(m, target);
   const removed = yield* takeAway(m, call, op);
   yield* unlockP2m(m, target);

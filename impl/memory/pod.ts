@@ -19,7 +19,7 @@ import { crash } from './life.ts';
 import { countOnDemand, replaceEntries } from './p2m.ts';
 import { addToCache, hasLarge, takeFromCache } from './pod-frames.ts';
 import { isPermittedSome } from './permissions.ts';
-import { callerIn, exists, isAlive } from './target.ts';
+import { callerIn, exists, isAlive, isParavirtual } from './target.ts';
 
 type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, { kind: K }>;
 
@@ -86,7 +86,8 @@ function podDomain(m: Machine, call: Call, target: DomId): DomId | Errno {
   const dom = target === DOMID_SELF ? caller : target;
   if (!exists(m, dom)) return 'ESRCH';
   if (dom === DOMID_CONTROL) return 'EINVAL';
-  return caller === DOMID_CONTROL ? dom : 'EPERM';
+  if (caller !== DOMID_CONTROL) return 'EPERM';
+  return isParavirtual(m, dom) ? 'EINVAL' : dom;
 }
 
 /** How many pages there are, how many of them lie in the cache, how many gfns are on demand. */

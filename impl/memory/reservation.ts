@@ -5,7 +5,7 @@
 // A first reader may skip `exchange`, which only refuses. Sources: Xen common/memory.c (populate_physmap,
 // increase_reservation, decrease_reservation, guest_remove_page, memory_exchange), arch/x86/mm/p2m.c (p2m_add_page).
 
-import { DOMID_CONTROL, type DomId } from '#abi/address.ts';
+import { type DomId, DOMID_CONTROL, INVALID_GFN } from '#abi/address.ts';
 import { gfnCount } from '#abi/geometry.ts';
 import type { MemoryOp } from '#abi/memory.ts';
 import type { Extents } from '#abi/operand.ts';
@@ -17,16 +17,17 @@ import type { Call } from '../execution.ts';
 import { lockP2m, lookup, unlockP2m } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { getPage, isMemory } from '../pv/frames.ts';
 import { markGfn } from './dirty-log.ts';
-import { dropAllocated } from './frames.ts';
-import { fetchWord } from './guest.ts';
+import { dropAllocated, putReference } from './frames.ts';
+import { fetchWord, storeWord } from './guest.ts';
 import { allocateRam, type Given } from './heap.ts';
 import { crash } from './life.ts';
 import { isRamType, isSpecialType, setP2m, settleP2m } from './p2m.ts';
 import { decreaseOnDemand } from './pod-decrease.ts';
 import { demand, isOnDemand } from './pod-demand.ts';
 import { markOnDemand } from './pod.ts';
-import { callerIn, exists, isAlive, targetOf } from './target.ts';
+import { callerIn, exists, isAlive, isParavirtual, targetOf } from './target.ts';
 
 type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, { kind: K }>;
 type Reservation = Op<'memory.populate' | 'memory.populateOnDemand' | 'memory.increase' | 'memory.decrease'>;
@@ -87,18 +88,20 @@ function* serve(m: Machine, call: Call, extent: Extent): Step<Errno | undefined>
     const given = yield* provide(m, target, op.order);
     return typeof given === 'string' ? given : undefined;
   }
+  const isNative = isParavirtual(m, target);
   const gfn = yield* fetchGfn(m, callerIn(call), { extents: op.extents, index });
   if (gfn < 0) return 'EFAULT';
   switch (op.kind) {
     case 'memory.populate':
-      return yield* populate(m, extent, gfn);
+      return isNative ? yield* populateNative(m, call, { ...extent, op, gfn }) : yield* populate(m, extent, gfn);
     case 'memory.populateOnDemand':
       // Nobody has memory of their own populated on demand.
-      return target === callerIn(call)
-        ? 'EPERM'
+      if (target === callerIn(call)) return 'EPERM';
+      return isNative
+        ? 'EINVAL'
         : yield* markOnDemand(m, target, { gfn, order: op.order, done: index * pow2(op.order) });
     case 'memory.decrease':
-      return yield* remove(m, extent, gfn);
+      return isNative ? yield* removeNative(m, extent, gfn) : yield* remove(m, extent, gfn);
     default:
       return unreachable(op);
   }
@@ -184,6 +187,38 @@ export function* letGo(m: Machine, target: DomId, mfn: number): Step<void> {
   const isFreed = isRam && (yield* dropAllocated(m, mfn));
   if (isFreed) m.f.p2mNeedFlush.set(target, 0);
   else yield* settleP2m(m, target);
+}
+
+/**
+ * A paravirtual guest is told which frames it has got, if it has named them in its memory, and they are known by the names that it
+ * gave them. No table says where they are: the guest's own will.
+ */
+function* populateNative(
+  m: Machine,
+  call: Call,
+  extent: Extent & { readonly op: Op<'memory.populate'>; readonly gfn: number },
+): Step<Errno | undefined> {
+  const { op, target, index, gfn } = extent;
+  const given = yield* provide(m, target, op.order);
+  if (typeof given === 'string') return given;
+  const { mfn } = given;
+  for (let i = 0; i < pow2(op.order); i += 1) m.f.m2p.setWide(mfn + i, Math.min(gfn + i, INVALID_GFN) + 1);
+  if (op.extents.by === 'value') return undefined;
+  const domain = callerIn(call);
+  const to = { domain, buffer: op.extents.buffer, index, lo: mfn, hi: 0 };
+  return (yield* storeWord(m, { domain, purpose: 'guest' }, to)) ? undefined : 'EFAULT';
+}
+
+/** Takes frames away from a paravirtual guest. Its tables may go on naming them, and then keep them. */
+function* removeNative(m: Machine, { op, target }: Extent, first: number): Step<Errno | undefined> {
+  for (let mfn = first; mfn < first + pow2(op.order); mfn += 1) {
+    if (!isMemory(m, mfn)) return 'EINVAL';
+    if (!(yield* getPage(m, mfn, target))) return 'ENXIO';
+    // What the hypervisor shares with the guest stays the hypervisor's.
+    if (m.f.frameRole.get(mfn) === RAM) yield* dropAllocated(m, mfn);
+    yield* putReference(m, mfn);
+  }
+  return undefined;
 }
 
 /** A translated guest has no frames to exchange: every path refuses, in Xen's order. */

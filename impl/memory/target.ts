@@ -5,11 +5,13 @@
 import { DOMID_CONTROL, DOMID_INVALID, DOMID_SELF, type DomId } from '#abi/address.ts';
 import { callerOf } from '#abi/agents.ts';
 import type { Call } from '../execution.ts';
-import { domStates } from '../layout.ts';
+import { domKinds, domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 
 const NONE = domStates.indexOf('none');
 const RUNNING = domStates.indexOf('running');
+
+const PARAVIRTUAL = domKinds.indexOf('pv');
 
 /** The domain in whose name a call is made; fate and the background have none. */
 export const callerIn = (call: Call): DomId => callerOf(call.agent) ?? DOMID_INVALID;
@@ -20,6 +22,10 @@ export const exists = (m: Machine, id: number): boolean =>
 
 /** Whether domain `id`, which exists, is not being torn down. */
 export const isAlive = (m: Machine, id: number): boolean => m.f.domState.get(id) === RUNNING;
+
+/** Whether domain `id` is a paravirtual guest, whose processors walk its own tables and no others. */
+export const isParavirtual = (m: Machine, id: number): boolean =>
+  id >= 0 && id < m.geometry.capacity.domains && m.f.domKind.get(id) === PARAVIRTUAL;
 
 /** Whether domain `id` executes: alive, unpaused, not crashed. */
 export const isRunning = (m: Machine, id: number): boolean =>

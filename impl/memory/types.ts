@@ -14,7 +14,7 @@ import type { Step } from '../port.ts';
 import { markGfn } from './dirty-log.ts';
 import { isRamType, setP2m } from './p2m.ts';
 import { demand, isOnDemand } from './pod-demand.ts';
-import { callerIn, exists } from './target.ts';
+import { callerIn, exists, isParavirtual } from './target.ts';
 
 type SetMemType = Extract<MemoryOp<'concrete'>, { kind: 'memory.setMemType' }>;
 
@@ -36,6 +36,7 @@ export function* setMemType(m: Machine, call: Call, op: SetMemType): Step<Reply>
   const { gfn, count, start, type } = op;
   const target = servedBy(m, call, op.target);
   if (typeof target === 'string') return reply(target);
+  if (isParavirtual(m, target)) return reply('EINVAL');
   if (isOutside(m, target, { gfn: gfn + start, count: count - start }) || type === 'unused') return reply('EINVAL');
   for (let index = start; index < count; index += 1) {
     const isDue = index > start && (index - start) % m.geometry.capacity.rangeCheck === 0;

@@ -2,6 +2,7 @@
 // entry from which the walk goes on in present memory; else it walks from the root. Every table of the guest lies at a gfn and is
 // looked up in the nested tables, as if it were written: nested tables keep accessed and dirty flags here (Intel), and
 // count a walk of the guest as a user's write (AMD). Flags are set and entries remembered when a translation is complete.
+// A paravirtual guest has no nested tables: the gfns of its tables are machine frames, and which of its two roots serves is by the mode.
 // `via` passes over so many remembered answers; when none is left, the nested look-ups of the walk from the root take the rest.
 // A first reader may begin at `translateLinear`.
 // Sources: Intel SDM vol. 3A, "4-Level Paging and 5-Level Paging", "Determination of Access Rights", "Page-Fault Exceptions",
@@ -11,6 +12,7 @@ import type { Gfn, Mfn } from '#abi/address.ts';
 import { controls, type Control, type Privilege } from '#abi/paging.ts';
 import { RIGHT } from '#abi/rights.ts';
 import type { Machine } from '../machine.ts';
+import { isParavirtual } from '../memory/target.ts';
 import {
   forgetFaulted,
   insertLinear,
@@ -20,16 +22,20 @@ import {
   type LinearEntry,
   type Running,
 } from '../tlb/linear-cache.ts';
-import { lookUp } from './hardware.ts';
+import { lookUp, type Query } from './hardware.ts';
 
 /** What a linear frame is wanted for; undefined: nothing, the processor walks ahead. */
 export type Wanted = 'read' | 'write' | 'fetch' | undefined;
 
-/** `page`: the linear frame, as tables translate it. `access`: rights of the nested tables that its frame must have. */
+/**
+ * `page`: the linear frame, as tables translate it. `access`: rights of the nested tables that its frame must have. `told`: who it is by
+ * the error code of a fault.
+ */
 export interface LinearQuery extends Running {
   readonly page: number;
   readonly wanted: Wanted;
   readonly by: Privilege;
+  readonly told: Privilege;
   readonly access: number;
   readonly via: number;
 }
@@ -94,7 +100,7 @@ function fault(m: Machine, query: LinearQuery, cause: number): LinearOutcome {
   const code =
     cause |
     (query.wanted === 'write' ? FAULT.write : 0) |
-    (query.by === 'user' ? FAULT.user : 0) |
+    (query.told === 'user' ? FAULT.user : 0) |
     (query.wanted === 'fetch' && tellsFetch ? FAULT.fetch : 0);
   return { kind: 'pageFault', code };
 }
@@ -112,6 +118,14 @@ function isMalformed(m: Machine, query: LinearQuery, level: number, entry: { low
   // Bit 12 is PAT.
   const belowFrame = (2 ** (bitsPerLevel * (level - 1)) - 1) & ~1;
   return (low & SIZE) !== 0 && ((low >>> 12) & belowFrame) !== 0;
+}
+
+/** Where a gfn lies, into `m.walker`; false: nowhere. That of a paravirtual guest lies where it says, if there is such a frame. */
+function find(m: Machine, query: Query & { readonly key: number }): boolean {
+  const { frameCount, deviceFrames, capacity } = m.geometry;
+  if (!isParavirtual(m, Math.floor(query.key / capacity.vcpusPerDomain))) return lookUp(m, query);
+  m.walker.answer(query.gfn, RIGHT.read | RIGHT.write | RIGHT.execute);
+  return query.gfn < frameCount + deviceFrames;
 }
 
 /** Walks on from a table to the end. */
@@ -137,7 +151,7 @@ function walkFrom(m: Machine, query: LinearQuery, from: Position, via: number): 
       const page = { at, level, page: query.page, gfn, bits: bits | flags };
       return arrive(m, query, { used, page, via });
     }
-    if (!lookUp(m, { ...query, gfn: frame, access: TABLE_ACCESS, via })) return violation(frame, true);
+    if (!find(m, { ...query, gfn: frame, access: TABLE_ACCESS, via })) return violation(frame, true);
     ({ mfn } = m.walker);
     used.push({ at, level, page: first, gfn: frame, mfn, rights: m.walker.rights, bits });
   }
@@ -151,7 +165,7 @@ function arrive(
 ): LinearOutcome {
   const { used, page, via } = end;
   if (query.wanted !== undefined && !permits(m, query, page.bits)) return fault(m, query, FAULT.present);
-  if (!lookUp(m, { ...query, gfn: page.gfn, via })) return violation(page.gfn, false);
+  if (!find(m, { ...query, gfn: page.gfn, via })) return violation(page.gfn, false);
   const { mfn, rights } = m.walker;
   const isWritten = query.wanted === 'write';
   used.push({ ...page, mfn, rights, bits: page.bits | (isWritten ? LINEAR.dirty : 0) });
@@ -165,8 +179,8 @@ function arrive(
 
 /** Walks from the root. */
 function walkAfresh(m: Machine, query: LinearQuery, via: number): LinearOutcome {
-  const gfn = m.f.vcpuRoot.getWide(query.key);
-  if (!lookUp(m, { ...query, gfn, access: TABLE_ACCESS, via })) return violation(gfn, true);
+  const gfn = m.f.vcpuIsUser.get(query.key) === 0 ? m.f.vcpuRoot.getWide(query.key) : m.f.vcpuUserRoot.get(query.key);
+  if (!find(m, { ...query, gfn, access: TABLE_ACCESS, via })) return violation(gfn, true);
   return walkFrom(m, query, { mfn: m.walker.mfn, level: m.geometry.levels, bits: ALL }, via);
 }
 
@@ -214,6 +228,6 @@ export function translateLinear(m: Machine, query: LinearQuery): LinearOutcome {
 }
 
 /** Walks ahead, for nobody. */
-export function speculateLinear(m: Machine, query: Omit<LinearQuery, 'wanted'>): void {
-  walkAfresh(m, { ...query, wanted: undefined }, 0);
+export function speculateLinear(m: Machine, query: Omit<LinearQuery, 'wanted' | 'told'>): void {
+  walkAfresh(m, { ...query, told: query.by, wanted: undefined }, 0);
 }

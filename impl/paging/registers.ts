@@ -22,6 +22,8 @@ export function resetRegisters(m: Machine, key: number): void {
   m.f.vcpuControls.set(key, 0);
   m.f.vcpuRoot.setWide(key, 0);
   m.f.vcpuPcid.set(key, 0);
+  m.f.vcpuUserRoot.set(key, 0);
+  m.f.vcpuIsUser.set(key, 0);
 }
 
 /** Whether a change of the control makes what was loaded under it unusable. */

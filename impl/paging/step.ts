@@ -13,9 +13,14 @@ import { and, low32, pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
+import { crash } from '../memory/life.ts';
 import { demand, isOnDemand } from '../memory/pod-demand.ts';
+import { isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
+import { enterMode } from '../pv/mode.ts';
+import { emulateSetRoot } from '../pv/roots.ts';
 import type { Running } from '../tlb/linear-cache.ts';
+import { domainOn } from '../tlb/rules.ts';
 import { lookUp, lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
 import { translateLinear, type LinearOutcome, type Wanted } from './linear-walker.ts';
 import { isLogged, logWrite } from './log-write.ts';
@@ -44,7 +49,11 @@ export function* pagingStep(m: Machine, call: Call, op: PagingOp<'concrete'>): S
   const { agent } = call;
   if (agent.kind !== 'vcpu') return reply('EPERM');
   const key = agent.domain * m.geometry.capacity.vcpusPerDomain + agent.vcpu;
-  if (op.kind === 'paging.setControl') return setControl(m, key, op);
+  const isNative = isParavirtual(m, agent.domain);
+  if (op.kind === 'paging.setControl') return isNative ? reply('generalProtection') : setControl(m, key, op);
+  // Bit 63 is no part of a frame number that there is.
+  if (op.kind === 'paging.setRoot' && isNative)
+    return op.flush === 'keeping' ? reply('generalProtection') : yield* emulateSetRoot(m, key, op.gfn);
   return op.kind === 'paging.setRoot' ? setRoot(m, runningOf(m, agent), op) : yield* access(m, agent, op);
 }
 
@@ -69,6 +78,10 @@ function* access(m: Machine, agent: VcpuAgent, op: AccessOp<'concrete'>): Step<R
   for (let retries = 0; retries < RETRIES_MAX; retries += 1) {
     const of = runningOf(m, agent);
     if (of.pcpu < 0) return reply('ERESTART');
+    if (isParavirtual(m, agent.domain) && !enterMode(m, of, op.as === 'user')) {
+      crash(m, agent.domain);
+      return reply('gone');
+    }
     const answer = perform(m, of, op);
     if (!('gfn' in answer)) return answer;
     const ended = yield* resolve(m, agent, answer);
@@ -171,7 +184,9 @@ function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readon
     left -= count;
   }
   if (!pieces.every(({ page }) => isCanonical(m, page))) return reply('generalProtection');
-  const query = { ...of, wanted: wants[op.kind], by: op.as, access: needs[op.kind], via: op.via };
+  // The kernel of a paravirtual guest is no supervisor: it runs where its user runs.
+  const by = isParavirtual(m, domainOn(m, of.pcpu)) ? 'user' : op.as;
+  const query = { ...of, wanted: wants[op.kind], by, told: op.as, access: needs[op.kind], via: op.via };
   const runs: Run[] = [];
   for (const { page, offset, count } of pieces) {
     const outcome = translateLinear(m, { ...query, page: inTables(m, page) });

@@ -3,12 +3,15 @@
 // such a flush is stamped with the TLB clock; at its next use only pCPUs that were not interrupted since are.
 // The clock is narrow and wraps. It stands at 0 while the pCPU that wrapped it interrupts all others; meanwhile every
 // stamped frame needs a flush. So a stamp in the future is from before a wrap, and settled.
+// Of paravirtual guests processors remember what they combined under the number 0, and are made to forget several at once.
 // A first reader may skip the wrap. Sources: Xen mm/p2m.c (p2m_unlock_and_tlb_flush), arch/x86/flushtlb.c (pre_flush,
 // new_tlbflush_clock_period, guest_flush_tlb_mask), asm-x86/flushtlb.h (NEED_FLUSH).
 
 import type { DomId, PcpuId } from '#abi/address.ts';
 import type { Machine } from '../machine.ts';
+import { isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
+import { forgetNative } from './linear-cache.ts';
 import { domainOn } from './rules.ts';
 
 /** Starts the clock: 0 is kept for wraps. */
@@ -35,7 +38,8 @@ function* interrupt(m: Machine, pcpu: number): Step<void> {
   const dom = domainOn(m, pcpu);
   m.flushing.interrupted(m, pcpu);
   if (dom >= 0) {
-    enter(m, pcpu, dom);
+    if (isParavirtual(m, dom)) forgetNative(m, pcpu);
+    else enter(m, pcpu, dom);
     m.port.choose({ kind: 'flush', pcpu: pcpu as PcpuId, domain: dom as DomId });
   }
   m.f.pcpuTime.set(pcpu, time);
@@ -46,6 +50,45 @@ function* interrupt(m: Machine, pcpu: number): Step<void> {
 function* beginPeriod(m: Machine, leader: number): Step<void> {
   for (let pcpu = 0; pcpu < m.pcpus; pcpu += 1) if (pcpu !== leader) yield* interrupt(m, pcpu);
   m.f.tlbClock.set(0, 1);
+}
+
+/** The pCPUs that run `dom` now. */
+export function pcpusOf(m: Machine, dom: number): readonly number[] {
+  const pcpus: number[] = [];
+  for (let pcpu = 0; pcpu < m.pcpus; pcpu += 1) if (domainOn(m, pcpu) === dom) pcpus.push(pcpu);
+  return pcpus;
+}
+
+/** Those of them that may have used a translation since the clock stood at `stamped`. */
+export const usersSince = (m: Machine, dom: number, stamped: number): readonly number[] =>
+  pcpusOf(m, dom).filter((pcpu) => needsFlush(m, pcpu, stamped));
+
+/**
+ * Some pCPUs, which run paravirtual guests, forget all that they have of those, in the act at hand: a tick of the clock for all of
+ * them. `isTold`: the log says so.
+ */
+export function* forgetAll(m: Machine, pcpus: readonly number[], isTold: boolean): Step<void> {
+  const [leader] = pcpus;
+  if (leader === undefined) return;
+  const before = m.f.tlbClock.get(0);
+  const time = before === 0 ? 0 : m.f.tlbClock.add(0, 1);
+  for (const pcpu of pcpus) {
+    forgetNative(m, pcpu);
+    m.f.pcpuTime.set(pcpu, time);
+    if (isTold) m.port.choose({ kind: 'flush', pcpu: pcpu as PcpuId, domain: domainOn(m, pcpu) as DomId });
+  }
+  if (before !== 0 && time === 0) yield* beginPeriod(m, leader);
+}
+
+/**
+ * The hypervisor has pCPUs forget all of paravirtual guests. Who they are is asked again when it happens; nobody: no act. `isAsked`: a
+ * guest has changed its tables.
+ */
+export function* flushNative(m: Machine, whom: () => readonly number[], isAsked = false): Step<void> {
+  if (whom().length === 0) return;
+  yield* m.port.point('flush', 'cache');
+  if (isAsked) m.port.choose({ kind: 'forgotten' });
+  yield* forgetAll(m, whom(), true);
 }
 
 /** Afterwards no pCPU uses a translation of `dom` from before. */

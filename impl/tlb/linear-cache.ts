@@ -162,6 +162,14 @@ export function forgetAsid(m: Machine, pcpu: number, asid: number): void {
   forget(m, pcpu, (slot) => m.f.linearAsid.get(slot) === asid);
 }
 
+/** What is of no VPID or ASID: of guests that run on their own tables alone. */
+export const NATIVE_ID = 0;
+
+/** MOV to CR4 that turns global pages off and on: all that was loaded under the host's number. */
+export function forgetNative(m: Machine, pcpu: number): void {
+  forgetAsid(m, pcpu, NATIVE_ID);
+}
+
 /** INVVPID of all VPIDs; VMRUN that flushes everything. */
 export function forgetAllLinear(m: Machine, pcpu: number): void {
   forget(m, pcpu, () => true);

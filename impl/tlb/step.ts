@@ -1,5 +1,5 @@
 // Acts of fate on processors: vCPUs move, a processor walks ahead, a processor forgets; and the instructions by which guests make
-// theirs forget. They happen at once, and leave no guest.
+// theirs forget. They happen at once, and leave no guest; but the instructions of paravirtual guests are the hypervisor's to perform.
 // Sources: Xen common/sched/core.c (context_switch), arch/x86/hvm/vmx/vmx.c (vmx_vmenter_helper).
 
 import { PCIDS } from '#abi/paging.ts';
@@ -10,11 +10,14 @@ import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import { domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
-import { isRunning } from '../memory/target.ts';
+import { isParavirtual, isRunning } from '../memory/target.ts';
 import { speculate } from '../paging/hardware.ts';
 import { speculateLinear } from '../paging/linear-walker.ts';
 import { hasControl } from '../paging/registers.ts';
 import { inTables, isCanonical, runningOf } from '../paging/step.ts';
+import type { Step } from '../port.ts';
+import { arrive, hasRoot } from '../pv/mode.ts';
+import { emulateInvlpg } from '../pv/flush.ts';
 import { enter } from './flush.ts';
 import { evict } from './hardware.ts';
 import { invalidateAddress, invalidateContexts, invalidatePcid, invlpg, type Running } from './linear-cache.ts';
@@ -27,10 +30,15 @@ const RUNNING = domStates.indexOf('running');
 const isPcpu = (m: Machine, pcpu: number): boolean => pcpu >= 0 && pcpu < m.pcpus;
 
 /** One act of fate, or an instruction by which a guest has its processor forget. */
-export function tlbStep(m: Machine, call: Call, op: TlbOp<'concrete'>): Reply {
+export function* tlbStep(m: Machine, call: Call, op: TlbOp<'concrete'>): Step<Reply> {
   const { agent } = call;
   const isInstruction = op.kind === 'tlb.invlpg' || op.kind === 'tlb.invpcid';
   if (agent.kind !== (isInstruction ? 'vcpu' : 'fate')) return reply('EPERM');
+  if (agent.kind === 'vcpu' && isParavirtual(m, agent.domain)) {
+    if (op.kind !== 'tlb.invlpg') return reply('generalProtection');
+    yield* emulateInvlpg(m, agent, op.gfn);
+    return reply('ok');
+  }
   switch (op.kind) {
     case 'tlb.invlpg':
       if (agent.kind === 'vcpu') invlpg(m, runningOf(m, agent), inTables(m, op.gfn));
@@ -57,6 +65,7 @@ function schedule(m: Machine, op: Extract<TlbOp<'concrete'>, { kind: 'tlb.schedu
   const isFit = f.domState.get(target) === RUNNING && f.domCrashed.get(target) === 0;
   if (vcpu >= f.domVcpus.get(target) || !isFit) return reply('EINVAL');
   const key = target * m.geometry.capacity.vcpusPerDomain + vcpu;
+  if (isParavirtual(m, target) && !hasRoot(m, key)) return reply('EINVAL');
   const old = f.vcpuOn.get(key);
   if (old !== 0) f.pcpuVcpu.set(old - 1, 0);
   f.vcpuOn.set(key, 0);
@@ -65,6 +74,10 @@ function schedule(m: Machine, op: Extract<TlbOp<'concrete'>, { kind: 'tlb.schedu
   if (displaced !== 0) f.vcpuOn.set(displaced - 1, 0);
   f.pcpuVcpu.set(pcpu, key + 1);
   f.vcpuOn.set(key, pcpu + 1);
+  if (isParavirtual(m, target)) {
+    arrive(m, pcpu);
+    return reply('ok');
+  }
   m.flushing.switched(m, pcpu, key);
   enter(m, pcpu, target);
   return reply('ok');
@@ -89,6 +102,7 @@ function fill(m: Machine, pcpu: number, gfn: number): void {
   if (dom < 0 || !isRunning(m, dom)) return;
   const key = m.f.pcpuVcpu.get(pcpu) - 1;
   const of = { pcpu, key, root: m.f.domRoot.get(dom), access: RIGHT.read, via: 0 };
+  const by = isParavirtual(m, dom) ? 'user' : 'supervisor';
   if (!hasControl(m, key, 'paging')) speculate(m, { ...of, gfn });
-  else if (isCanonical(m, gfn)) speculateLinear(m, { ...of, page: inTables(m, gfn), by: 'supervisor' });
+  else if (isCanonical(m, gfn)) speculateLinear(m, { ...of, page: inTables(m, gfn), by });
 }

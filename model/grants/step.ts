@@ -2,7 +2,8 @@
 // Sources: Xen common/grant_table.c; see README.md.
 
 import type { GrantsOp } from '#abi/grants.ts';
-import { performing, type Handler, type Handlers, type Perform } from '../progress.ts';
+import { end, performing, type Handler, type Handlers, type Perform } from '../progress.ts';
+import { isParavirtual } from '../state.ts';
 import { copyStep } from './copy.ts';
 import { mapStep } from './map.ts';
 import { query, setupTable } from './table.ts';
@@ -16,6 +17,8 @@ const handlers: Handlers<GrantsOp<'concrete'>> = {
   'grants.query': query,
 };
 
-/** How a grant operation goes on. */
-export const grantsStep = (op: GrantsOp<'concrete'>): Perform =>
-  performing(handlers[op.kind] as Handler<typeof op>, op);
+/** How a grant operation goes on. Paravirtual guests have no grants. */
+export function grantsStep(op: GrantsOp<'concrete'>): Perform {
+  const perform = performing(handlers[op.kind] as Handler<typeof op>, op);
+  return (cut, task) => (isParavirtual(cut.state, task.caller) ? end(cut, 'EPERM') : perform(cut, task));
+}

@@ -1,6 +1,6 @@
 // The life of a domain: created paused with its hypervisor pages, limited, paused, killed in preemptible pieces.
 // A killed domain gives up its mappings of others' grants (handles from the highest down), then its address space and
-// pool, then its pages (ascending); it is buried with the last reference to a frame of it (frames.ts, reap).
+// pool, then (paravirtual) the roots of its vCPUs, then its pages (ascending); it is buried with the last reference to a frame of it (frames.ts, reap).
 // Sources: Xen common/domain.c (domain_create, domain_kill), common/domctl.c, common/grant_table.c
 // (gnttab_release_mappings), arch/x86/domain.c (domain_relinquish_resources).
 
@@ -17,7 +17,8 @@ import { hasLarge, noPod, takeFromCache } from './pod-frames.ts';
 import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
 import { emptyLog, freeBitmap, hasBitmap } from './dirty-log.ts';
 import { initialPermissions } from './mmio.ts';
-import { frameOf, vcpuKey, withDomain, withGrants, withParts, type Domain, type State } from '../state.ts';
+import { giveRoot, givePvPage, isHeld, relinquishing } from '../pv/relinquish.ts';
+import { vcpuKey, withDomain, withFrame, withGrants, withParts, type Domain, type State } from '../state.ts';
 import { NOWHERE } from '#abi/agents.ts';
 
 /** Pauses nest at most this deep. */
@@ -34,12 +35,16 @@ export function controlled(cut: Cut, task: Named): Domain | 'ESRCH' | 'EPERM' {
 
 type Create = OpOf<'memory.createDomain'>;
 
+/** The control domain is always what it is. */
+const isPv = ({ target, guest }: Create): boolean => target !== 0 && guest === 'pv';
+
 function objection(cut: Cut, task: Task<Create>): 'EPERM' | 'EINVAL' | 'EEXIST' | undefined {
   const { op } = task;
   const { capacity } = cut.state.geometry;
   if (task.caller !== 0) return 'EPERM';
   if (op.target >= capacity.domains) return 'EINVAL';
   if (cut.state.domains.has(op.target)) return 'EEXIST';
+  if (isPv(op) && op.grantFrames > 0) return 'EINVAL';
   return op.vcpus > capacity.vcpusPerDomain || op.grantFrames > capacity.grantFrames ? 'EINVAL' : undefined;
 }
 
@@ -64,7 +69,7 @@ function newDomain(cut: Cut, op: Create, given: readonly Mfn[]): Domain {
   const iomem = initialPermissions(cut.state.geometry, op.target);
   return {
     id: op.target,
-    kind: op.target === 0 ? 'control' : 'hvm',
+    kind: op.target === 0 ? 'control' : op.guest,
     state: 'running',
     relinquish: 'handles',
     pauseCount: 1,
@@ -84,7 +89,7 @@ function newDomain(cut: Cut, op: Create, given: readonly Mfn[]): Domain {
     sharedInfo,
     grants: {
       frames,
-      limit: cut.state.geometry.capacity.grantFrames,
+      limit: isPv(op) ? 0 : cut.state.geometry.capacity.grantFrames,
       active: Trie.empty(),
       handles: Trie.empty(),
       maptrack: [],
@@ -102,7 +107,9 @@ function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
   const first = vcpuKey(cut.state, op.target, 0);
   const contexts = cut.state.contexts.withoutRange(first, first + cut.state.geometry.capacity.vcpusPerDomain);
   const parts = { vcpus, contexts, domains: cut.state.domains.set(op.target, domain) };
-  return end(at(cut, withParts(cut.state, parts)), 'ok');
+  const inserted = withParts(cut.state, parts);
+  const shared = { type: 'writable', typeCount: 1, validated: true } as const;
+  return end(at(cut, isPv(op) ? withFrame(inserted, domain.sharedInfo, shared) : inserted), 'ok');
 }
 
 export function pauseDomain(cut: Cut, task: Task<OpOf<'memory.pauseDomain'>>): Turn {
@@ -128,6 +135,8 @@ export function setMaxPages(cut: Cut, task: Task<OpOf<'memory.setMaxPages'>>): T
 
 /** One micro-step of killing: its start, or one unit of relinquishing. `part` counts units for preemption. */
 export function killDomain(cut: Cut, task: Task<OpOf<'memory.killDomain'>>): Turn {
+  const relinquished = relinquishing(cut, task);
+  if (relinquished !== undefined) return relinquished;
   const domain = controlled(cut, task);
   if (typeof domain === 'string') return end(cut, task.work.at === 'begin' ? domain : 'ok');
   if (domain.id === task.caller) return end(cut, 'EINVAL');
@@ -143,6 +152,7 @@ export function killDomain(cut: Cut, task: Task<OpOf<'memory.killDomain'>>): Tur
     .with('pages', () => givePage(cut, task, domain))
     .with('handles', () => giveHandle(cut, task, domain))
     .with('tables', () => giveTables(cut, task, domain))
+    .with('roots', () => giveRoots(cut, task, domain))
     .with('cache', () => emptyCache(cut, task, domain))
     .exhaustive();
 }
@@ -185,8 +195,13 @@ function giveTables(cut: Cut, task: Task<unknown>, domain: Domain): Turn {
   if (hasBitmap(domain) || domain.log.on)
     return go(endLog(freeBitmap(cut, domain.id), domain.id), task, { at: 'next' });
   if (domain.pool.frames.size > 0) return more(givePoolFrame(cut, domain.id), task);
-  return go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'cache' })), task, { at: 'next' });
+  return go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'roots' })), task, { at: 'next' });
 }
+
+/** Roots of vCPUs, of a paravirtual guest. */
+const giveRoots = (cut: Cut, task: Task<unknown>, domain: Domain): Turn =>
+  giveRoot(cut, task, domain) ??
+  go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'cache' })), task, { at: 'next' });
 
 /** A piece of the cache for memory on demand becomes ordinary pages. */
 function emptyCache(cut: Cut, task: Task<unknown>, domain: Domain): Turn {
@@ -211,8 +226,7 @@ export function givePoolFrame(cut: Cut, id: DomId): Cut {
 function nextPage(state: State, domain: Domain, from: number): Mfn | undefined {
   if (domain.totalPages === 0) return undefined;
   for (let mfn = from; mfn < state.geometry.frameCount; mfn += 1) {
-    const frame = frameOf(state, mfn as Mfn);
-    if (frame.role === 'ram' && frame.owner === domain.id && frame.allocated) return mfn as Mfn;
+    if (isHeld(state, domain, mfn as Mfn)) return mfn as Mfn;
   }
   return undefined;
 }
@@ -220,6 +234,7 @@ function nextPage(state: State, domain: Domain, from: number): Mfn | undefined {
 /** Lets go of one page; after the last the domain is dead, and buried unless somebody holds a frame of it. */
 function givePage(cut: Cut, task: Task<unknown>, domain: Domain): Turn {
   const mfn = nextPage(cut.state, domain, task.work.mfn === INVALID_MFN ? 0 : task.work.mfn);
+  if (mfn !== undefined && domain.kind === 'pv') return givePvPage(cut, task, mfn);
   if (mfn !== undefined) return go(at(cut, dropAllocated(cut.state, mfn)), task, { part: task.work.part + 1, mfn });
   return end(at(cut, reap(withDomain(cut.state, domain.id, { state: 'dead' }), domain.id)), 'ok');
 }
@@ -229,7 +244,7 @@ export function setPool(cut: Cut, task: Task<OpOf<'memory.setPool'>>): Turn {
   const domain = controlled(cut, task);
   if (typeof domain === 'string') return end(cut, domain);
   const { part } = task.work;
-  if (domain.state !== 'running') return end(cut, 'EINVAL');
+  if (domain.state !== 'running' || domain.kind === 'pv') return end(cut, 'EINVAL');
   if (domain.log.unfinished !== undefined) return end(cut, 'EBUSY', { done: part });
   if (task.op.frames > cut.state.geometry.capacity.poolFrames) return end(cut, 'EINVAL');
   const { frames, used } = domain.pool;

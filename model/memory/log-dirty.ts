@@ -44,7 +44,7 @@ function admit(
 ): Turn | Domain {
   const domain = controlled(cut, task);
   if (typeof domain === 'string') return end(cut, domain);
-  if (domain.id === task.caller) return end(cut, 'EINVAL');
+  if (domain.id === task.caller || domain.kind === 'pv') return end(cut, 'EINVAL');
   if (domain.state !== 'running') return end(cut, 'ok');
   const { unfinished } = domain.log;
   const isMine = unfinished?.by === task.caller && unfinished.action === resumes;
@@ -239,6 +239,7 @@ export function modifiedMemory(cut: Cut, task: Task<OpOf<'memory.modifiedMemory'
   const { op, work } = task;
   const domain = served(cut, task);
   if (typeof domain === 'string') return end(cut, domain, { done: work.index });
+  if (domain.kind === 'pv') return end(cut, 'EINVAL');
   if (work.at === 'begin' && !domain.log.on) return end(cut, 'ok');
   if (work.at === 'begin') {
     const isLegal = op.start < op.count && op.gfn + op.count <= domain.maxGfn;

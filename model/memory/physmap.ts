@@ -1,6 +1,6 @@
 // Putting hypervisor pages, own frames and foreign frames at a gfn, and taking what is there away.
 // Order: the previous page is unhooked and freed, then the frame leaves its old gfn, then it appears at the new one.
-// A refusal of the pool changes nothing: tables are reserved before the first change (stricter than Xen).
+// A paravirtual guest has no such places. A refusal of the pool changes nothing: tables are reserved before the first change (stricter than Xen).
 // Sources: Xen common/memory.c (xenmem_add_to_physmap_one), arch/x86/mm.c, arch/x86/mm/p2m.c (p2m_add_foreign).
 
 import type { Gfn, Mfn } from '#abi/address.ts';
@@ -25,6 +25,7 @@ type Found = { readonly mfn: Mfn } | { readonly errno: Errno };
 export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
+  if (target.kind === 'pv') return end(cut, 'EACCES');
   if (task.work.at === 'begin') return begin(cut, task, target);
   if (task.work.at === 'hold') return populateBeside(cut, task, target);
   if (task.work.at === 'claim') return claim(cut, task, target);
@@ -170,6 +171,7 @@ export function removeFromPhysmap(cut: Cut, task: Task<OpOf<'memory.removeFromPh
   if (work.at === 'release') return end(at(cut, putReference(settle(cut.state, task.debts), work.mfn)), 'ok');
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
+  if (target.kind === 'pv') return end(cut, 'EACCES');
   wish(cut, work, { domain: target.id, gfn: op.gfn });
   const entry = target.p2m.get(op.gfn);
   if (entry === undefined || entry.type === 'grantRw' || entry.type === 'grantRo') return end(cut, 'ENOENT');

@@ -53,7 +53,8 @@ function podDomain(cut: Cut, task: Targeted): Domain | Errno {
   const domain = domainNamed(cut.state, task.op.target, task.caller);
   if (domain === undefined) return 'ESRCH';
   if (domain.kind === 'control') return 'EINVAL';
-  return task.caller === 0 ? domain : 'EPERM';
+  if (task.caller !== 0) return 'EPERM';
+  return domain.kind === 'pv' ? 'EINVAL' : domain;
 }
 
 /** How many pages there are, how many of them lie in the cache, how many gfns are on demand. */

@@ -1,6 +1,7 @@
 // Reservations: populate, increase, decrease, exchange, and the question how much a domain has.
 // Each extent is fetched, served and settled before the next; a failing one is not counted, and what it did so far stays
 // (a populated extent that could not be mapped stays allocated; pages of a half-removed extent stay removed).
+// Paravirtual guests name frames of the machine: pv/memory.ts.
 // Sources: Xen common/memory.c (populate_physmap, increase_reservation, decrease_reservation, guest_remove_page,
 // memory_exchange), arch/x86/mm/p2m.c (p2m_add_page).
 
@@ -16,6 +17,7 @@ import { at, end, go, isSame, noting, targetOf, type OpOf, type Situation, type 
 import { isOnDemand } from '../pod.ts';
 import { domainNamed, entryOf, frameOf, isRamType, isSpecialType, type Domain, type State } from '../state.ts';
 import { fetchWord } from '../buffers.ts';
+import { giveBack, nameExtent, tellExtent } from '../pv/memory.ts';
 import { podDecrease, pieceSize } from './pod-decrease.ts';
 import { wish } from './pod-demand.ts';
 import { NO_POD_WORK, type PodWork } from './pod-work.ts';
@@ -47,7 +49,10 @@ export function reservationStep(cut: Cut, task: Task<Reservation>): Turn {
   const domain = domainNamed(cut.state, task.op.target, task.caller);
   if (domain === undefined) return end(cut, 'ESRCH', { done: task.work.index });
   if (task.work.at === 'allocate') return give(cut, task, domain);
-  if (task.work.at === 'install') return install(cut, task, domain);
+  if (task.work.at === 'install')
+    return domain.kind === 'pv' ? nameExtent(cut, task, domain) : install(cut, task, domain);
+  if (task.work.at === 'copyBack') return tellExtent(cut, task);
+  if (task.work.at === 'hold') return giveBack(cut, task, domain);
   if (task.work.at === 'unhook') return unhook(cut, task, domain);
   if (task.work.at === 'release') return release(cut, task, domain);
   const { op } = task;
@@ -92,6 +97,7 @@ function beginMark(cut: Cut, task: Task<Reservation>, gfn: Gfn): Turn {
   const { op, work } = task;
   const domain = domainNamed(cut.state, op.target, task.caller);
   if (domain?.id === task.caller) return end(cut, 'EPERM', { done: work.index });
+  if (domain?.kind === 'pv') return end(cut, 'EINVAL', { done: work.index });
   if (domain !== undefined && domain.iomem.size > 0) return end(cut, 'ENOTEMPTY', { done: work.index });
   return go(cut, task, { at: 'piece', gfn, pod: inPieces(gfn, op.order) });
 }
@@ -100,6 +106,7 @@ function beginMark(cut: Cut, task: Task<Reservation>, gfn: Gfn): Turn {
 function beginDecrease(cut: Cut, task: Task<Reservation>, gfn: Gfn): Turn {
   const { op } = task;
   const domain = domainNamed(cut.state, op.target, task.caller);
+  if (domain?.kind === 'pv') return go(cut, task, { at: 'hold', gfn, part: 0 });
   const isPlain = domain === undefined || domain.pod.entries.length === 0;
   const pod = inPieces(gfn, op.order);
   return go(cut, task, { at: isPlain ? 'unhook' : 'piece', gfn, part: 0, pod });

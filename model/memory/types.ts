@@ -41,6 +41,7 @@ export function setMemType(cut: Cut, task: Task<Change>): Turn {
   const { op, work } = task;
   const domain = served(cut, task);
   if (typeof domain === 'string') return end(cut, domain, { done: work.index });
+  if (domain.kind === 'pv') return end(cut, 'EINVAL');
   if (work.at === 'begin') {
     const rest = { gfn: op.gfn + op.start, count: op.count - op.start };
     const isRefused = isOutside(domain, rest) || op.type === 'unused';

@@ -11,7 +11,14 @@ import type { Paging } from './mode.ts';
 import type { Attempt } from './rights.ts';
 
 /** How a vCPU begins. */
-export const RESET: Context = { controls: 0, root: 0 as Gfn, pcid: 0, loaded: [] };
+export const RESET: Context = {
+  controls: 0,
+  root: 0 as Gfn,
+  pcid: 0,
+  loaded: [],
+  userRoot: 0 as Gfn,
+  isUser: false,
+};
 
 type Vcpu = Pick<VcpuAgent, 'domain' | 'vcpu'>;
 
@@ -26,9 +33,14 @@ export function withContext(state: State, vcpu: Vcpu, change: Partial<Context>):
     root: change.root ?? old.root,
     pcid: change.pcid ?? old.pcid,
     loaded: change.loaded ?? old.loaded,
+    userRoot: change.userRoot ?? old.userRoot,
+    isUser: change.isUser ?? old.isUser,
   };
   return withParts(state, { contexts: state.contexts.set(vcpuKey(state, vcpu.domain, vcpu.vcpu), context) });
 }
+
+/** The root that counts: of a paravirtual guest that of its mode. */
+export const rootOf = ({ root, userRoot, isUser }: Context): Gfn => (isUser ? userRoot : root);
 
 export const isOn = ({ controls: register }: Context, control: Control): boolean =>
   hasAll(register, bit(controls.indexOf(control)));

@@ -21,9 +21,9 @@ import { hasAll, or } from '#lib/bits.ts';
 import { ask, refuse, type Cut } from '../cut.ts';
 import { at } from '../progress.ts';
 import { type Context, type Loaded, type State } from '../state.ts';
-import { afterFault, answering, remember } from '../tlb/loaded.ts';
+import { afterFault, answering, needOf, remember } from '../tlb/loaded.ts';
 import { wordAt, withWord } from '../words.ts';
-import { contextOf, isOn, pageBitsOf, pagingOf, withContext } from './context.ts';
+import { contextOf, isOn, pageBitsOf, pagingOf, rootOf, withContext } from './context.ts';
 import { decodeGuest, flagsFor, type GuestEntry } from './guest-entry.ts';
 import { isUsable, locate } from './nested.ts';
 import { ALL_RIGHTS, errorCode, fold, forbids, isWrite, rightsOfBits, type Attempt, type Cause } from './rights.ts';
@@ -98,7 +98,7 @@ function recalled(state: State, agent: VcpuAgent, use: { choice: Combined; page:
   );
   if (found === undefined)
     return refuse(`linear frame ${page} is looked up in what was never loaded, or has been invalidated`, 'STALE');
-  if (!isUsable(state, agent, { gfn: choice.gfn, answer: choice }))
+  if (!isUsable(state, agent, { gfn: choice.gfn, answer: choice, need: needOf(found) }))
     return refuse(
       `gfn ${choice.gfn} leads to frame ${choice.mfn} by a combined entry that nobody may use any more`,
       'STALE',
@@ -200,7 +200,8 @@ function setFlags(state: State, { domain }: VcpuAgent, { mfn, index }: Step, fla
 /** The entries that a walk used are remembered from now on. */
 function load(state: State, agent: VcpuAgent, used: readonly Step[], page: number): State {
   const context = contextOf(state, agent);
-  const { pcid, root } = context;
+  const { pcid } = context;
+  const root = rootOf(context);
   const bits = pageBitsOf(state.geometry, page);
   const more = used.map(({ loaded }): Loaded => {
     const first = loaded.leaf ? bits : bits - (bits % framesPerLeaf(state.geometry, loaded.level));
@@ -212,7 +213,7 @@ function load(state: State, agent: VcpuAgent, used: readonly Step[], page: numbe
 
 /** Walks from the root. */
 export function walkAfresh(cut: Cut, agent: VcpuAgent, aim: Aim): Result {
-  const { root } = contextOf(cut.state, agent);
+  const root = rootOf(contextOf(cut.state, agent));
   const { cut: after, answer } = locate(cut, agent, { gfn: root, need: TABLE_NEED });
   if (answer === undefined) return violation(after, root, true);
   const { levels } = after.state.geometry;

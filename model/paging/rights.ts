@@ -98,7 +98,7 @@ export function forbids(paging: Paging, attempt: Attempt, page: Page): Cause | u
 
 const ERROR_PRESENT = bit(0);
 const ERROR_WRITE = bit(1);
-const ERROR_USER = bit(2);
+export const ERROR_USER: number = bit(2);
 const ERROR_RESERVED = bit(3);
 const ERROR_FETCH = bit(4);
 const ERROR_KEY = bit(5);

@@ -9,15 +9,19 @@ import { NOWHERE, type VcpuAgent } from '#abi/agents.ts';
 import type { AccessOp, PagingOp } from '#abi/paging.ts';
 import type { Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { hasAll, low32 } from '#lib/bits.ts';
+import { hasAll, low32, without } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
 import { ask, failure, type Cut, type Wished } from '../cut.ts';
+import { crash } from '../frames.ts';
 import { wish } from '../memory/pod-demand.ts';
 import { setP2m, settle } from '../p2m.ts';
 import { at, end, go, noting, type Task, type Turn } from '../progress.ts';
-import { entryOf, placeOfVcpu, type State } from '../state.ts';
+import { enterMode } from '../pv/roots.ts';
+import { refusePrivileged, setPvRoot } from '../pv/privileged.ts';
+import { entryOf, isParavirtual, placeOfVcpu, type State } from '../state.ts';
 import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Byte } from '../words.ts';
 import { attemptOf, isCanonicalPage, linearContext, PAGES } from './context.ts';
+import { ERROR_USER, type Attempt } from './rights.ts';
 import { translateLinear } from './linear.ts';
 import { locate } from './nested.ts';
 import { setControl, setRoot } from './registers.ts';
@@ -87,6 +91,16 @@ const violationOf = ({ gfn, isTable }: Pick<Wished, 'gfn' | 'isTable'>): Refusal
   out: [gfn, isTable ? 1 : 0],
 });
 
+/**
+ * How an access looks to the processor, and what of the error code tells who made it: a paravirtual guest's kernel runs in the ring of
+ * its user, and hears what it would hear in its own.
+ */
+function asSeen({ state }: Cut, { domain }: VcpuAgent, op: AccessOp<'concrete'>): { attempt: Attempt; hidden: number } {
+  const attempt = attemptOf(op);
+  if (!isParavirtual(state, domain)) return { attempt, hidden: 0 };
+  return { attempt: { ...attempt, privilege: 'user' }, hidden: op.as === 'user' ? 0 : ERROR_USER };
+}
+
 const faultOf = (code: number, byte: Byte): Refusal => ({
   status: 'pageFault',
   out: [code],
@@ -100,16 +114,18 @@ function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Loc
   const parts = pieces(cut.state, op, op.size).map((part) => ({ ...part, gfn: part.gfn % PAGES }));
   if (!parts.every(({ gfn }) => isCanonicalPage(geometry, gfn)))
     return { cut, runs, refusal: { status: 'generalProtection' } };
+  const { attempt, hidden } = asSeen(cut, agent, op);
   let now = cut;
   for (const { gfn: page, offset, count } of parts) {
-    const aim = { page, attempt: attemptOf(op), need: needs[op.kind] };
+    const aim = { page, attempt, need: needs[op.kind] };
     const { cut: after, linear } = translateLinear(now, agent, aim);
     now = after;
     if (linear.kind === 'violation') {
       const refused = { ...linear, isWrite: linear.isTable || isWriting(op) };
       return { cut: now, runs, refusal: violationOf(linear), refused };
     }
-    if (linear.kind !== 'found') return { cut: now, runs, refusal: faultOf(linear.code, { gfn: page, offset }) };
+    if (linear.kind !== 'found')
+      return { cut: now, runs, refusal: faultOf(without(linear.code, hidden), { gfn: page, offset }) };
     runs.push({ mfn: linear.mfn, offset, count });
   }
   return { cut: now, runs, refusal: undefined };
@@ -171,8 +187,10 @@ function perform(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: VcpuAgent): 
   const { op, work } = task;
   if (work.trail.isServed) return afterDemand(cut, task, agent);
   if (isGone(cut, agent) || work.part === RETRIES_MAX) return end(cut, 'ERESTART');
+  const entered = enterMode(cut.state, agent, op.as === 'user');
+  if (entered === undefined) return end(at(cut, crash(cut.state, agent.domain)), 'gone');
   const find = linearContext(cut.state, agent) === undefined ? locatePhysical : locateLinear;
-  const { cut: after, runs, refusal, refused } = find(cut, agent, op);
+  const { cut: after, runs, refusal, refused } = find(at(cut, entered), agent, op);
   if (refused !== undefined) wish(after, work, { ...refused, domain: agent.domain });
   if (refused !== undefined && isLogged(after.state, agent, refused))
     return go(after, task, { at: 'mark', gfn: refused.gfn });
@@ -222,8 +240,10 @@ function logWrite(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: VcpuAgent):
 /** What a processor does for its guest. Only processors have accesses and registers. */
 export function pagingStep(cut: Cut, { agent, caller, op, work, debts }: Task<PagingOp<'concrete'>>): Turn {
   if (agent.kind !== 'vcpu') return end(cut, 'EPERM');
-  if (op.kind === 'paging.setControl') return setControl(cut, agent, op);
-  if (op.kind === 'paging.setRoot') return setRoot(cut, agent, op);
+  const isGuestsOwn = !isParavirtual(cut.state, agent.domain);
+  if (op.kind === 'paging.setControl') return isGuestsOwn ? setControl(cut, agent, op) : refusePrivileged(cut);
+  if (op.kind === 'paging.setRoot')
+    return isGuestsOwn ? setRoot(cut, agent, op) : setPvRoot(cut, { agent, caller, op, work, debts }, agent);
   const access = { agent, caller, op, work, debts };
   return work.at === 'mark' || work.at === 'install' || work.at === 'complete'
     ? logWrite(cut, access, agent)

@@ -7,7 +7,9 @@
 
 import { framesPerLeaf, type Geometry } from '#abi/geometry.ts';
 import type { Control } from '#abi/paging.ts';
-import { pow2 } from '#lib/bits.ts';
+import { RIGHT, walkRight } from '#abi/rights.ts';
+import { hasAll, pow2 } from '#lib/bits.ts';
+import { RIGHT_BITS } from '../paging/rights.ts';
 import type { Context, Loaded } from '../state.ts';
 
 /** Linear frames are compared as tables translate them. */
@@ -25,6 +27,13 @@ const isSame = (a: Loaded, b: Loaded): boolean =>
   a.global === b.global &&
   a.pcid === b.pcid &&
   a.root === b.root;
+
+/** What a remembered entry lets its processor do with the frame that it leads to. */
+export function needOf({ leaf, level, guest }: Loaded): number {
+  if (!leaf) return walkRight(level - 1);
+  const write = hasAll(guest, RIGHT_BITS.write) ? RIGHT.write : 0;
+  return RIGHT.read + write + (hasAll(guest, RIGHT_BITS.execute) ? RIGHT.execute : 0);
+}
 
 /** `loaded` with what it does not have yet. */
 export function remember(loaded: readonly Loaded[], more: readonly Loaded[]): readonly Loaded[] {

@@ -1,6 +1,7 @@
 // Where vCPUs run. One vCPU runs on a pCPU at a time. A processor may use what it remembers of a domain only while it runs
 // a vCPU of it, and entering a domain executes the invalidations that are pending there, or gives it an ASID under which
 // nothing is remembered: so what was stale for a domain on a pCPU is over when the domain leaves it and when it enters it anew.
+// For a paravirtual guest everything that its vCPU has loaded is forgotten then, too.
 // Filling and evicting caches changes nothing that is true. Sources: Xen arch/x86/hvm/vmx/vmx.c (vmx_vmenter_helper,
 // EPT invalidation on entry), arch/x86/mm/p2m-ept.c (ept_sync_domain), arch/x86/flushtlb.c (switch_cr3_cr4: a switch ends
 // the generation of ASIDs).
@@ -16,7 +17,8 @@ import { flush, keepStale } from '../p2m.ts';
 import { at, end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { contextOf, isCanonicalPage, isOn, linearContext, vcpuAgent, withContext } from '../paging/context.ts';
 import { walkAfresh } from '../paging/linear.ts';
-import { isRunning, pcpusRunning, vcpuKey, withParts, type Context, type State } from '../state.ts';
+import { invalidatePvPage, refusePrivileged } from '../pv/privileged.ts';
+import { isParavirtual, isRunning, pcpusRunning, vcpuKey, withParts, type Context, type State } from '../state.ts';
 import {
   invalidateAddress,
   invalidateAllButGlobals,
@@ -26,15 +28,19 @@ import {
 } from './loaded.ts';
 
 /** Fate acts on processors, guests on what comes from their own tables: one micro-step. */
-export const tlbStep = (cut: Cut, { agent, op }: Task<TlbOp<'concrete'>>): Turn =>
-  match(op)
-    .with({ kind: 'tlb.invlpg' }, { kind: 'tlb.invpcid' }, (one) =>
-      agent.kind === 'vcpu' ? invalidate(cut, agent, one) : end(cut, 'EPERM'),
-    )
+export const tlbStep = (cut: Cut, task: Task<TlbOp<'concrete'>>): Turn => {
+  const { agent, op } = task;
+  return match(op)
+    .with({ kind: 'tlb.invlpg' }, { kind: 'tlb.invpcid' }, (one) => {
+      if (agent.kind !== 'vcpu') return end(cut, 'EPERM');
+      if (!isParavirtual(cut.state, agent.domain)) return invalidate(cut, agent, one);
+      return one.kind === 'tlb.invpcid' ? refusePrivileged(cut) : invalidatePvPage(cut, { ...task, op: one }, agent);
+    })
     .with({ kind: 'tlb.fill' }, { kind: 'tlb.evict' }, { kind: 'tlb.schedule' }, (one) =>
       agent.kind === 'fate' ? byFate(cut, one) : end(cut, 'EPERM'),
     )
     .exhaustive();
+};
 
 const byFate = (cut: Cut, op: OpOf<'tlb.fill' | 'tlb.evict' | 'tlb.schedule'>): Turn =>
   match(op)
@@ -99,9 +105,13 @@ function schedule(cut: Cut, op: OpOf<'tlb.schedule'>): Turn {
   const domain = state.domains.get(op.target);
   if (domain === undefined) return end(cut, 'ESRCH');
   if (op.vcpu >= domain.vcpus || domain.state !== 'running' || domain.crashed) return end(cut, 'EINVAL');
+  const agent = vcpuAgent(op.target, op.vcpu);
+  const isPv = domain.kind === 'pv';
+  if (isPv && contextOf(state, agent).root === 0) return end(cut, 'EINVAL');
   const isPcpu = op.pcpu >= 0 && op.pcpu < state.pcpus;
   const placed = place(state, vcpuKey(state, op.target, op.vcpu), isPcpu ? op.pcpu : NOWHERE);
-  const left = placed.domains.keys().reduce((now, id) => leave(now, id as DomId), placed);
+  const unknowing = isPv ? withContext(placed, agent, { loaded: [] }) : placed;
+  const left = placed.domains.keys().reduce((now, id) => leave(now, id as DomId), unknowing);
   return end(at(cut, isPcpu ? flush(left, op.target, op.pcpu) : left), 'ok');
 }
 

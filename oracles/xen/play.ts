@@ -47,7 +47,7 @@ async function settled(
 
 async function boot(world: World, { trace: { header } }: Sequence, handles: Handles): Promise<void> {
   const setups = new Map(header.domains.map((setup) => [setup.id as number, setup]));
-  for (const { agent, op } of bootCalls(geometries.x86, header)) {
+  for (const { agent, op } of bootCalls(geometries.x86, header, () => undefined)) {
     if (agent.kind !== 'toolstack' || !('target' in op) || op.target === 0 || op.kind === 'memory.setPool') continue;
     await perform(world, handles, { agent, op });
     const setup = setups.get(op.target);

@@ -7,7 +7,8 @@ import { describeRights } from '#abi/rights.ts';
 import { rightsOfEntry } from '#model/p2m.ts';
 import { entryOf, type Entry, type State } from '#model/state.ts';
 import { firstDifference, type Relation } from '../harness/difference.ts';
-import type { Leaf, Reach } from '../harness/reach.ts';
+import type { Reach } from '../harness/reach.ts';
+import type { Leaf } from '../harness/leaf.ts';
 
 /** A gfn on both sides: what the model's entry says, and the leaf that the hardware finds. */
 interface Sides {

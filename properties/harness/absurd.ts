@@ -53,12 +53,15 @@ const int = (source: Source, min: number, max: number): number => min + number(s
 
 const domain = (source: Source): DomId => source.prng.pick(hot(source) ? HOT_DOMAINS : COLD_DOMAINS);
 
-const gfn = (source: Source): GfnOperand =>
-  hot(source)
-    ? { path: Array.from({ length: 1 + source.prng.below(3) }, () => source.prng.below(4)) }
-    : source.prng.chance(1, 2)
-      ? { path: Array.from({ length: source.prng.below(5) }, () => number(source, 0xffff)) }
-      : { raw: number(source, 2 ** 52 - 1) };
+const hotPath = ({ prng }: Source): readonly number[] => Array.from({ length: 1 + prng.below(3) }, () => prng.below(4));
+
+const gfn = (source: Source): GfnOperand => {
+  if (hot(source))
+    return source.prng.chance(1, 5) ? { at: hotPath(source), of: domain(source) } : { path: hotPath(source) };
+  return source.prng.chance(1, 2)
+    ? { path: Array.from({ length: source.prng.below(5) }, () => number(source, 0xffff)) }
+    : { raw: number(source, 2 ** 52 - 1) };
+};
 
 const handedOut = (source: Source): HandedOut =>
   source.labels.length > 0 && hot(source)

@@ -6,11 +6,13 @@ import type { Principal } from '#abi/acts.ts';
 import { grantsPerFrame } from '#abi/geometry.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { frameRoles } from '#abi/roles.ts';
+import { frameTypes, levelOfType } from '#abi/pv.ts';
 import { and } from '#lib/bits.ts';
 import { refsOf } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { ActWatcher } from '#impl/port.ts';
 import { visibleAs } from '#model/entitlement.ts';
+import { isDirect } from './direct-reach.ts';
 import type { Problem } from './law.ts';
 import type { Reach } from './reach.ts';
 
@@ -59,9 +61,7 @@ export class ActJudge {
     const owner = f.frameOwner.get(mfn) - 1;
     switch (who.purpose) {
       case 'table':
-        return role === 'pool' && (who.domain === undefined || owner === who.domain)
-          ? undefined
-          : 'it is no table of that domain';
+        return this.#isTable(who.domain, mfn) ? undefined : 'it is no table of that domain';
       case 'reclaim':
         return role === 'ram' && (verb === 'load' ? owner === who.domain : f.podSize.get(mfn) !== 0)
           ? undefined
@@ -79,11 +79,25 @@ export class ActJudge {
     }
   }
 
+  /** A table in the pool of a domain, or a frame that is typed as one. */
+  #isTable(domain: number | undefined, mfn: number): boolean {
+    const { f } = this.#m;
+    const owner = f.frameOwner.get(mfn) - 1;
+    const role = frameRoles[f.frameRole.get(mfn)];
+    if (role === 'pool') return domain === undefined || owner === domain;
+    const type = frameTypes[f.frameType.get(mfn)] ?? 'none';
+    return role === 'ram' && owner === domain && levelOfType(type) > 0;
+  }
+
   #isReached(domain: number, verb: 'load' | 'store', mfn: number): boolean {
     const { f } = this.#m;
     const role = frameRoles[f.frameRole.get(mfn)];
     if (role === undefined || visibleAs[role] === undefined) return false;
-    if (f.frameOwner.get(mfn) === domain + 1) return true;
+    const owner = f.frameOwner.get(mfn) - 1;
+    // Who serves a paravirtual guest may write its memory, but nobody its tables, not even in the guest's own name.
+    if (isDirect(this.#m, owner))
+      return (owner === domain || domain === 0) && (verb === 'load' || frameTypes[f.frameType.get(mfn)] === 'writable');
+    if (owner === domain) return true;
     const wanted = verb === 'store' ? RIGHT.write : RIGHT.read;
     for (const leaf of this.#reach().leavesOf(mfn))
       if (leaf.domain === domain && and(leaf.rights, wanted) === wanted) return true;

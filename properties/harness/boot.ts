@@ -1,11 +1,11 @@
 // How the domains of a header come into being: by ordinary calls of the toolstack and of fate, run in lockstep like any
 // other. There is no second way for a domain to exist, nor for a vCPU to have paging on.
 
-import { gfn, type PcpuId, type VcpuId } from '#abi/address.ts';
+import { gfn, INVALID_MFN, type DomId, type Gfn, type Mfn, type PcpuId, type VcpuId, type Word } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
-import type { Op } from '#abi/operation.ts';
 import { tableFlags } from '#abi/paging.ts';
+import { mmuextCommands } from '#abi/pv.ts';
 import { low32 } from '#lib/bits.ts';
 import type { DomainSetup, Header } from '#abi/trace.ts';
 import type { Call } from '#impl/execution.ts';
@@ -17,6 +17,7 @@ import type { Subject } from './subject.ts';
 const TOOLSTACK = { kind: 'toolstack' } as const;
 const FATE = { kind: 'fate' } as const;
 
+/** The domain as far as it is there before it has tables. */
 function callsFor(geometry: Geometry, domain: DomainSetup): Call[] {
   const target = domain.id;
   const at = (path: readonly number[]) => gfn(gfnOfPath(geometry, path));
@@ -29,9 +30,12 @@ function callsFor(geometry: Geometry, domain: DomainSetup): Call[] {
         vcpus: domain.vcpus,
         maxPages: domain.maxPages,
         grantFrames: domain.grantFrames,
+        guest: domain.kind === 'pv' ? 'pv' : 'hvm',
       },
     },
-    { agent: TOOLSTACK, op: { kind: 'memory.setPool', target, frames: domain.poolFrames } },
+    ...(domain.kind === 'pv'
+      ? []
+      : [{ agent: TOOLSTACK, op: { kind: 'memory.setPool', target, frames: domain.poolFrames } } as const]),
     ...domain.ram.map(({ path, order }): Call => ({
       agent: TOOLSTACK,
       op: { kind: 'memory.populate', target, extents: { by: 'value', gfns: [at(path)] }, order, start: 0 },
@@ -49,15 +53,15 @@ function callsFor(geometry: Geometry, domain: DomainSetup): Call[] {
         gfn: at(domain.grantsAt),
       },
     });
-  domain.on.forEach((pcpu, vcpu) => {
-    if (pcpu >= 0)
-      calls.push({
-        agent: FATE,
-        op: { kind: 'tlb.schedule', target, vcpu: vcpu as VcpuId, pcpu: pcpu as PcpuId },
-      });
-  });
-  calls.push({ agent: TOOLSTACK, op: { kind: 'memory.unpauseDomain', target } });
-  return [...calls, ...pagingCalls(geometry, domain)];
+  return calls;
+}
+
+/** Its vCPUs come to run. */
+function runCalls({ id: target, on }: DomainSetup): Call[] {
+  const placed = on.flatMap((pcpu, vcpu): readonly Call[] =>
+    pcpu < 0 ? [] : [{ agent: FATE, op: { kind: 'tlb.schedule', target, vcpu: vcpu as VcpuId, pcpu: pcpu as PcpuId } }],
+  );
+  return [...placed, { agent: TOOLSTACK, op: { kind: 'memory.unpauseDomain', target } }];
 }
 
 /** A store of a whole entry. */
@@ -68,8 +72,16 @@ interface EntryAt {
   readonly isPage: boolean;
 }
 
-/** The tree of tables from `root` that maps every RAM gfn to itself in the largest pages there are; no frame: what does not fit is left out. */
-function treeOver(geometry: Geometry, ram: readonly number[], root: number): EntryAt[] {
+/**
+ * The tree of tables from `root` that maps every RAM gfn to itself in pages as large as there may be; no frame: what does not fit is
+ * left out.
+ */
+function treeOver(
+  geometry: Geometry,
+  ram: readonly number[],
+  of: { root: number; superpageLevels: number },
+): EntryAt[] {
+  const { root, superpageLevels } = of;
   const spare = ram.filter((gfn) => gfn !== root && gfn !== ram[0]);
   const tables = new Map<string, number>([[`${geometry.levels} 0`, root]]);
   const entries = new Map<string, EntryAt>();
@@ -78,7 +90,7 @@ function treeOver(geometry: Geometry, ram: readonly number[], root: number): Ent
       const span = framesPerLeaf(geometry, level);
       const above = tables.get(`${level} ${Math.floor(gfn / (span * tableEntries(geometry)))}`);
       if (above === undefined) break;
-      const isPage = level <= geometry.superpageLevels;
+      const isPage = level <= superpageLevels;
       const first = Math.floor(gfn / span);
       const below = isPage ? gfn - (gfn % span) : (tables.get(`${level - 1} ${first}`) ?? spare.pop());
       if (below === undefined) break;
@@ -100,23 +112,29 @@ const noExecuteHigh = (flags: number): number => (flags >= tableFlags.noExecute 
 /** What a system turns on before paging, as systems do. */
 const usualControls = ['writeProtect', 'executeDisable', 'globalPages', 'paging'] as const;
 
+const ramOf = (geometry: Geometry, { ram }: DomainSetup): readonly number[] =>
+  ram.flatMap(({ path, order }) => Array.from({ length: 2 ** order }, (_, i) => gfnOfPath(geometry, path) + i));
+
+/** An entry with these flags, for a frame of that number; of one beyond 40 bits it keeps the low ones. */
+const entryWord = (frame: number, flags: number): Word => ({
+  lo: low32(frame * 0x1000) + (flags % 0x1000),
+  hi: (Math.floor(frame / 0x10_0000) % 0x10_0000) + noExecuteHigh(flags),
+});
+
 /** vCPU 0 builds tables by ordinary stores, loads their root, and turns paging on. */
 function pagingCalls(geometry: Geometry, domain: DomainSetup): Call[] {
   if (domain.rootAt === undefined) return [];
   const agent: Agent = { kind: 'vcpu', domain: domain.id, vcpu: 0 as VcpuId };
-  const ram = domain.ram.flatMap(({ path, order }) =>
-    Array.from({ length: 2 ** order }, (_, i) => gfnOfPath(geometry, path) + i),
-  );
   const root = gfnOfPath(geometry, domain.rootAt);
-  const stores = treeOver(geometry, ram, root).map(({ table, index, frame, isPage }): Call => {
-    const flags = isPage ? tableFlags.superpage + tableFlags.global + (pageRights[index % 4] ?? 0) : ALL;
-    const value = {
-      lo: low32(frame * 0x1000) + (flags % 0x1000),
-      hi: Math.floor(frame / 0x10_0000) + noExecuteHigh(flags),
-    };
-    const op = { kind: 'paging.write', gfn: gfn(table), offset: 8 * index, size: 8, value, via: 0, as: 'supervisor' };
-    return { agent, op: op as Extract<Op<'concrete'>, { kind: 'paging.write' }> };
-  });
+  const { superpageLevels } = geometry;
+  const stores = treeOver(geometry, ramOf(geometry, domain), { root, superpageLevels }).map(
+    ({ table, index, frame, isPage }): Call => {
+      const flags = isPage ? tableFlags.superpage + tableFlags.global + (pageRights[index % 4] ?? 0) : ALL;
+      const at = { gfn: gfn(table), offset: 8 * index, size: 8 };
+      const op = { kind: 'paging.write', ...at, value: entryWord(frame, flags), via: 0, as: 'supervisor' } as const;
+      return { agent, op };
+    },
+  );
   return [
     ...stores,
     { agent, op: { kind: 'paging.setRoot', gfn: root, pcid: 0, flush: 'flushing' } },
@@ -124,9 +142,57 @@ function pagingCalls(geometry: Geometry, domain: DomainSetup): Call[] {
   ];
 }
 
-/** The calls that bring the header's domains into being, in order. */
-export const bootCalls = (geometry: Geometry, header: Header): readonly Call[] =>
-  header.domains.flatMap((domain) => callsFor(geometry, domain));
+const isHypervisorSlot = ({ rootSlots: { from, count } }: Geometry, index: number): boolean =>
+  index >= from && index < from + count;
+
+/** Which machine frame is at a gfn of a domain by now. */
+export type FrameAt = (domain: DomId, gfn: Gfn) => Mfn | undefined;
+
+/** Entries that the toolstack writes in one call. */
+const WRITTEN = 8;
+
+/**
+ * The toolstack builds the tables of a paravirtual guest, the tables themselves readable alone, pins the root, and lets all vCPUs
+ * begin with it. What would lie in the hypervisor's slots is left out.
+ */
+function* directCalls(geometry: Geometry, domain: DomainSetup, frameAt: FrameAt): Generator<Call> {
+  if (domain.rootAt === undefined) return;
+  const { id: owner } = domain;
+  const root = gfnOfPath(geometry, domain.rootAt);
+  const entries = treeOver(geometry, ramOf(geometry, domain), { root, superpageLevels: 1 }).filter(
+    ({ table, index }) => table !== root || !isHypervisorSlot(geometry, index),
+  );
+  const tables = new Set([root, ...entries.filter(({ isPage }) => !isPage).map(({ frame }) => frame)]);
+  const named = (at: number): Mfn => frameAt(owner, gfn(at)) ?? INVALID_MFN;
+  const elements = entries.map(({ table, index, frame, isPage }) => {
+    const isTable = isPage && tables.has(frame);
+    const flags = isTable ? ALL - tableFlags.write : isPage ? (pageRights[index % 4] ?? ALL) : ALL;
+    return { command: 'normal', frame: named(table), index, value: entryWord(named(frame), flags) } as const;
+  });
+  for (let from = 0; from < elements.length; from += WRITTEN)
+    yield {
+      agent: TOOLSTACK,
+      op: { kind: 'pv.mmuUpdate', elements: elements.slice(from, from + WRITTEN), owner, start: 0 },
+    };
+  const command = mmuextCommands[geometry.levels - 1] ?? 'unknown';
+  const pin = { command, frame: named(root), source: named(root), page: gfn(0), vcpus: 0 } as const;
+  yield { agent: TOOLSTACK, op: { kind: 'pv.mmuext', elements: [pin], owner, start: 0 } };
+  for (let vcpu = 0; vcpu < domain.vcpus; vcpu += 1)
+    yield {
+      agent: TOOLSTACK,
+      op: { kind: 'pv.setContext', target: owner, vcpu: vcpu as VcpuId, frame: named(root) },
+    };
+}
+
+/** The calls that bring the header's domains into being, in order; frames are looked up when a call is due. */
+export function* bootCalls(geometry: Geometry, header: Header, frameAt: FrameAt): Generator<Call> {
+  for (const domain of header.domains) {
+    yield* callsFor(geometry, domain);
+    if (domain.kind === 'pv') yield* directCalls(geometry, domain, frameAt);
+    yield* runCalls(domain);
+    if (domain.kind !== 'pv') yield* pagingCalls(geometry, domain);
+  }
+}
 
 /** How a machine stands once it is booted. */
 export interface Boot {

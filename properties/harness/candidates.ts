@@ -118,7 +118,8 @@ export class Candidates {
   /** `label` is paused; `distance` says in how many touched things a state differs from the machine, or more than `most`. */
   paused(label: Label, logs: Logs, distance: Distance): void {
     this.#notePause({ kind: 'paused', label, logs: snapshot(logs) });
-    if (this.#breadth === 'likely') this.#keepNearest(positions(this.#list, label, logs), distance);
+    if (this.#breadth === 'likely')
+      this.#keepNearest(upToLog(positions(this.#list, label, logs), label, logs), distance);
     else this.settle(logs, distance);
   }
 
@@ -169,7 +170,7 @@ export class Candidates {
       if (event.kind === 'called') list = called(list, event);
       else if (event.kind === 'paused') {
         if (breadth !== 'stops') continue;
-        list = positions(list, event.label, event.logs);
+        list = upToLog(positions(list, event.label, event.logs), event.label, event.logs);
         // Positions were left out: then a refusal says nothing, and a broader search must speak.
         if (list.length > POSITIONS_MAX) return this.widen(logs);
       } else {
@@ -312,6 +313,14 @@ function positions(list: readonly Candidate[], label: Label, logs: Logs): readon
     }
   }
   return all;
+}
+
+/** Those of `list` in which `label` has come past all that processors are said to have forgotten for it, if any has. */
+function upToLog(list: readonly Candidate[], label: Label, logs: Logs): readonly Candidate[] {
+  const last = logOf(logs, label).findLastIndex(({ choice }) => choice.kind === 'forgotten');
+  if (last < 0) return list;
+  const past = list.filter(({ pending }) => (pending.find((one) => one.label === label)?.progress.cursor ?? 0) > last);
+  return past.length > 0 ? past : list;
 }
 
 /** `label` one micro-step further; undefined: it cannot go on. */

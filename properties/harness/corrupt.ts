@@ -42,6 +42,7 @@ function twisted(choice: Choice, reply: Reply, prng: Prng): Choice | undefined {
     case 'podExhausted':
       return { ...choice, gfn: (choice.gfn + 1024) as typeof choice.gfn };
     case 'walked':
+    case 'forgotten':
     case 'retried':
     case 'flush':
       return undefined;

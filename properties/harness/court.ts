@@ -9,6 +9,7 @@ import type { Label } from '#abi/operand.ts';
 import type { State } from '#model/state.ts';
 import { present } from '#lib/invariant.ts';
 import { ActJudge } from './acts.ts';
+import { unexplainedEntries } from '../tlb/linear-laws.ts';
 import { markAsids } from '../tlb/asids.ts';
 import type { Candidates } from './candidates.ts';
 import type { Candidate, Logs } from './closure.ts';
@@ -84,7 +85,8 @@ export class Court {
 
   readonly #distance = (state: State, most: number): number => {
     this.#touched.takeModel(state, this.#synced);
-    return stateDistance(this.#machine, { state, reach: this.reach, touched: this.#touched }, most);
+    const strange = unexplainedEntries(this.#machine, state);
+    return strange + stateDistance(this.#machine, { state, reach: this.reach, touched: this.#touched }, most - strange);
   };
 
   /** Whether the machine has done anything since the last judgement that a law could object to. */
@@ -144,6 +146,7 @@ export class Court {
     this.#takeLog();
     for (const domain of touched.roots) reach.rootChanged(domain);
     reach.cachesChanged(touched.slots, touched.pcpus.size > 0 || touched.roots.size > 0, touched.linear);
+    reach.directChanged(touched.recent.size + touched.vcpus.size + touched.pcpus.size + touched.linear.size > 0);
     for (const { state } of candidates.list) touched.takeModel(state, this.#synced);
   }
 
@@ -158,7 +161,8 @@ export class Court {
     while (!candidates.keep(isEqual))
       if (!candidates.widen(NOTHING_IN_FLIGHT)) return candidates.overflowed ? undefined : difference;
     // What processors may still remember is in no table of the machine: it tells candidates apart that are equal otherwise.
-    if (candidates.list.length > 1) candidates.keep(({ state }) => this.#explains(state));
+    if (candidates.list.length > 1)
+      candidates.keep(({ state }) => this.#explains(state) && unexplainedEntries(this.#machine, state) === 0);
     return undefined;
   }
 

@@ -64,6 +64,7 @@ function hotGfns(geometry: Geometry, prng: Prng): number[] {
 const pagersOf = (state: State): DomId[] => [
   ...new Set(
     callersOf(state)
+      .filter(({ domain }) => state.domains.get(domain)?.kind !== 'pv')
       .filter((one) => linearContext(state, { kind: 'vcpu', ...one }) !== undefined)
       .map(({ domain }) => domain),
   ),

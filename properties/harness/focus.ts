@@ -1,11 +1,13 @@
 // What operations in flight are about, so that others can be made to touch the same things.
 // A first reader may skip this file.
 
-import { DOMID_SELF } from '#abi/address.ts';
+import { DOMID_SELF, type Mfn, type Word } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import { operandsOf } from '#abi/fields.ts';
 import type { Op } from '#abi/operation.ts';
+import { field } from '#lib/bits.ts';
 import { frameOf, type State } from '#model/state.ts';
+import { wordAt } from '#model/words.ts';
 import { domainsNamed } from './marks.ts';
 
 /** What operations in flight are about: others that touch the same things make the interesting interleavings. */
@@ -15,9 +17,17 @@ export interface Focus {
   readonly gfns: ReadonlySet<number>;
   readonly refs: ReadonlySet<number>;
   readonly handles: ReadonlySet<number>;
+  /** Machine frames that are named, and those that they lead to as tables. */
+  readonly frames: ReadonlySet<number>;
 }
 
-export const NO_FOCUS: Focus = { domains: new Set(), gfns: new Set(), refs: new Set(), handles: new Set() };
+export const NO_FOCUS: Focus = {
+  domains: new Set(),
+  gfns: new Set(),
+  refs: new Set(),
+  handles: new Set(),
+  frames: new Set(),
+};
 
 /** Of an extent of a higher order, so many gfns are in focus. */
 const EXTENT_FOCUS = 4;
@@ -30,7 +40,13 @@ const concerned = (agent: Agent, op: Op<'concrete'>): Iterable<number> =>
 export function focusOn(flights: readonly { agent: Agent; op: Op<'concrete'> }[], state: State): Focus {
   if (flights.length === 0) return NO_FOCUS;
   const domains = new Set(flights.flatMap(({ agent, op }) => [...concerned(agent, op)]));
-  const focus = { domains, gfns: new Set<number>(), refs: new Set<number>(), handles: new Set<number>() };
+  const focus = {
+    domains,
+    gfns: new Set<number>(),
+    refs: new Set<number>(),
+    handles: new Set<number>(),
+    frames: new Set<number>(),
+  };
   for (const { op } of flights) {
     const size = 'order' in op ? Math.min(EXTENT_FOCUS, 2 ** op.order) : 1;
     const note = (gfn: number): void => {
@@ -38,6 +54,8 @@ export function focusOn(flights: readonly { agent: Agent; op: Op<'concrete'> }[]
     };
     for (const one of operandsOf(op)) {
       if (one.type === 'gfn') note(one.value);
+      if (one.type === 'frame') focus.frames.add(one.value);
+      if (one.type === 'word' && isEntry(one.value)) focus.frames.add(frameIn(one.value));
       if (one.type === 'ref') focus.refs.add(one.value);
       if (one.type === 'handle') focus.handles.add(one.value);
       if (one.type === 'buffer' && one.value.in === 'guest') note(one.value.gfn);
@@ -47,6 +65,7 @@ export function focusOn(flights: readonly { agent: Agent; op: Op<'concrete'> }[]
     }
   }
   for (const ref of focus.refs) for (const gfn of gfnsBehind(state, ref)) focus.gfns.add(gfn);
+  for (const below of [...focus.frames].flatMap((mfn) => framesBelow(state, mfn))) focus.frames.add(below);
   return focus;
 }
 
@@ -56,4 +75,21 @@ function gfnsBehind(state: State, ref: number): readonly number[] {
     const active = grants.active.get(ref);
     return active === undefined ? [] : frameOf(state, active.mfn).mappings.map(({ gfn }) => gfn);
   });
+}
+
+/** Whether a word is a table entry that leads somewhere. */
+const isEntry = ({ lo }: Word): boolean => lo % 2 === 1;
+
+const frameIn = ({ lo, hi }: Word): number => field(lo, 12, 20) + field(hi, 0, 20) * 0x10_0000;
+
+/** So many words of a table are looked at. */
+const LOOKED_AT = 8;
+
+/** Where the entries of a frame lead that is one of a paravirtual guest's. */
+function framesBelow(state: State, mfn: number): readonly number[] {
+  const { owner } = frameOf(state, mfn as Mfn);
+  if (owner === undefined || state.domains.get(owner)?.kind !== 'pv') return [];
+  const count = Math.min(LOOKED_AT, state.geometry.wordsPerFrame);
+  const words = Array.from({ length: count }, (_, index) => wordAt(state, mfn as Mfn, index));
+  return words.filter(isEntry).map(frameIn);
 }

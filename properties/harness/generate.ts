@@ -141,7 +141,10 @@ class Driver {
   #leaves(agent: Agent, op: AnyOp): boolean {
     const { state } = this.#run;
     const domain = state.domains.get(callerOf(agent) ?? -1);
-    if (domain === undefined || !('via' in op) || !('path' in op.gfn)) return false;
+    if (domain === undefined) return false;
+    // A paravirtual guest's root is looked at by the hypervisor.
+    if (op.kind === 'paging.setRoot') return domain.kind === 'pv';
+    if (!('via' in op) || !('path' in op.gfn)) return false;
     if (linearContext(state, agent) !== undefined) return domain.pod.entries.length > 0 || domain.log.on;
     const size = tableEntries(state.geometry);
     const gfn = op.gfn.path.reduce((sum, index) => sum * size + index, 0);

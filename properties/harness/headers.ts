@@ -60,7 +60,18 @@ const superpage = (geometry: Geometry, prng: Prng): Extent[] =>
 /** How likely a vCPU runs from the beginning: a guest with two on processors can race with itself. */
 const placed = (id: number, vcpu: number): [number, number] => (id === 0 ? [1, 2] : vcpu === 0 ? [1, 1] : [2, 3]);
 
+/** One guest in six is paravirtual: without a pool and a grant table, and with tables from the beginning. */
+function directly({ grantsAt: _, ...setup }: DomainSetup): DomainSetup {
+  const rootAt = setup.rootAt ?? (setup.ram[1] ?? setup.ram[0])?.path ?? [0];
+  return { ...setup, kind: 'pv', poolFrames: 0, grantFrames: 0, rootAt };
+}
+
 function setup(geometry: Geometry, prng: Prng, wish: Wish): DomainSetup {
+  const made = translated(geometry, prng, wish);
+  return wish.id !== 0 && prng.chance(1, 6) ? directly(made) : made;
+}
+
+function translated(geometry: Geometry, prng: Prng, wish: Wish): DomainSetup {
   const { ram, end } = layout(geometry, prng, wish.pages);
   const large = superpage(geometry, prng);
   const pages = wish.pages + large.length * tableEntries(geometry);

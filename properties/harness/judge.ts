@@ -2,7 +2,9 @@
 // is owed is there. And the comparison of whole states, as far as they were touched.
 
 import type { Mfn } from '#abi/address.ts';
-import { describeRights, RIGHT } from '#abi/rights.ts';
+import type { Mechanism } from '#abi/operation.ts';
+import { frameTypes, levelOfType } from '#abi/pv.ts';
+import { describeRights, RIGHT, walkRight } from '#abi/rights.ts';
 import { frameRoles, type FrameRole } from '#abi/roles.ts';
 import { handlesOf, refsOf } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
@@ -21,9 +23,12 @@ import {
   permissionProblem,
   wordProblem,
 } from '../memory/abstract.ts';
+import { typeProblem } from '../pv/abstract.ts';
 import { placeProblem as vcpuProblem } from '../tlb/abstract.ts';
+import { isDirect } from './direct-reach.ts';
 import type { Problem } from './law.ts';
-import { Reach, type Cached, type Leaf } from './reach.ts';
+import { Reach } from './reach.ts';
+import type { Cached, Leaf } from './leaf.ts';
 import type { Touched } from './touched.ts';
 import type { Looks } from './view.ts';
 
@@ -45,6 +50,17 @@ function justifies(reason: Justification, one: Leaf | Cached, mfn: number): bool
 const roleOf = (m: Machine, mfn: number): FrameRole =>
   mfn < m.geometry.frameCount ? (frameRoles[m.f.frameRole.get(mfn)] ?? 'free') : 'mmio';
 
+/** Whose tables lead there: nested ones, or a paravirtual guest's own. */
+const mechanismOf = (m: Machine, { domain }: Leaf): Mechanism => (isDirect(m, domain) ? 'pv' : 'hap');
+
+/** Whether a table can be written, or a frame is walked as a table. */
+function isOfTables(m: Machine, one: Leaf, mfn: number): boolean {
+  if (one.rights >= walkRight(1)) return true;
+  if (!isWritable(one.rights) || mfn >= m.geometry.frameCount) return false;
+  const type = frameTypes[m.f.frameType.get(mfn)] ?? 'none';
+  return roleOf(m, mfn) === 'pool' || levelOfType(type) > 0;
+}
+
 /** What an unjustified way to a frame breaks. */
 function unjustified(m: Machine, one: Leaf | Cached, mfn: number): Problem {
   const role = roleOf(m, mfn);
@@ -52,10 +68,10 @@ function unjustified(m: Machine, one: Leaf | Cached, mfn: number): Problem {
     ? `pCPU ${one.pcpu} still holds a ${one.kind} entry by which d${one.domain}`
     : `d${one.domain}`;
   const where = `gfn ${one.gfn + (mfn - one.mfn)}`;
-  const invariant = isCached(one) ? 'STALE' : role === 'pool' && isWritable(one.rights) ? 'PTW' : 'OWN';
+  const isHidden = isCached(one);
   return {
-    invariant,
-    mechanism: isCached(one) ? 'tlb' : 'hap',
+    invariant: isHidden ? 'STALE' : isOfTables(m, one, mfn) ? 'PTW' : 'OWN',
+    mechanism: isHidden ? 'tlb' : mechanismOf(m, one),
     field: `reach.${role}`,
     sentence: `${way} reaches frame ${mfn} (${role}) ${describeRights(one.rights)} at ${where}, and nothing justifies it`,
     expected: 'no such way',
@@ -117,8 +133,11 @@ interface Search {
 /** What there was to object to about frame `mfn`. */
 function count({ machine, reach, looks }: Search, state: State, mfn: number): void {
   if (looks === undefined) return;
-  if (reach.leavesOf(mfn).size > 0) looks('hap', 'OWN');
-  if (reach.leavesOf(mfn).size > 0 && roleOf(machine, mfn) === 'pool') looks('hap', 'PTW');
+  for (const leaf of reach.leavesOf(mfn)) {
+    looks(mechanismOf(machine, leaf), 'OWN');
+    if (roleOf(machine, mfn) === 'pool' || (isDirect(machine, leaf.domain) && leaf.rights >= walkRight(1)))
+      looks(mechanismOf(machine, leaf), 'PTW');
+  }
   if (reach.cachedOf(mfn).size > 0) looks('tlb', 'STALE');
   if (owed(state, mfn as Mfn).length > 0) looks('hap', 'MUST');
 }
@@ -189,7 +208,7 @@ function overTouched(
 ): Problem | undefined {
   const { wordsPerFrame } = m.geometry;
   return (
-    among(touched.frames, (mfn) => look(frameProblem(m, state, mfn))) ??
+    among(touched.frames, (mfn) => look(frameProblem(m, state, mfn) ?? typeProblem(m, state, mfn))) ??
     among(touched.domains, (id) => look(domainProblem(m, state, id))) ??
     among(touched.actives, (key) => look(activeProblem(m, state, key))) ??
     among(touched.handles, (key) => look(handleProblem(m, state, key))) ??
@@ -233,7 +252,7 @@ export function auditProblem(m: Machine, of: { state: State; reach: Reach }): Pr
   const { f, geometry } = m;
   return (
     checkModel(state) ??
-    amongFirst(geometry.frameCount, (mfn) => frameProblem(m, state, mfn)) ??
+    amongFirst(geometry.frameCount, (mfn) => frameProblem(m, state, mfn) ?? typeProblem(m, state, mfn)) ??
     amongFirst(geometry.capacity.domains, (id) => domainProblem(m, state, id)) ??
     // What neither side has in use is equal: absent there, all zero here.
     amongFirst(f.activeMfn.length, (key) => (isPinned(m, key) ? activeProblem(m, state, key) : undefined)) ??

@@ -12,6 +12,7 @@ import { hapLaws } from '../hap/laws.ts';
 import { memoryLaws } from '../memory/laws.ts';
 import { pagingLaws } from '../paging/laws.ts';
 import { linearLaws } from '../tlb/linear-laws.ts';
+import { pvLaws } from '../pv/laws.ts';
 import { tlbLaws } from '../tlb/laws.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
 import { lookAt } from './occasions.ts';
@@ -37,6 +38,7 @@ const lockFields = [
   'domainLock',
   'activeLock',
   'heapLock',
+  'pageLock',
 ] as const satisfies readonly FieldName[];
 
 /** At rest no lock is held and no deferral is open. */
@@ -52,7 +54,7 @@ const noLockIsKept: AlwaysLaw = {
     for (const name of lockFields) {
       const field = f[name];
       // The many locks of active entries are looked at when everything is.
-      if (name === 'activeLock' && !audit && field.length > 64) continue;
+      if ((name === 'activeLock' || name === 'pageLock') && !audit && field.length > 64) continue;
       for (let i = 0; i < field.length; i += 1)
         if (field.get(i) !== 0) return kept(name, name === 'activeLock' ? Math.floor(i / refsOf(geometry)) : i);
     }
@@ -66,7 +68,12 @@ const noLockIsKept: AlwaysLaw = {
 
 const kept = (name: string, id: number): Problem => ({
   invariant: 'LOCK',
-  mechanism: name === 'grantLock' || name === 'activeLock' || name === 'maptrackLock' ? 'grants' : 'memory',
+  mechanism:
+    name === 'grantLock' || name === 'activeLock' || name === 'maptrackLock'
+      ? 'grants'
+      : name === 'pageLock'
+        ? 'pv'
+        : 'memory',
   field: `lock.${name}`,
   sentence: `${name} of d${id} is still held although nothing is in flight`,
 });
@@ -131,5 +138,6 @@ export const alwaysLaws: readonly AlwaysLaw[] = [
   ...grantsLaws,
   ...memoryLaws,
   ...pagingLaws,
+  ...pvLaws,
   ...agreements,
 ];

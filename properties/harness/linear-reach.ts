@@ -3,7 +3,9 @@
 // A first reader may skip it.
 
 import type { Machine } from '#impl/machine.ts';
-import type { Cached } from './reach.ts';
+import { hasAll } from '#lib/bits.ts';
+import { directSlotWays, isDirect, PAGE, type Ways } from './direct-reach.ts';
+import type { Cached, Leaf } from './leaf.ts';
 
 /** The domain whose vCPU runs on the pCPU of a slot; -1: none. */
 function domainAt(m: Machine, pcpu: number): number {
@@ -17,20 +19,35 @@ export function isLinearUsable(m: Machine, slot: number): boolean {
   const pcpu = Math.floor(slot / geometry.capacity.cacheEntries);
   const domain = domainAt(m, pcpu);
   if (domain < 0 || f.linearLevel.get(slot) === 0 || f.linearAsid.get(slot) !== f.pcpuAsid.get(pcpu)) return false;
+  if (isDirect(m, domain)) return f.linearTag.get(slot) === 0;
   const root = f.domRoot.get(domain);
   return root !== 0 && (format === 'npt' || f.linearTag.get(slot) === root);
 }
 
-/** A page, or a table in which flags can be set, is a way of the gfn that it was loaded through. */
+/**
+ * A page, or a table in which flags can be set, is a way of the gfn that it was loaded through. Of a paravirtual guest it is one of
+ * the frame itself, and from a table the walk goes on in present memory.
+ */
 export function combinedWays(m: Machine, slot: number): readonly Cached[] {
   if (!isLinearUsable(m, slot)) return [];
   const { f } = m;
   const pcpu = Math.floor(slot / m.geometry.capacity.cacheEntries);
+  const domain = domainAt(m, pcpu);
+  if (isDirect(m, domain)) {
+    const kind = hasAll(f.linearBits.get(slot), PAGE) ? 'combined' : 'structure';
+    return leavesOf(directSlotWays(m, slot), domain).map((leaf) => ({ ...leaf, pcpu, slot, kind }));
+  }
   const where = {
     gfn: f.linearGfn.getWide(slot),
     span: 1,
     mfn: f.linearMfn.get(slot),
     rights: f.linearRights.get(slot),
   };
-  return [{ ...where, pcpu, slot, domain: domainAt(m, pcpu), kind: 'combined', type: 0 }];
+  return [{ ...where, pcpu, slot, domain, kind: 'combined', type: 0 }];
 }
+
+/** Ways of a paravirtual guest as leaves: each frame once as memory, once as a table. */
+export const leavesOf = ({ memory, tables }: Ways, domain: number): readonly Leaf[] =>
+  [memory, tables].flatMap((ways) =>
+    [...ways].map(([mfn, rights]): Leaf => ({ domain, gfn: mfn, span: 1, mfn, rights, type: 0 })),
+  );

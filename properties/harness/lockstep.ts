@@ -25,7 +25,8 @@ import { digestState } from './digest.ts';
 import { alwaysLaws } from './laws.ts';
 import type { Failure, Problem } from './law.ts';
 import { lostToNobody, refused, thrown } from './problems.ts';
-import { answersFrom, numbersIn, resolveOp } from './resolve.ts';
+import { frameAt, resolvedIn } from './named-frames.ts';
+import { numbersIn } from './resolve.ts';
 import { semanticHash } from './semantic.ts';
 import { isBusy, type Flight } from './flight.ts';
 import { DEFAULTS, type Settings } from './settings.ts';
@@ -186,7 +187,7 @@ export class Lockstep {
   /** Brings the header's domains into being. What holds under all laws holds under fewer, and is remembered. */
   #boot(known: Booted): void {
     const { arena } = this.machine;
-    for (const call of bootCalls(this.geometry, this.header))
+    for (const call of bootCalls(this.geometry, this.header, (domain, gfn) => frameAt(this.state, domain, gfn)))
       if (this.failure === undefined) this.#run(this.#start(BOOT_LABEL, call), undefined);
     if (this.failure === undefined) this.#court.judge(this.#moment());
     if (this.failure !== undefined || this.#settings.laws.length < alwaysLaws.length || !arena.log.reaches(0)) return;
@@ -196,8 +197,7 @@ export class Lockstep {
   #act(step: ActStep): StepResult {
     if (isBusy(this.#flights.values(), step.agent)) return { kind: 'skipped' };
     if (this.#flights.size === this.machine.inFlight.length) return { kind: 'skipped' };
-    const { geometry } = this;
-    const op = resolveOp(step.op, { geometry, label: step.label, ...answersFrom((label) => this.replyOf(label)) });
+    const op = resolvedIn(this.state, step, (label) => this.replyOf(label));
     const { agent, failures, preempt } = step;
     const call: Call = {
       agent,
@@ -290,7 +290,7 @@ export class Lockstep {
       const mechanism = mechanismOf((holder ?? this.#flightIn(chain[0])).op.kind);
       return this.#court.accuse(this.#moment(), { invariant: 'LOCK', mechanism, field: 'lock', sentence });
     }
-    const outcome = this.#advance(holder, afterUnlock(this.machine.port, holder.at.class === 'unlock'), true);
+    const outcome = this.#advance(holder, afterUnlock(this.machine.port, holder.at), true);
     if (outcome === 'failed') return false;
     return typeof outcome === 'number' ? this.#unblock(outcome, [...chain, slot]) : true;
   }

@@ -35,6 +35,7 @@ export const domainsNamed = (agent: Agent, op: Op<'concrete'> | Op<'symbolic'>):
   const self = callerOf(agent) ?? DOMID_INVALID;
   if ('domain' in agent) named.add(agent.domain);
   if ('target' in op) named.add(op.target);
+  if ('owner' in op) named.add(op.owner);
   if ('elements' in op)
     for (const element of op.elements) {
       if ('domain' in element) named.add(element.domain);

@@ -241,7 +241,7 @@ export const strangersLookAlike: PairLaw = {
   statement: `${invariants.LEAK} Worlds that differ only in what one guest holds look equal to all others, up to allowed flows.`,
   judge: (trace, subject) => {
     for (const { id, kind } of trace.header.domains) {
-      if (kind !== 'hvm') continue;
+      if (kind === 'control') continue;
       const { problem } = comparison(subject, trace, id);
       if (problem !== undefined) return problem;
     }

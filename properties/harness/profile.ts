@@ -8,6 +8,7 @@ import * as grants from '../grants/generators.ts';
 import * as hap from '../hap/generators.ts';
 import * as memory from '../memory/generators.ts';
 import * as paging from '../paging/generators.ts';
+import * as pv from '../pv/generators.ts';
 import * as tlb from '../tlb/generators.ts';
 import type { Generators, Needs, Weights } from './decisions.ts';
 
@@ -33,7 +34,13 @@ const tempers: Readonly<Record<Temper['name'], Temper>> = {
 };
 
 /** For some kinds, whether a legal operation is possible at all now. */
-export const needs: Needs<AnyOp> = { ...memory.needs, ...paging.needs, ...tlb.needs, ...grants.needs };
+export const needs: Needs<AnyOp> = {
+  ...memory.needs,
+  ...paging.needs,
+  ...pv.needs,
+  ...tlb.needs,
+  ...grants.needs,
+};
 
 /** Kinds that come to something only together: in one run of six they are all there, and often. */
 const together: readonly OpKind[] = ['memory.populateOnDemand', 'memory.setPodTarget', 'paging.read', 'paging.write'];
@@ -60,6 +67,7 @@ export function profileOf(prng: Prng, isUniform = false): Profile {
   const settings = {
     memory: isMild ? memory.plausible() : memory.hostile(),
     paging: isMild ? paging.plausible() : paging.hostile(),
+    pv: isMild ? pv.plausible() : pv.hostile(),
     hap: isMild ? hap.plausible() : hap.hostile(),
     tlb: isMild ? tlb.plausible() : tlb.hostile(),
     grants: isMild ? grants.plausible() : grants.hostile(),
@@ -67,6 +75,7 @@ export function profileOf(prng: Prng, isUniform = false): Profile {
   const weights = {
     ...settings.memory.weights,
     ...settings.paging.weights,
+    ...settings.pv.weights,
     ...settings.hap.weights,
     ...settings.tlb.weights,
     ...settings.grants.weights,
@@ -76,6 +85,7 @@ export function profileOf(prng: Prng, isUniform = false): Profile {
     generators: {
       ...memory.generators(settings.memory),
       ...paging.generators(settings.paging),
+      ...pv.generators(settings.pv),
       ...hap.generators(settings.hap),
       ...tlb.generators(settings.tlb),
       ...grants.generators(settings.grants),

@@ -1,36 +1,16 @@
 // What the hardware would let every domain reach, computed by the model's walker from the implementation's bytes and from
 // the caches of its processors: never from the hypervisor's bookkeeping. Kept up to date from the write log, entry by
 // entry; `audited` computes it from scratch, and both must agree.
-// A first reader may skip the upkeep and read `Leaf` and `Cached`, then judge.ts.
+// A first reader may skip the upkeep and read leaf.ts, then judge.ts.
 
 import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
 import { and } from '#lib/bits.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { EntryMeaning } from '#model/hap/meaning.ts';
 import { decodeEntry } from '#model/hap/walk.ts';
+import { DirectLeaves } from './direct-leaves.ts';
+import { isSameLeaf, type Cached, type Leaf } from './leaf.ts';
 import { combinedWays } from './linear-reach.ts';
-
-/** A leaf of the tables in memory: `span` frames from `mfn` appear to `domain` from `gfn` on. */
-export interface Leaf {
-  readonly domain: number;
-  readonly gfn: number;
-  readonly span: number;
-  readonly mfn: number;
-  readonly rights: number;
-  /** Software type code as stored in the entry. */
-  readonly type: number;
-}
-
-/** A translation that pCPU `pcpu` could use without a further check, from its ring's `slot`. */
-export interface Cached extends Leaf {
-  readonly pcpu: number;
-  readonly slot: number;
-  /**
-   * Whether a leaf was cached, or an upper entry from which the walk goes on in present memory; or something loaded through the
-   * guest's own tables: a page, or a table of the guest in which it can set flags. `gfn` is where that lay.
-   */
-  readonly kind: 'leaf' | 'structure' | 'combined';
-}
 
 interface Node {
   readonly domain: number;
@@ -70,6 +50,7 @@ export class Reach {
   readonly changed = new Set<number>();
   /** Whether upper entries in caches must be looked at again. */
   #tablesMoved = false;
+  readonly #direct: DirectLeaves;
   /** Told of every place whose leaf changed. */
   onPlace: (domain: number, gfn: number) => void = () => undefined;
 
@@ -77,6 +58,7 @@ export class Reach {
     this.#m = m;
     this.#geometry = m.geometry;
     this.#entries = tableEntries(m.geometry);
+    this.#direct = new DirectLeaves(m, (leaf, isThere) => this.#show(leaf, isThere));
   }
 
   /** Leaves in memory that show frame `mfn`. */
@@ -112,6 +94,14 @@ export class Reach {
     const nodes = this.#nodes.get(mfn);
     if (nodes !== undefined && index < this.#entries) for (const node of nodes) this.#refresh(node, index);
     if (this.#staleTables.has(mfn)) this.#tablesMoved = true;
+    this.#direct.wrote(mfn);
+  }
+
+  /** Brings the ways of paravirtual guests up to date; `isTouched`: a frame or a vCPU was, on which they depend besides their tables. */
+  directChanged(isTouched: boolean): void {
+    const slots = this.#direct.upToDate(isTouched);
+    const count = this.#geometry.capacity.pcpus * this.#geometry.capacity.cacheEntries;
+    for (const [slot, ways] of slots) this.#replace(count + slot, ways);
   }
 
   /** The root of `domain` was written. */
@@ -183,7 +173,7 @@ export class Reach {
       if (mine.length !== others.length || mine.some((one, i) => !isSameLeaf(one, others[i])))
         return `what slot ${slot} of the caches leads to`;
     }
-    return undefined;
+    return this.#direct.difference(other.#direct);
   }
 
   /** Reach computed from scratch. */
@@ -191,6 +181,7 @@ export class Reach {
     const reach = new Reach(m);
     for (let domain = 0; domain < m.geometry.capacity.domains; domain += 1) reach.rootChanged(domain);
     reach.cachesChanged([], true);
+    reach.directChanged(true);
     return reach;
   }
 
@@ -213,6 +204,12 @@ export class Reach {
     for (let index = 0; index < this.#entries; index += 1)
       if (!isThere || memory.get(first + 2 * index) !== 0) this.#refresh(node, index);
     return node;
+  }
+
+  #show(leaf: Leaf, isThere: boolean): void {
+    if (isThere) put(this.#leaves, leaf.mfn, leaf);
+    else this.#leaves.get(leaf.mfn)?.delete(leaf);
+    this.changed.add(leaf.mfn);
   }
 
   #detach(node: Node): void {
@@ -334,18 +331,6 @@ export class Reach {
     }
   }
 }
-
-/** Whether two leaves, or two cached translations from one slot, say the same. */
-const isSameLeaf = (a: Leaf | undefined, b: Leaf | undefined): boolean =>
-  a === b ||
-  (a !== undefined &&
-    b !== undefined &&
-    a.domain === b.domain &&
-    a.gfn === b.gfn &&
-    a.span === b.span &&
-    a.mfn === b.mfn &&
-    a.rights === b.rights &&
-    a.type === b.type);
 
 const NOBODY: readonly number[] = [];
 const NO_PLACES: ReadonlyMap<number, Leaf> = new Map();

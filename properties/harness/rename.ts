@@ -23,25 +23,33 @@ export interface Renaming {
 
 const same = <T>(value: T): T => value;
 
+/** The frame at a place moves with the place. */
+function gfnIn(value: GfnOperand, { gfn = same, domain = same }: Renaming): GfnOperand {
+  if (!('at' in value)) return gfn(value);
+  const place = gfn({ path: value.at });
+  return 'path' in place ? { at: place.path, of: domain(value.of) } : value;
+}
+
 function literal(value: Literal, to: Renaming): Literal {
-  const { gfn = same, domain = same } = to;
-  if (value.as === 'gfn' || value.as === 'tableEntry') return { ...value, gfn: gfn(value.gfn) };
-  return value.as === 'grantEntry' ? { ...value, gfn: gfn(value.gfn), domain: domain(value.domain) } : value;
+  if (value.as === 'gfn' || value.as === 'tableEntry') return { ...value, gfn: gfnIn(value.gfn, to) };
+  return value.as === 'grantEntry'
+    ? { ...value, gfn: gfnIn(value.gfn, to), domain: (to.domain ?? same)(value.domain) }
+    : value;
 }
 
 function buffer(value: Buffer<'symbolic'>, to: Renaming): Buffer<'symbolic'> {
-  const { gfn = same, int = same } = to;
-  return value.in === 'guest' ? { ...value, gfn: gfn(value.gfn), offset: int(value.offset, 'offset') } : value;
+  const { int = same } = to;
+  return value.in === 'guest' ? { ...value, gfn: gfnIn(value.gfn, to), offset: int(value.offset, 'offset') } : value;
 }
 
 const extents = (value: Extents<'symbolic'>, to: Renaming): Extents<'symbolic'> =>
   value.by === 'value'
-    ? { ...value, gfns: value.gfns.map((gfn) => (to.gfn ?? same)(gfn)) }
+    ? { ...value, gfns: value.gfns.map((gfn) => gfnIn(gfn, to)) }
     : { ...value, buffer: buffer(value.buffer, to) };
 
 function frame(value: FrameOperand, to: Renaming): FrameOperand {
-  const { gfn = same, domain = same } = to;
-  if ('gfn' in value) return { domain: domain(value.domain), gfn: gfn(value.gfn) };
+  const { domain = same } = to;
+  if ('gfn' in value) return { domain: domain(value.domain), gfn: gfnIn(value.gfn, to) };
   return 'special' in value ? { ...value, domain: domain(value.domain) } : value;
 }
 
@@ -56,7 +64,7 @@ function operandIn(one: Operand<'symbolic'>, to: Renaming): Operand<'symbolic'>[
     case 'ref':
       return (to.ref ?? same)(one.value);
     case 'gfn':
-      return (to.gfn ?? same)(one.value);
+      return gfnIn(one.value, to);
     case 'int':
       return (to.int ?? same)(one.value, one.name);
     case 'word':
@@ -102,7 +110,7 @@ function renameSetup(setup: DomainSetup, to: Renaming): DomainSetup {
   return {
     ...rest,
     id,
-    kind: id === DOMID_CONTROL ? 'control' : 'hvm',
+    kind: id === DOMID_CONTROL ? 'control' : setup.kind === 'control' ? 'hvm' : setup.kind,
     ram: setup.ram.map(({ path, order }) => ({ path: pathIn(path, to), order: (to.int ?? same)(order, 'order') })),
     ...(grantsAt === undefined ? {} : { grantsAt: pathIn(grantsAt, to) }),
     ...(rootAt === undefined ? {} : { rootAt: pathIn(rootAt, to) }),

@@ -79,9 +79,13 @@ export function operandOfGfn(geometry: Geometry, gfn: number): GfnOperand {
   return { path };
 }
 
-/** A gfn operand as a number in `geometry`. */
-export const resolveGfn = (geometry: Geometry, operand: GfnOperand): Gfn =>
-  'path' in operand ? gfnOfPath(geometry, operand.path) : gfnOf(Math.min(operand.raw, INVALID_GFN));
+/** A gfn operand as a number. */
+function resolveGfn(operand: GfnOperand, { geometry, frameAt }: Context): Gfn {
+  if ('path' in operand) return gfnOfPath(geometry, operand.path);
+  if ('raw' in operand) return gfnOf(Math.min(operand.raw, INVALID_GFN));
+  const mfn = frameAt?.({ domain: operand.of, gfn: { path: operand.at } });
+  return mfn === undefined ? INVALID_GFN : gfnOf(mfn);
+}
 
 /** A version-1 grant entry (layout: abi/grants.ts). Of a frame beyond 32 bits it keeps the low ones. */
 const grantEntry = (flags: number, domain: number, frame: number): Word => ({
@@ -102,25 +106,25 @@ function resolveLiteral(literal: Literal, context: Context, position: number): W
     case 'word':
       return { lo: literal.lo, hi: literal.hi };
     case 'gfn': {
-      const gfn = resolveGfn(context.geometry, literal.gfn);
+      const gfn = resolveGfn(literal.gfn, context);
       return { lo: low32(gfn), hi: high21(gfn) };
     }
     case 'grantEntry':
-      return grantEntry(literal.flags, literal.domain, resolveGfn(context.geometry, literal.gfn));
+      return grantEntry(literal.flags, literal.domain, resolveGfn(literal.gfn, context));
     case 'tableEntry':
-      return tableEntry(literal.flags, resolveGfn(context.geometry, literal.gfn));
+      return tableEntry(literal.flags, resolveGfn(literal.gfn, context));
     default:
       return unreachable(literal);
   }
 }
 
-const resolveBuffer = (buffer: Buffer<'symbolic'>, geometry: Geometry): Buffer<'concrete'> =>
-  buffer.in === 'guest' ? { ...buffer, gfn: resolveGfn(geometry, buffer.gfn) } : buffer;
+const resolveBuffer = (buffer: Buffer<'symbolic'>, context: Context): Buffer<'concrete'> =>
+  buffer.in === 'guest' ? { ...buffer, gfn: resolveGfn(buffer.gfn, context) } : buffer;
 
-const resolveExtents = (extents: Extents<'symbolic'>, geometry: Geometry): Extents<'concrete'> =>
+const resolveExtents = (extents: Extents<'symbolic'>, context: Context): Extents<'concrete'> =>
   extents.by === 'value'
-    ? { by: 'value', gfns: extents.gfns.map((one) => resolveGfn(geometry, one)) }
-    : { ...extents, buffer: resolveBuffer(extents.buffer, geometry) };
+    ? { by: 'value', gfns: extents.gfns.map((one) => resolveGfn(one, context)) }
+    : { ...extents, buffer: resolveBuffer(extents.buffer, context) };
 
 function resolveFrame(frame: FrameOperand, context: Context): Mfn {
   if ('raw' in frame) return mfnOf(Math.min(frame.raw, INVALID_MFN));
@@ -145,7 +149,7 @@ function resolveStart(start: HandedOut, context: Context): number {
 function resolveOperand(one: Operand<'symbolic'>, context: Context): Operand<'concrete'>['value'] {
   switch (one.type) {
     case 'gfn':
-      return resolveGfn(context.geometry, one.value);
+      return resolveGfn(one.value, context);
     case 'frame':
       return resolveFrame(one.value, context);
     case 'handle':
@@ -155,9 +159,9 @@ function resolveOperand(one: Operand<'symbolic'>, context: Context): Operand<'co
     case 'word':
       return resolveLiteral(one.value, context, one.position);
     case 'buffer':
-      return resolveBuffer(one.value, context.geometry);
+      return resolveBuffer(one.value, context);
     case 'extents':
-      return resolveExtents(one.value, context.geometry);
+      return resolveExtents(one.value, context);
     case 'domain':
     case 'ref':
     case 'vcpu':

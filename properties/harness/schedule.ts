@@ -54,6 +54,14 @@ const walks: readonly Point[] = [
   ['compareExchange', 'guest'],
 ];
 
+/** A frame typed, and the entries of a table looked at or let go of. */
+const typing: readonly Point[] = [
+  ['reference', 'frame'], ['store', 'frame'], ['load', 'table'], ['store', 'table'], ['flush', 'cache'], ...heapGive,
+]; // prettier-ignore
+const changing: readonly Point[] = [
+  ...typing, ['lock', 'pageLock'], ['unlock', 'pageLock'], ['compareExchange', 'table'],
+]; // prettier-ignore
+
 /**
  * What each kind of operation can pass on its way. What fate does to caches is indivisible, and so are accesses that meet neither
  * memory on demand nor RAM whose writes are logged.
@@ -79,6 +87,8 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
     ...granting,
     ...p2m,
     ...heapGive,
+    ['load', 'table'],
+    ['store', 'frame'],
   ],
   'memory.setMaxPages': [['store', 'domain']],
   'memory.setPool': [...life, ...heapTake, ...heapGive, ['lock', 'p2mLock'], ['unlock', 'p2mLock']],
@@ -99,11 +109,15 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'paging.compareExchange': populating,
   'paging.fetch': populating,
   'paging.setControl': [],
-  'paging.setRoot': [],
+  'paging.setRoot': [...typing, ['store', 'domain']],
+  'pv.mmuUpdate': [...changing, ['store', 'guest']],
+  'pv.mmuext': [...typing, ['store', 'domain'], ['store', 'guest'], answers],
+  'pv.updateVaMapping': changing.filter(([pointClass]) => pointClass !== 'compareExchange'),
+  'pv.setContext': [...typing, ['store', 'domain']],
   'tlb.schedule': [],
   'tlb.fill': [],
   'tlb.evict': [],
-  'tlb.invlpg': [],
+  'tlb.invlpg': [['flush', 'cache']],
   'tlb.invpcid': [],
   'grants.map': [...track, ...claiming, ...p2m, answers, ...walks, ...heapTake, ['free', 'heap']],
   'grants.unmap': [...track, ...p2m, ...granting, ...heapGive, answers, ...walks],
@@ -178,6 +192,8 @@ export const partsPerCheck: Readonly<Partial<Record<OpKind, number>>> = {
   'memory.modifiedMemory': 256,
   'memory.disableLogDirty': 1,
   'memory.logDirty': 1,
+  'pv.mmuUpdate': 1,
+  'pv.mmuext': 1,
   'grants.map': 1,
   'grants.unmap': 32,
   'grants.copy': 1,

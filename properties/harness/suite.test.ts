@@ -182,7 +182,7 @@ describe('the table of points', () => {
     const tabled = new Set(Object.values(pointsOf).flatMap((points) => points.map(([c, o]) => `${c}:${o}`)));
     const passed = new Set<string>();
     const isAll = (): boolean => [...tabled].every((point) => passed.has(point));
-    for (let n = 1; n <= 1000 && !(n > 150 && isAll()); n += 1) {
+    for (let n = 1; n <= 2000 && !(n > 150 && isAll()); n += 1) {
       const { lockstep, trace } = run(seeded(n), { laws: [], fineEvery: 1_000_000 });
       for (const mark of lockstep.marks) {
         const [what, point] = [mark.slice(0, mark.indexOf(':')), mark.slice(mark.indexOf(':') + 1)];

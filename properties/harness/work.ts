@@ -4,7 +4,7 @@
 // A first reader may skip the table. Source: Xen common/memory.c, common/grant_table.c (hypercall_preempt_check).
 
 import { operandsOf } from '#abi/fields.ts';
-import { framesPerBitmap, superpageOrder, type Geometry } from '#abi/geometry.ts';
+import { framesPerBitmap, superpageOrder, tableEntries, type Geometry } from '#abi/geometry.ts';
 import { invariants } from '#abi/invariants.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
@@ -28,6 +28,8 @@ interface Bound {
   readonly bitmapWord?: number;
   /** For each page that a paging pool may have. */
   readonly poolFrame?: number;
+  /** For each entry of each table that there may be: looking at tables and letting go of them is not preempted yet. */
+  readonly tableEntry?: number;
 }
 
 /** Refusals and answers that need no work. */
@@ -52,7 +54,7 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.createDomain': { base: 22, grantFrame: 6 },
   'memory.pauseDomain': SMALL,
   'memory.unpauseDomain': SMALL,
-  'memory.killDomain': { base: 20, poolFrame: 1 },
+  'memory.killDomain': { base: 20, poolFrame: 1, tableEntry: 6 },
   'memory.setMaxPages': SMALL,
   'memory.setPool': { base: 18 },
   'memory.enableLogDirty': { base: 12 },
@@ -68,11 +70,15 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'paging.compareExchange': ACCESS,
   'paging.fetch': ACCESS,
   'paging.setControl': NONE,
-  'paging.setRoot': NONE,
+  'paging.setRoot': { base: 0, tableEntry: 12 },
+  'pv.mmuUpdate': { base: 30, tableEntry: 12 },
+  'pv.mmuext': { base: 30, tableEntry: 12 },
+  'pv.updateVaMapping': { base: 30, tableEntry: 12 },
+  'pv.setContext': { base: 20, tableEntry: 12 },
   'tlb.schedule': NONE,
   'tlb.fill': NONE,
   'tlb.evict': NONE,
-  'tlb.invlpg': NONE,
+  'tlb.invlpg': { base: 1 },
   'tlb.invpcid': NONE,
   'grants.map': { base: 36 },
   'grants.unmap': { base: 22, element: 15 },
@@ -143,12 +149,13 @@ export function mostActs(
   { op, log, worst, logs }: Pick<Returned, 'op' | 'log' | 'worst'> & { readonly logs: boolean },
 ): number {
   const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
-  const { range = 0, piece = 0, bitmapPage = 0, bitmapWord = 0 } = bounds[op.kind];
+  const { range = 0, piece = 0, bitmapPage = 0, bitmapWord = 0, tableEntry = 0 } = bounds[op.kind];
   const { grantFrames, poolFrames, rangeCheck, devicePieces } = geometry.capacity;
   const walks = worst > base ? walkActs(geometry, op) : 0;
   const told = op.kind === 'memory.logDirty' ? toldBy(geometry, op) : 0;
   const demands = worst > base && isDemanding({ op, log }) ? DEMAND * geometry.frameCount : 0;
   return (
+    tableEntry * tableEntries(geometry) * geometry.frameCount +
     demands +
     walks +
     (logs && worst > base ? logActs(geometry, op) : 0) +

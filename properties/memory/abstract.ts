@@ -142,6 +142,8 @@ export function modelWordsProblem(m: Machine, state: State): Problem | undefined
   return problem;
 }
 
+const domKinds = ['control', 'hvm', 'pv'] as const;
+
 /** A living or dying domain on both sides. */
 interface DomainSides {
   readonly m: Machine;
@@ -186,7 +188,7 @@ const domains: Relation<DomainSides> = {
   kind: 'domain',
   thing: ({ domain }) => `d${domain.id}`,
   rows: [
-    row('kind', ({ domain }) => domain.kind, ({ m, domain }) => (m.f.domKind.get(domain.id) === 0 ? 'control' : 'hvm')), // prettier-ignore
+    row('kind', ({ domain }) => domain.kind, ({ m, domain }) => domKinds[m.f.domKind.get(domain.id)]), // prettier-ignore
     row(
       'stage',
       ({ domain }) => (domain.state === 'dying' ? domain.relinquish : ''),

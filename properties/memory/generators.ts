@@ -18,6 +18,7 @@ import {
   usableOf,
   vacant,
 } from '../harness/census.ts';
+import { decreaseDirect } from '../pv/generators.ts';
 import { canMark, canTarget, givenBack, markOnDemand, podTarget, setPodTarget } from './pod-generators.ts';
 import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
 import * as logging from './log-generators.ts';
@@ -244,12 +245,14 @@ function createDomain(g: Gen): Extract<MemoryOp<'symbolic'>, { kind: 'memory.cre
   const { capacity } = g.geometry;
   const free = vacant(g.state);
   const id = g.prefer(free, (one) => one !== 0) ?? g.prng.pick(domainsOf(g.state).map((domain) => domain.id));
+  const isDirect = g.share(15);
   return {
     kind: 'memory.createDomain',
     target: g.domain(id),
     vcpus: Math.min(8, 1 + g.below(capacity.vcpusPerDomain)),
     maxPages: g.prng.pick([4, 8, 16, 24]),
-    grantFrames: Math.min(64, g.share(70) ? 1 : g.below(capacity.grantFrames + 1)),
+    grantFrames: Math.min(64, isDirect && !g.bends() ? 0 : g.share(70) ? 1 : g.below(capacity.grantFrames + 1)),
+    guest: isDirect ? 'pv' : 'hvm',
   };
 }
 
@@ -280,7 +283,7 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
     const count = Math.min(64, 1 + g.batch(s.usual));
     return { kind: 'memory.increase', target: g.domain(id), count, order: order(g, s, 2), start: g.start(count) };
   },
-  'memory.decrease': (g) => decrease(g, s),
+  'memory.decrease': (g) => (g.share(15) ? decreaseDirect(g) : undefined) ?? decrease(g, s),
   'memory.exchange': exchange,
   'memory.addToPhysmap': addToPhysmap,
   'memory.removeFromPhysmap': (g) => {

@@ -6,10 +6,12 @@ import { p2mTypes } from '#abi/hap.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { frameOf } from '#model/state.ts';
 import { and } from '#lib/bits.ts';
+import { isDirect } from '../harness/direct-reach.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
 import { contentsProblem } from './abstract.ts';
 import { logLaws } from './log-laws.ts';
+import { usesByTables } from '../pv/uses.ts';
 import { podLaws } from './pod-laws.ts';
 
 /** A frame on the heap has no owner, no references and stands in nobody's map. */
@@ -81,17 +83,18 @@ export const referencesEqualUses: AlwaysLaw = {
   id: 'memory/referencesEqualUses',
   invariant: 'REF',
   statement:
-    'With nothing in flight, the references of a RAM, shared-info or grant frame equal its owner, its foreign entries and its grant uses.',
+    'With nothing in flight, the references of a RAM, shared-info or grant frame equal its owner, its foreign entries, its grant uses and those of paravirtual tables.',
   judge: ({ machine, quiescent, audit, reach, looks }: View): Problem | undefined => {
     if (!quiescent || !audit) return undefined;
     const { f, geometry } = machine;
     const pins = pinsByFrame(machine);
+    const uses = usesByTables(machine);
     for (let mfn = 0; mfn < geometry.frameCount; mfn += 1) {
       const role = frameRoles[f.frameRole.get(mfn)];
       if (role !== 'ram' && role !== 'sharedInfo' && role !== 'grantFrame') continue;
       looks?.('memory');
       const foreign = [...reach.leavesOf(mfn)].filter(({ type }) => type === FOREIGN).length;
-      const counted = f.frameAllocated.get(mfn) + foreign + (pins.get(mfn) ?? 0);
+      const counted = f.frameAllocated.get(mfn) + foreign + (pins.get(mfn) ?? 0) + (uses.get(mfn)?.refs ?? 0);
       const refs = f.frameRefs.get(mfn);
       if (refs === counted) continue;
       const sentence = `frame ${mfn} (${role}) has ${refs} references, but ${counted} uses`;
@@ -129,7 +132,8 @@ export const inverseMapIsInverse: AlwaysLaw = {
       if (mfn >= geometry.frameCount) continue;
       const gfn = f.m2p.getWide(mfn) - 1;
       const owner = f.frameOwner.get(mfn) - 1;
-      if (gfn < 0 || owner < 0) continue;
+      // What paravirtual guests say of their frames decides nothing.
+      if (gfn < 0 || owner < 0 || isDirect(machine, owner)) continue;
       looks?.('memory');
       const leaf = reach.leafAt(owner, gfn);
       if (leaf !== undefined && leaf.mfn + (gfn - leaf.gfn) === mfn && and(leaf.rights, 1) === 1) continue;

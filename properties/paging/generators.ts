@@ -133,7 +133,12 @@ function target(g: Gen, s: Settings, at: { caller: DomId; among: readonly number
 
 /** Who accesses. It matters with paging on alone. */
 const privilege = (g: Gen, s: Settings): Privilege => {
-  if (linearContext(g.state, g.agent) === undefined) return 'supervisor';
+  const context = linearContext(g.state, g.agent);
+  if (context === undefined) return 'supervisor';
+  // A paravirtual guest without a root for its users is stopped if it goes there.
+  const isLost =
+    g.agent.kind === 'vcpu' && g.state.domains.get(g.agent.domain)?.kind === 'pv' && context.userRoot === 0;
+  if (isLost && !g.share(1)) return 'supervisor';
   return g.share(s.users) ? 'user' : g.share(10) ? 'supervisorAc' : 'supervisor';
 };
 

@@ -25,10 +25,13 @@ export function linearPages(g: Gen, agent: Agent = g.agent): readonly number[] {
   const context = linearContext(g.state, agent);
   if (context === undefined) return [];
   const remembered = context.loaded.map(({ page }) => page);
-  const p2m = agent.kind === 'vcpu' ? g.state.domains.get(agent.domain)?.p2m : undefined;
-  const isAnywhere = g.share(15);
+  const domain = agent.kind === 'vcpu' ? g.state.domains.get(agent.domain) : undefined;
+  const p2m = domain?.p2m;
+  const isAnywhere = g.share(15) || domain?.kind === 'pv';
   const leading = treeOf(g.state, agent).pages.filter(({ gfn }) => isAnywhere || p2m?.has(gfn) === true);
   const now = leading.map(({ page }) => page);
+  const focused = g.focus.frames.size === 0 ? [] : leading.filter(({ gfn }) => g.focus.frames.has(gfn));
+  if (focused.length > 0 && g.share(60)) return focused.map(({ page }) => linearOf(g.geometry, page));
   const pages = remembered.length > 0 && g.share(60) ? remembered : now;
   return pages.map((page) => linearOf(g.geometry, page));
 }

@@ -67,14 +67,19 @@ export function treeFrom(state: State, domain: DomId, of: { readonly context: Co
   return tree;
 }
 
+/** Where a gfn of a domain lies: what paravirtual guests call a gfn in their tables is the frame itself. */
+function frameAt(state: State, domain: DomId, gfn: Gfn): Mfn | undefined {
+  if (state.domains.get(domain)?.kind !== 'pv') return entryOf(state, domain, gfn)?.mfn;
+  return gfn > 0 && gfn < state.geometry.frameCount ? (gfn as number as Mfn) : undefined;
+}
+
 function grownFrom(state: State, domain: DomId, of: { readonly context: Context; readonly root: Gfn }): Tree {
   const { geometry } = state;
   const tables: Table[] = [];
   const pages: Page[] = [];
   const paging = pagingOf(state, of.context);
-  const top = entryOf(state, domain, of.root);
-  if (top !== undefined)
-    tables.push({ gfn: of.root, mfn: top.mfn, level: geometry.levels, first: 0, guest: ALL_RIGHTS });
+  const top = frameAt(state, domain, of.root);
+  if (top !== undefined) tables.push({ gfn: of.root, mfn: top, level: geometry.levels, first: 0, guest: ALL_RIGHTS });
   for (let at = 0; at < tables.length && pages.length < PAGES_MAX; at += 1) {
     const { mfn, level, first, guest } = tables[at] as Table;
     const span = framesPerLeaf(geometry, level);
@@ -89,9 +94,9 @@ function grownFrom(state: State, domain: DomId, of: { readonly context: Context;
           pages.push({ page: base + i, gfn: (entry.gfn + i) as Gfn, guest: rights, level });
         continue;
       }
-      const below = entryOf(state, domain, entry.gfn);
+      const below = frameAt(state, domain, entry.gfn);
       if (below !== undefined && tables.length < TABLES_MAX)
-        tables.push({ gfn: entry.gfn, mfn: below.mfn, level: level - 1, first: base, guest: rights });
+        tables.push({ gfn: entry.gfn, mfn: below, level: level - 1, first: base, guest: rights });
     }
   }
   return { tables, pages };

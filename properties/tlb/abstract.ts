@@ -45,6 +45,18 @@ const vcpus: Relation<Sides> = {
       model: ({ state, key }) => state.contexts.get(key)?.pcid ?? 0,
       machine: ({ m, key }) => m.f.vcpuPcid.get(key),
     },
+    {
+      name: 'userRoot',
+      breaks: 'refines',
+      model: ({ state, key }) => state.contexts.get(key)?.userRoot ?? 0,
+      machine: ({ m, key }) => m.f.vcpuUserRoot.get(key),
+    },
+    {
+      name: 'isUser',
+      breaks: 'refines',
+      model: ({ state, key }) => state.contexts.get(key)?.isUser ?? false,
+      machine: ({ m, key }) => m.f.vcpuIsUser.get(key) === 1,
+    },
   ],
 };
 

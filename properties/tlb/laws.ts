@@ -6,7 +6,7 @@ import { framesPerLeaf } from '#abi/geometry.ts';
 import { frameRoles } from '#abi/roles.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
-import type { Leaf } from '../harness/reach.ts';
+import type { Leaf } from '../harness/leaf.ts';
 import type { View } from '../harness/view.ts';
 
 /** No pCPU can walk through a table page that has been given back: its next content would be taken for translations. */

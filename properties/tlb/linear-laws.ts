@@ -7,6 +7,7 @@ import { and } from '#lib/bits.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { State } from '#model/state.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
+import { hasDirect } from '../harness/direct-reach.ts';
 import { isLinearUsable } from '../harness/linear-reach.ts';
 import type { View } from '../harness/view.ts';
 
@@ -82,6 +83,21 @@ function isLoaded({ f }: Machine, state: State, slot: number, key: number): bool
       one.global === (and(bits, GLOBAL) !== 0) &&
       one.pcid === f.linearPcid.get(slot),
   );
+}
+
+/**
+ * How many entries vCPUs of paravirtual guests can use that the model does not let them remember. Their tables change in steps, and
+ * who walked before which step shows here alone.
+ */
+export function unexplainedEntries(m: Machine, state: State): number {
+  if (!hasDirect(m)) return 0;
+  const { pcpus, cacheEntries } = m.geometry.capacity;
+  let count = 0;
+  for (let slot = 0; slot < pcpus * cacheEntries; slot += 1) {
+    if (m.f.linearLevel.get(slot) === 0 || !isLinearUsable(m, slot)) continue;
+    if (!isLoaded(m, state, slot, m.f.pcpuVcpu.get(Math.floor(slot / cacheEntries)) - 1)) count += 1;
+  }
+  return count;
 }
 
 /** PCIDs, globals, single addresses: each rule of the manual names what goes, and no more need go. */

@@ -1,0 +1,118 @@
+// Direct paging: how a paravirtual guest asks for changes of its own page tables, which its processors walk as they stand. Frames
+// are named by the machine; gfns of these operations are linear frames. A batch ends with its first failing element.
+// Guests are 64-bit. Sources: Xen public/xen.h (MMU_*, MMUEXT_*, UVMF_*), public/domctl.h (XEN_DOMCTL_setvcpucontext).
+
+import { domainField, gfnField, startField, type OpsOf } from './field.ts';
+import type { Phase } from './operand.ts';
+
+/**
+ * What a frame is typed as (PGT_*), in the order of codes: nothing, memory that may be written, tables by level. The root's type
+ * is the level of the geometry's root; types above it are never used.
+ */
+export const frameTypes = ['none', 'writable', 'l1', 'l2', 'l3', 'l4'] as const;
+
+export type FrameType = (typeof frameTypes)[number];
+
+/** The type of tables at `level`, 1 the lowest. */
+export const tableType = (level: number): FrameType => frameTypes[level + 1] ?? 'none';
+
+/** The level of tables of a type; 0: they are none. */
+export const levelOfType = (type: FrameType): number => Math.max(frameTypes.indexOf(type) - 1, 0);
+
+/** Commands of mmu_update: write an entry, name the guest's frame of a machine frame, write and keep A and D; and none. */
+export const mmuCommands = ['normal', 'machphys', 'preserveAd', 'noTranslate', 'unknown'] as const;
+
+/** Commands of mmuext_op, and none. */
+export const mmuextCommands = [
+  'pinL1', 'pinL2', 'pinL3', 'pinL4', 'unpin', 'newBaseptr', 'newUserBaseptr',
+  'tlbFlushLocal', 'invlpgLocal', 'tlbFlushMulti', 'invlpgMulti', 'tlbFlushAll', 'invlpgAll',
+  'flushCache', 'flushCacheGlobal', 'clearPage', 'copyPage', 'markSuper', 'unmarkSuper', 'unknown',
+] as const; // prettier-ignore
+
+export type MmuextCommand = (typeof mmuextCommands)[number];
+
+/**
+ * Bits of entries that Xen looks at itself. In the low half: memory types of a leaf, and what is left to guests; in the high half:
+ * what is left to guests, of which the lowest is Xen's mark of a page of the guest's kernel.
+ */
+export const pvBits = {
+  writeThrough: 3,
+  cacheDisable: 4,
+  attribute: 7,
+  availableFrom: 9,
+  availableCount: 3,
+  availableHighFrom: 52 - 32,
+  availableHighCount: 11,
+  guestKernelHigh: 52 - 32,
+} as const;
+
+/** Elements of a batch in a trace at most. */
+const BATCH_MAX = 16;
+
+const frameField = { type: 'frame' } as const;
+
+/** A bit for each vCPU. */
+const vcpusField = { type: 'int', min: 0, max: 0xff } as const;
+
+export const pvOps = {
+  /** `index`: the entry in the frame, of as many as a frame has words. */
+  'pv.mmuUpdate': {
+    says: 'updates {elements} for {owner} from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'EACCES', 'EBUSY', 'EOPNOTSUPP', 'ENOSYS'],
+    fields: {
+      elements: {
+        type: 'list',
+        max: BATCH_MAX,
+        of: {
+          command: { type: 'oneOf', values: mmuCommands },
+          frame: frameField,
+          index: { type: 'int', min: 0, max: 511 },
+          value: { type: 'word' },
+        },
+      },
+      owner: domainField,
+      start: startField,
+    },
+  },
+  /** `page`: the linear frame of an INVLPG; `source`: of a copy; `vcpus`: who is flushed by the commands for several. */
+  'pv.mmuext': {
+    says: 'asks for {elements} for {owner} from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'EACCES', 'EBUSY', 'EOPNOTSUPP', 'ENOSYS'],
+    fields: {
+      elements: {
+        type: 'list',
+        max: BATCH_MAX,
+        of: {
+          command: { type: 'oneOf', values: mmuextCommands },
+          frame: frameField,
+          source: frameField,
+          page: gfnField,
+          vcpus: vcpusField,
+        },
+      },
+      owner: domainField,
+      start: startField,
+    },
+  },
+  /** update_va_mapping, or with another owner update_va_mapping_otherdomain. */
+  'pv.updateVaMapping': {
+    says: 'maps linear {page} by {value} to memory of {owner}, flushing {flush} on {on} (vCPUs {vcpus})',
+    replies: ['ok', 'ESRCH', 'EINVAL', 'EACCES', 'EBUSY', 'ENOSYS'],
+    fields: {
+      page: gfnField,
+      value: { type: 'word' },
+      flush: { type: 'oneOf', values: ['nothing', 'everything', 'page'] },
+      on: { type: 'oneOf', values: ['local', 'all', 'some'] },
+      vcpus: vcpusField,
+      owner: domainField,
+    },
+  },
+  /** Lets a vCPU of a paravirtual guest begin with a root. */
+  'pv.setContext': {
+    says: 'lets vCPU {vcpu} of {target} begin with the root in {frame}',
+    replies: ['ok', 'ESRCH', 'EINVAL', 'EACCES', 'EBUSY', 'EOPNOTSUPP'],
+    fields: { target: domainField, vcpu: { type: 'vcpu' }, frame: frameField },
+  },
+} as const;
+
+export type PvOp<P extends Phase> = OpsOf<typeof pvOps, P>;

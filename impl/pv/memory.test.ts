@@ -1,0 +1,129 @@
+// Memory of paravirtual guests: how they come by it, how they lose it, what of others' they cannot have, how they end. Directed.
+// A first reader may skip nothing.
+
+import { describe, expect, it } from 'vitest';
+import type { DomId, Gfn, Mfn } from '#abi/address.ts';
+import { DOMID_SELF } from '#abi/address.ts';
+import type { Op } from '#abi/operation.ts';
+import { domStages, domStates } from '../layout.ts';
+import { DOM, Guest, LEAVES, machine, MIDDLE, OTHER_ROOT, ROOT, toolstack, vcpu } from './guest.testing.ts';
+
+const values = (...gfns: readonly number[]) => ({ by: 'value', gfns: gfns.map((gfn) => gfn as Gfn) }) as const;
+
+const decrease = (target: DomId, ...mfns: readonly number[]): Op<'concrete'> => ({ kind: 'memory.decrease', target, extents: values(...mfns), order: 0, start: 0 }); // prettier-ignore
+
+describe('memory', () => {
+  it('comes with the names that it was asked for by', () => {
+    const guest = Guest.running();
+    const { reply } = guest.does(vcpu, { kind: 'memory.populate', target: DOMID_SELF, extents: values(40), order: 2, start: 0 }); // prettier-ignore
+    expect([reply.status, [40, 41, 42, 43].map((frame) => guest.mfn(frame) - guest.mfn(40))]).toEqual(['ok', [0, 1, 2, 3]]); // prettier-ignore
+    const buffer = { in: 'guest', gfn: 0 as Gfn, offset: 0 } as const;
+    expect(guest.by(vcpu, { kind: 'memory.populate', target: DOMID_SELF, extents: { by: 'buffer', buffer, count: 1 }, order: 0, start: 0 }).status).toBe('EFAULT'); // prettier-ignore
+  });
+
+  it('is named in the buffer of who asks for it', () => {
+    const guest = new Guest();
+    guest.by(toolstack, { kind: 'memory.setPool', target: 0 as DomId, frames: 8 });
+    guest.by(toolstack, { kind: 'memory.populate', target: 0 as DomId, extents: values(5), order: 0, start: 0 });
+    const at = guest.m.f.memory;
+    const own = [...Array(96).keys()].find((mfn) => guest.m.f.m2p.getWide(mfn) === 6 && guest.m.f.frameOwner.get(mfn) === 1) ?? 0; // prettier-ignore
+    at.set(8 * own + 2, 50);
+    const buffer = { in: 'guest', gfn: 5 as Gfn, offset: 8 } as const;
+    const populate: Op<'concrete'> = { kind: 'memory.populate', target: DOM, extents: { by: 'buffer', buffer, count: 1 }, order: 0, start: 0 }; // prettier-ignore
+    expect([guest.by(toolstack, populate).status, at.get(8 * own + 2)]).toEqual(['ok', guest.mfn(50)]);
+    const failing = guest.m.start({ agent: toolstack, op: { ...populate, extents: { by: 'buffer', buffer, count: 1 } }, failures: [{ class: 'copyBack', nth: 1 }] }); // prettier-ignore
+    expect(failing.run()).toMatchObject({ kind: 'done', reply: { status: 'EFAULT', done: 0 } });
+  });
+
+  it.each(['eager', 'lazy'] as const)('goes by machine frames, when nothing names it any more; flushed %s', (flush) => {
+    const guest = Guest.running({ flush });
+    const mfns = [8, 3].map((frame) => guest.mfn(frame));
+    const total = guest.m.f.domTotalPages.get(DOM);
+    guest.read(3);
+    expect(guest.by(vcpu, decrease(DOMID_SELF, ...mfns)).status).toBe('ok');
+    expect([guest.m.f.domTotalPages.get(DOM), guest.refs(machine(mfns[1] ?? 0))]).toEqual([total - 1, 1]);
+    const { how } = guest.does(vcpu, guest.updates([{ frame: LEAVES as Mfn, index: 3 }], { owner: DOMID_SELF }));
+    expect([how.filter((one) => one === 'flush 0').length, guest.m.f.domTotalPages.get(DOM)]).toEqual([flush === 'eager' ? 1 : 0, total - 2]); // prettier-ignore
+    const taken = guest.does(toolstack, { kind: 'memory.increase', target: DOM, count: 1, order: 0, start: 0 });
+    expect(taken.how.filter((one) => one.startsWith('flush'))).toEqual(flush === 'eager' ? [] : ['flush 0']);
+    const statuses = [machine(0) - 1000, 96, 2 ** 52 - 1, mfns[0] ?? 0].map((mfn) => guest.by(vcpu, decrease(DOMID_SELF, mfn)).status); // prettier-ignore
+    expect(statuses).toEqual(['ENXIO', 'EINVAL', 'EINVAL', 'ENXIO']);
+  });
+
+  it('that the hypervisor shares is not given back', () => {
+    const guest = Guest.running();
+    const info = guest.m.f.domSharedInfo.get(DOM);
+    expect([guest.by(vcpu, decrease(DOMID_SELF, info)).status, guest.refs(machine(info)), guest.typed(machine(info))]).toEqual(['ok', 1, 'writable 1 valid']); // prettier-ignore
+  });
+
+  const frame = 96 as Mfn;
+  it.each<readonly [status: string, op: Op<'concrete'>]>([
+    ['EACCES', { kind: 'memory.addToPhysmap', target: DOM, space: 'sharedInfo', foreign: DOM, index: 0 as Gfn, gfn: 0 as Gfn }], // prettier-ignore
+    ['EACCES', { kind: 'memory.removeFromPhysmap', target: DOM, gfn: 0 as Gfn }],
+    ['EINVAL', { kind: 'memory.addToPhysmap', target: 0 as DomId, space: 'gmfnForeign', foreign: DOM, index: 0 as Gfn, gfn: 9 as Gfn }], // prettier-ignore
+    ['EINVAL', { kind: 'memory.exchange', target: DOM, given: values(0), givenOrder: 0, takenOrder: 0, start: 0 }],
+    ['EINVAL', { kind: 'memory.populateOnDemand', target: DOM, extents: values(0), order: 0, start: 0 }],
+    ['EINVAL', { kind: 'memory.setPodTarget', target: DOM, pages: 1 }],
+    ['EINVAL', { kind: 'memory.podTarget', target: DOM }],
+    ['EINVAL', { kind: 'memory.setPool', target: DOM, frames: 1 }],
+    ['EINVAL', { kind: 'memory.enableLogDirty', target: DOM }],
+    ['EINVAL', { kind: 'memory.disableLogDirty', target: DOM, resuming: 'anew' }],
+    ['EINVAL', { kind: 'memory.logDirty', target: DOM, action: 'peeks', pages: 1, bitmap: { in: 'null' }, resuming: 'anew' }], // prettier-ignore
+    ['EINVAL', { kind: 'memory.modifiedMemory', target: DOM, gfn: 0 as Gfn, count: 1, start: 0 }],
+    ['EINVAL', { kind: 'memory.setMemType', target: DOM, gfn: 0 as Gfn, count: 1, type: 'ramRw', start: 0 }],
+    ['EPERM', { kind: 'memory.mapMmio', target: DOM, action: 'maps', gfn: 0 as Gfn, frame, count: 1, start: 0 }],
+    ['EINVAL', { kind: 'memory.createDomain', target: 2 as DomId, vcpus: 1, maxPages: 1, grantFrames: 1, guest: 'pv' }],
+  ])('is not managed like that of others: %s of %j', (status, op) => {
+    const guest = new Guest();
+    guest.by(toolstack, { kind: 'memory.setPool', target: 0 as DomId, frames: 8 });
+    expect(guest.by(toolstack, op).status).toBe(status);
+  });
+
+  it('of devices is for its tables to name', () => {
+    const guest = Guest.running();
+    guest.by(toolstack, { kind: 'memory.iomemPermission', target: DOM, frame, count: 1, allow: 'yes' });
+    expect(guest.by(toolstack, { kind: 'memory.mapMmio', target: DOM, action: 'maps', gfn: 0 as Gfn, frame, count: 1, start: 0 })).toMatchObject({ status: 'ok', done: 1 }); // prettier-ignore
+    expect([guest.asks('flushCache'), guest.update(LEAVES, 0, guest.entry(machine(frame)), vcpu), guest.read(0)]).toEqual(['ok', 'ok', 'ok walked']); // prettier-ignore
+  });
+
+  it('is not granted', () => {
+    const guest = Guest.running();
+    expect(guest.by(vcpu, { kind: 'grants.query', target: DOMID_SELF }).status).toBe('EPERM');
+    expect(guest.by(toolstack, { kind: 'grants.query', target: DOM }).out).toEqual([0, 0]);
+  });
+});
+
+describe('the end', () => {
+  const kill = { kind: 'memory.killDomain', target: DOM } as const;
+
+  it('lets go of roots, then of pins, and leaves nothing', () => {
+    const guest = Guest.running();
+    const free = (): number => guest.m.f.heapFree.get(0);
+    guest.asks('newUserBaseptr', { frame: OTHER_ROOT });
+    guest.setContext(ROOT, 1);
+    for (const [command, frame] of [['pinL3', ROOT], ['pinL3', OTHER_ROOT], ['pinL2', MIDDLE]] as const) guest.asks(command, { frame }); // prettier-ignore
+    // One page is held by its pin alone.
+    guest.by(vcpu, decrease(DOMID_SELF, guest.mfn(OTHER_ROOT)));
+    expect(guest.refs(OTHER_ROOT)).toBe(2);
+    const total = guest.m.f.domTotalPages.get(DOM);
+    const before = free();
+    const replies: string[] = [];
+    const stages = new Set<string>();
+    for (let reply = 'preempted'; reply === 'preempted';) {
+      const { reply: answer } = guest.does(toolstack, kill, 1);
+      reply = answer.status;
+      replies.push(reply);
+      stages.add(domStages[guest.m.f.domStage.get(DOM)] ?? '');
+    }
+    expect([replies.length, stages]).toEqual([3 + total + 1, new Set(['roots', 'pages'])]);
+    expect([domStates[guest.m.f.domState.get(DOM)], free() - before]).toEqual(['none', total + 2]);
+  });
+
+  it('takes back what is pinned by others meanwhile', () => {
+    const guest = new Guest();
+    guest.does(toolstack, kill, 1);
+    expect([guest.asks('pinL1', { frame: OTHER_ROOT }, toolstack), guest.typed(OTHER_ROOT)]).toEqual(['ok', 'l1 0']);
+    expect([guest.by(toolstack, kill).status, domStates[guest.m.f.domState.get(DOM)]]).toEqual(['ok', 'none']);
+    expect([guest.asks('pinL1', { frame: machine(1) }, toolstack), guest.setContext(machine(1))]).toEqual(['ESRCH', 'ESRCH']); // prettier-ignore
+  });
+});

@@ -1,0 +1,82 @@
+// Roots of vCPUs. A vCPU holds its roots and uses them as such, so each is a tree that was looked through; loading one needs no more.
+// A first reader may skip `dropRoot`. Sources: Xen arch/x86/mm.c (new_guest_cr3, MMUEXT_NEW_USER_BASEPTR), arch/x86/domain.c
+// (vcpu_destroy_pagetables), arch/x86/pv/emul-priv-op.c (write_cr).
+
+import { reply, type Errno, type Reply } from '#abi/reply.ts';
+import type { Machine } from '../machine.ts';
+import { putReference } from '../memory/frames.ts';
+import type { Step } from '../port.ts';
+import { forgetAll } from '../tlb/flush.ts';
+import { codeOfLevel } from './entry.ts';
+import { getPage } from './frames.ts';
+import { enterKernel } from './mode.ts';
+import { putPageAndType } from './release.ts';
+import { getType } from './types.ts';
+
+/** A frame of `owner`'s, held and used as a root; or why not. */
+export function* getRoot(m: Machine, mfn: number, owner: number): Step<Errno | undefined> {
+  if (!(yield* getPage(m, mfn, owner))) return 'EINVAL';
+  const errno = yield* getType(m, mfn, codeOfLevel(m.geometry.levels));
+  if (errno !== undefined) yield* putReference(m, mfn);
+  return errno;
+}
+
+const ownerOfKey = (m: Machine, key: number): number => Math.floor(key / m.geometry.capacity.vcpusPerDomain);
+
+/** The pCPU on which the vCPU at `key` runs, if it does, forgets all of its guest's. */
+const forgetOf = (m: Machine, key: number): Step<void> => {
+  const pcpu = m.f.vcpuOn.get(key) - 1;
+  m.port.choose({ kind: 'forgotten' });
+  return forgetAll(m, pcpu < 0 ? [] : [pcpu], false);
+};
+
+/** The kernel of the vCPU at `key` goes on under another root. */
+export function* newRoot(m: Machine, key: number, mfn: number): Step<Errno | undefined> {
+  if (m.f.vcpuRoot.getWide(key) === mfn) {
+    yield* forgetOf(m, key);
+    return undefined;
+  }
+  const errno = yield* getRoot(m, mfn, ownerOfKey(m, key));
+  if (errno !== undefined) return errno;
+  yield* m.port.point('store', 'domain');
+  const old = m.f.vcpuRoot.getWide(key);
+  m.f.vcpuRoot.setWide(key, mfn);
+  yield* forgetOf(m, key);
+  if (old !== 0) yield* putPageAndType(m, old);
+  return undefined;
+}
+
+/** Its user will go on under another root, or none (0). Processors load it when they enter user mode. */
+export function* newUserRoot(m: Machine, key: number, mfn: number): Step<Errno | undefined> {
+  if (m.f.vcpuUserRoot.get(key) === mfn) return undefined;
+  const errno = mfn === 0 ? undefined : yield* getRoot(m, mfn, ownerOfKey(m, key));
+  if (errno !== undefined) return errno;
+  yield* m.port.point('store', 'domain');
+  const old = m.f.vcpuUserRoot.get(key);
+  m.f.vcpuUserRoot.set(key, mfn);
+  if (old !== 0) yield* putPageAndType(m, old);
+  return undefined;
+}
+
+/** MOV to CR3 by the kernel of a paravirtual guest. */
+export function* emulateSetRoot(m: Machine, key: number, mfn: number): Step<Reply> {
+  enterKernel(m, key);
+  const errno = yield* newRoot(m, key, mfn);
+  return reply(errno === undefined ? 'ok' : 'generalProtection');
+}
+
+/** Lets go of the first root that a vCPU of a dying domain still has; false: there is none. */
+export function* dropRoot(m: Machine, dom: number): Step<boolean> {
+  const { vcpuRoot, vcpuUserRoot } = m.f;
+  const { vcpusPerDomain } = m.geometry.capacity;
+  for (let key = dom * vcpusPerDomain; key < (dom + 1) * vcpusPerDomain; key += 1) {
+    const root = vcpuRoot.getWide(key);
+    const mfn = root === 0 ? vcpuUserRoot.get(key) : root;
+    if (mfn === 0) continue;
+    if (root === 0) vcpuUserRoot.set(key, 0);
+    else vcpuRoot.setWide(key, 0);
+    yield* putPageAndType(m, mfn);
+    return true;
+  }
+  return false;
+}

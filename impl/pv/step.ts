@@ -1,0 +1,33 @@
+// Direct paging: a paravirtual guest's processors walk its own tables as they stand, and the guest asks for every change of them.
+// This file routes by kind. A first reader may begin with types.ts. Sources: Xen arch/x86/mm.c; docs/facts/xen-direct-paging.md.
+
+import type { PvOp } from '#abi/pv.ts';
+import type { Reply } from '#abi/reply.ts';
+import { unreachable } from '#lib/invariant.ts';
+import type { Call } from '../execution.ts';
+import type { Machine } from '../machine.ts';
+import type { Step } from '../port.ts';
+import { setContext } from './context.ts';
+import { mmuext } from './extended.ts';
+import { updateVaMapping } from './mapping.ts';
+import { enterKernel } from './mode.ts';
+import { keyOf, paravirtualIn } from './owner.ts';
+import { mmuUpdate } from './update.ts';
+
+/** The body of an operation. Calls of paravirtual guests are made by their kernel. */
+export function* pvStep(m: Machine, call: Call, op: PvOp<'concrete'>): Step<Reply> {
+  const agent = paravirtualIn(m, call);
+  if (agent !== undefined) enterKernel(m, keyOf(m, agent));
+  switch (op.kind) {
+    case 'pv.mmuUpdate':
+      return yield* mmuUpdate(m, call, op);
+    case 'pv.mmuext':
+      return yield* mmuext(m, call, op);
+    case 'pv.updateVaMapping':
+      return yield* updateVaMapping(m, call, op);
+    case 'pv.setContext':
+      return yield* setContext(m, call, op);
+    default:
+      return unreachable(op);
+  }
+}

@@ -1,0 +1,144 @@
+// Frames come to be used by a type: as memory that is written, or as tables of a level. As long as one use is left a frame has no other
+// type, so nobody writes what a processor walks. A table is looked through when its first use begins: every entry of it is checked and
+// holds what it leads to, the tables below looked through in turn.
+// A first reader may begin at `getType`. Sources: Xen arch/x86/mm.c (_get_page_type, validate_page, alloc_l1_table to alloc_l4_table,
+// get_page_from_l1e to get_page_from_l4e, get_page_and_type_from_mfn).
+
+import { tableEntries } from '#abi/geometry.ts';
+import type { Errno } from '#abi/reply.ts';
+import { frameRoles } from '#abi/roles.ts';
+import type { Machine } from '../machine.ts';
+import { putReference } from '../memory/frames.ts';
+import { isPermitted, isPermittedSome } from '../memory/permissions.ts';
+import type { Step } from '../port.ts';
+import { flushNative, usersSince } from '../tlb/flush.ts';
+import {
+  adjusted,
+  codeOfLevel,
+  frameIn,
+  FRAME_MAX,
+  hasCacheBits,
+  isPresent,
+  isRefused,
+  isWritable,
+  isXenSlot,
+  levelOfCode,
+  uncached,
+  WRITABLE,
+  type Entry,
+} from './entry.ts';
+import { countMax, getPage, isMemory, ownSlot, tableOf } from './frames.ts';
+import { entryAt, letGoOf, putType, setCount, type Table } from './release.ts';
+
+const RAM = frameRoles.indexOf('ram');
+
+/** One use more of a frame, which is held, by type `code`; or why not. */
+export function* getType(m: Machine, mfn: number, code: number): Step<Errno | undefined> {
+  const { frameType, frameTypeCount, frameTypeStamp, frameValidated, frameValidator, frameOwner, pageLock } = m.f;
+  yield* m.port.point('reference', 'frame');
+  for (;;) {
+    const count = frameTypeCount.get(mfn);
+    if (count + (pageLock.get(mfn) === 0 ? 0 : 1) === countMax(m)) return 'EINVAL';
+    if (count === 0) break;
+    if (frameType.get(mfn) !== code) return 'EINVAL';
+    if (frameValidated.get(mfn) !== 0) {
+      frameTypeCount.set(mfn, count + 1);
+      return undefined;
+    }
+    yield* m.port.wait(frameValidator.get(mfn));
+  }
+  const isChanged = frameType.get(mfn) !== code;
+  frameTypeCount.set(mfn, 1);
+  if (!isChanged && frameValidated.get(mfn) !== 0) return undefined;
+  frameType.set(mfn, code);
+  frameValidated.set(mfn, 0);
+  frameValidator.set(mfn, ownSlot(m));
+  const owner = frameOwner.get(mfn) - 1;
+  if (isChanged) yield* flushNative(m, () => usersSince(m, owner, frameTypeStamp.get(mfn)));
+  return code === WRITABLE ? yield* confirm(m, mfn) : yield* validate(m, { mfn, level: levelOfCode(code), owner });
+}
+
+/** The frame is what its type says. */
+function* confirm(m: Machine, mfn: number): Step<undefined> {
+  yield* m.port.point('store', 'frame');
+  m.f.frameValidated.set(mfn, 1);
+  m.f.frameValidator.set(mfn, 0);
+}
+
+/** Looks a table through; the error of the first entry that may not be. */
+function* validate(m: Machine, table: Table): Step<Errno | undefined> {
+  const { mfn, level, owner } = table;
+  for (let index = 0; index < tableEntries(m.geometry); index += 1) {
+    if (isXenSlot(m, level, index) || !isPresent(entryAt(m, table, index))) continue;
+    yield* m.port.load(tableOf(owner), 'table', { mfn, index });
+    const { lo, hi } = m.port;
+    const taken = refusal(m, table, { lo, hi }) ?? (yield* takeEntry(m, table, { lo, hi }));
+    if (typeof taken === 'string') {
+      yield* giveUp(m, table, index);
+      return taken;
+    }
+    if (taken.lo !== lo || taken.hi !== hi) yield* m.port.store(tableOf(owner), 'table', { mfn, index, ...taken });
+  }
+  if (level === m.geometry.levels) yield* clearXenSlots(m, table);
+  return yield* confirm(m, mfn);
+}
+
+/** What the hypervisor has in every root is nothing here: its own memory is not mapped. */
+function* clearXenSlots(m: Machine, table: Table): Step<void> {
+  const { from, count } = m.geometry.rootSlots;
+  const { mfn, owner } = table;
+  const slots = Array.from({ length: count }, (_, i) => from + i);
+  const filled = slots.filter((index) => {
+    const { lo, hi } = entryAt(m, table, index);
+    return lo !== 0 || hi !== 0;
+  });
+  if (filled.length === 0) return;
+  yield* m.port.point('store', 'table');
+  for (const index of filled) m.port.poke(tableOf(owner), { mfn, index, lo: 0, hi: 0 });
+}
+
+/** The entry at `index` may not be: those before it are let go of. Where nothing had to be, the type is forgotten as well. */
+function* giveUp(m: Machine, table: Table, index: number): Step<void> {
+  const { mfn, level } = table;
+  if (index > 0) yield* letGoOf(m, table, { from: index - 1, to: 0 });
+  yield* m.port.point('store', 'frame');
+  if (level === 1 || index === 0) m.f.frameType.set(mfn, 0);
+  m.f.frameValidator.set(mfn, 0);
+  setCount(m, mfn, 0);
+}
+
+/** What is wrong with the flags of an entry. */
+export const refusal = (m: Machine, { level, owner }: Table, entry: Entry): 'EINVAL' | undefined =>
+  isRefused(entry, level, isPermittedSome(m, owner)) ? 'EINVAL' : undefined;
+
+/** Holds what a present entry leads to; the entry as it may stand then, or why it may not. */
+export function* takeEntry(m: Machine, table: Table, entry: Entry): Step<Entry | Errno> {
+  const { level, owner } = table;
+  const wanted = adjusted(entry, level, level === m.geometry.levels);
+  if (level === 1) return yield* takeLeaf(m, owner, wanted);
+  const mfn = frameIn(wanted);
+  if (!(yield* getPage(m, mfn, owner))) return 'EINVAL';
+  const errno = yield* getType(m, mfn, codeOfLevel(level - 1));
+  if (errno === undefined) return wanted;
+  yield* putReference(m, mfn);
+  return errno;
+}
+
+/** The same of an entry for a page: of the owner's, or of a device that it may be given. */
+function* takeLeaf(m: Machine, owner: number, entry: Entry): Step<Entry | Errno> {
+  const mfn = frameIn(entry);
+  if (!isMemory(m, mfn)) {
+    if (isPermitted(m, owner, { mfn, count: 1 })) return uncached(entry);
+    return mfn === FRAME_MAX ? 'EINVAL' : 'EPERM';
+  }
+  if (!(yield* getPage(m, mfn, owner))) return 'EBUSY';
+  if (isWritable(entry) && (yield* getType(m, mfn, WRITABLE)) !== undefined) {
+    yield* putReference(m, mfn);
+    return 'EBUSY';
+  }
+  if (!hasCacheBits(entry) || m.f.frameRole.get(mfn) === RAM) return entry;
+  // What the hypervisor uses as well is cached in no way but its own.
+  if (isWritable(entry)) yield* putType(m, mfn);
+  yield* putReference(m, mfn);
+  return 'EACCES';
+}

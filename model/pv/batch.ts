@@ -1,0 +1,83 @@
+// What calls of direct paging share: whose memory they are about, who may make them, and batches, which end with the first element
+// that fails. A vCPU calls as its guest's kernel. A first reader may skip nothing.
+// Sources: Xen arch/x86/mm.c (get_pg_owner, do_mmu_update, do_mmuext_op), include/xsm/dummy.h (xsm_mmu_update, xsm_mmuext_op).
+
+import { DOMID_SELF, type DomId } from '#abi/address.ts';
+import type { VcpuAgent } from '#abi/agents.ts';
+import { preemption, type Cut } from '../cut.ts';
+import { at, end, go, type Situation, type Task, type Turn } from '../progress.ts';
+import { isParavirtual, type State } from '../state.ts';
+import { enterMode } from './roots.ts';
+import { prepare, runOne, type Ran } from './run.ts';
+import type { Todo } from './work.ts';
+
+/** Whose memory a call is about: SELF is the caller, who may not say so by number. */
+export const ownerOf = ({ caller, op }: Task<{ readonly owner: DomId }>): DomId =>
+  op.owner === DOMID_SELF ? caller : op.owner;
+
+/** Whether there is such an owner. */
+export function isOwner(state: State, task: Task<{ readonly owner: DomId }>): boolean {
+  return task.op.owner !== task.caller && state.domains.has(ownerOf(task));
+}
+
+/** Whether the caller may have memory of this owner changed: its own, and the control domain everybody's. */
+export const mayChange = ({ caller }: Situation, owner: DomId): boolean => caller === owner || caller === 0;
+
+/** The caller as a processor of a paravirtual guest; undefined: it is none, or nobody's processor. */
+export const paravirtualCaller = ({ state }: Cut, { agent }: Situation): VcpuAgent | undefined =>
+  agent.kind === 'vcpu' && isParavirtual(state, agent.domain) ? agent : undefined;
+
+/** Enters the guest's kernel, as every call of its processors does. */
+export function enterKernel(cut: Cut, { agent }: Situation): Cut {
+  const entered = agent.kind === 'vcpu' ? enterMode(cut.state, agent, false) : undefined;
+  return entered === undefined ? cut : at(cut, entered);
+}
+
+/** What a call that is one list has come to; undefined: acts are still due. */
+export const running = (cut: Cut, { work }: Situation, todo: () => Todo): Ran =>
+  work.at === 'begin' ? prepare(cut, todo()) : runOne(cut, work.pv.todo);
+
+interface Batch {
+  readonly elements: readonly unknown[];
+  readonly start: number;
+}
+
+/** What one element comes to. */
+export type Element = (state: State, index: number) => Todo;
+
+/** The border between two elements: the end, preemption, or what the next one comes to. */
+function border(ran: Ran, task: Task<Batch>, from: { element: Element; index: number }): Turn {
+  const { op } = task;
+  let now = ran;
+  for (let { index } = from; ; index += 1) {
+    if (index >= op.elements.length) return end(now.cut, 'ok', { done: Math.max(index, op.start) });
+    const preempted = index > op.start ? preemption(now.cut, index) : undefined;
+    if (preempted !== undefined) return end(preempted, 'preempted', { done: index });
+    now = prepare(now.cut, from.element(now.cut.state, index));
+    if (now.failed !== undefined) return end(now.cut, now.failed, { done: index });
+    if (now.todo.length > 0) return go(now.cut, task, { at: 'next', index, pv: { todo: now.todo } });
+  }
+}
+
+/** A batch that may be made begins. */
+export const beginBatch = (cut: Cut, task: Task<Batch>, element: Element): Turn =>
+  border({ cut, todo: [], failed: undefined }, task, { element, index: task.op.start });
+
+/** One micro-step of a batch. */
+export function nextInBatch(cut: Cut, task: Task<Batch>, element: Element): Turn {
+  const { work } = task;
+  if (work.at === 'complete')
+    return border({ cut, todo: [], failed: undefined }, task, { element, index: work.index + 1 });
+  const ran = runOne(cut, work.pv.todo);
+  if (ran.todo.length > 0) return go(ran.cut, task, { pv: { todo: ran.todo } });
+  if (ran.failed !== undefined) return end(ran.cut, ran.failed, { done: work.index });
+  // Whether it is preempted is decided after the last act of an element, not with it.
+  return go(ran.cut, task, { at: 'complete' });
+}
+
+/** One micro-step of a call that is one list. */
+export function inOne(cut: Cut, task: Situation, todo: () => Todo): Turn {
+  const ran = running(cut, task, todo);
+  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: { todo: ran.todo } });
+  return end(ran.cut, ran.failed ?? 'ok');
+}

@@ -1,0 +1,35 @@
+// A vCPU of a paravirtual guest is given what it begins with: a root, as the control domain says. The guest is paused meanwhile.
+// A first reader may skip nothing. Sources: Xen common/domctl.c (XEN_DOMCTL_setvcpucontext), arch/x86/domain.c
+// (arch_set_info_guest).
+
+import { tableType } from '#abi/pv.ts';
+import { wait, type Cut } from '../cut.ts';
+import { controlled } from '../memory/life.ts';
+import { contextOf, vcpuAgent } from '../paging/context.ts';
+import { at, end, type OpOf, type Task, type Turn } from '../progress.ts';
+import { enterKernel, inOne } from './batch.ts';
+import { hold } from './roots.ts';
+import { attempt, type Item, type Todo } from './work.ts';
+
+/** One micro-step of giving a vCPU its first root. */
+export function setContext(cut: Cut, task: Task<OpOf<'pv.setContext'>>): Turn {
+  const { op, work } = task;
+  const { frame: mfn } = op;
+  if (work.at !== 'begin') return inOne(cut, task, () => []);
+  const domain = controlled(cut, task);
+  // A paravirtual guest's vCPU may not, but it has called.
+  if (typeof domain === 'string') return end(enterKernel(cut, task), domain);
+  if (domain.kind !== 'pv' || domain.state !== 'running' || op.vcpu >= domain.vcpus) return end(cut, 'EINVAL');
+  if (domain.calls > 0) return wait();
+  const vcpu = vcpuAgent(domain.id, op.vcpu);
+  const { root } = contextOf(cut.state, vcpu);
+  if (root !== 0) return end(cut, root === (mfn as number) ? 'ok' : 'EOPNOTSUPP');
+  const giving: Todo = [
+    attempt({ do: 'getPage', mfn, owner: domain.id }, 'EINVAL'),
+    attempt({ do: 'getType', mfn, type: tableType(cut.state.geometry.levels) }, undefined, { do: 'putPage', mfn }),
+    attempt({ do: 'beginContext', vcpu, mfn }, 'EINVAL', { do: 'putType', mfn }, { do: 'putPage', mfn }),
+  ];
+  const held = at(cut, hold(cut.state, domain.id, 1));
+  const resume: Item = { do: 'resume', domain: domain.id };
+  return inOne(held, task, () => [attempt(giving, undefined, resume), resume]);
+}

@@ -1,0 +1,39 @@
+// Instructions that only a kernel in ring 0 may use: a paravirtual guest's trap, and the hypervisor does in its stead what it would
+// have done by a call, or lets it hear of a general protection fault.
+// A first reader may skip nothing. Sources: Xen arch/x86/pv/emul-priv-op.c (write_cr, cache_op and its like), arch/x86/mm.c
+// (new_guest_cr3).
+
+import type { Mfn } from '#abi/address.ts';
+import type { VcpuAgent } from '#abi/agents.ts';
+import { bit } from '#lib/bits.ts';
+import { ask, type Cut } from '../cut.ts';
+import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
+import { enterKernel, running } from './batch.ts';
+import { newRoot } from './extended.ts';
+import { forget, isInvalidated } from './flush.ts';
+
+/** What a paravirtual guest cannot do at all. */
+export const refusePrivileged = (cut: Cut): Turn => end(cut, 'generalProtection');
+
+/** MOV to CR3: another root for the kernel. Bit 63 makes it the number of no frame. */
+export function setPvRoot(cut: Cut, task: Task<OpOf<'paging.setRoot'>>, vcpu: VcpuAgent): Turn {
+  const { op, work } = task;
+  if (op.flush === 'keeping') return refusePrivileged(cut);
+  const entered = work.at === 'begin' ? enterKernel(cut, task) : cut;
+  const mfn = op.gfn as number as Mfn;
+  const ran = running(entered, task, () => newRoot(entered.state, vcpu, { frame: mfn, which: 'kernel' }));
+  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: { todo: ran.todo } });
+  return ran.failed === undefined ? end(ran.cut, 'ok') : refusePrivileged(ran.cut);
+}
+
+/** INVLPG: its processor forgets a linear frame. */
+export function invalidatePvPage(cut: Cut, task: Task<OpOf<'tlb.invlpg'>>, vcpu: VcpuAgent): Turn {
+  const { gfn: page } = task.op;
+  // The trap comes first, and then the act: in between its processor goes on in the kernel.
+  if (task.work.at === 'begin') {
+    const entered = enterKernel(cut, task);
+    return isInvalidated(entered.state, page, true) ? go(entered, task, { at: 'next' }) : end(entered, 'ok');
+  }
+  const { cut: told } = ask(cut, ['forgotten']);
+  return end(at(told, forget(told.state, { domain: vcpu.domain, vcpus: bit(vcpu.vcpu), page })), 'ok');
+}

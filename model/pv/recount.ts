@@ -1,0 +1,96 @@
+// Uses of a paravirtual guest's frames, counted from scratch: by tables, pins and roots of vCPUs. And what no table may hold, looked
+// at anew: its counts could be right and the entries wrong. Only while no operation is in flight.
+// Audits use it; a first reader may skip it. Source: what Xen says of counts in arch/x86/mm.c (at its top).
+
+import type { Mfn, VcpuId } from '#abi/address.ts';
+import { levelOfType, tableType } from '#abi/pv.ts';
+import { tableEntries } from '#abi/geometry.ts';
+import { contextOf, vcpuAgent } from '../paging/context.ts';
+import { frameOf, isParavirtual, type Domain, type Frame, type State } from '../state.ts';
+import { wordAt } from '../words.ts';
+import { isHypervisors, isPresent, isWritable, mfnIn, nextPresent } from './entries.ts';
+
+/** Counts by frame. */
+export interface Uses {
+  readonly references: Map<number, number>;
+  readonly types: Map<number, number>;
+}
+
+const increase = (counts: Map<number, number>, mfn: number): void => void counts.set(mfn, (counts.get(mfn) ?? 0) + 1);
+
+function use({ references, types }: Uses, mfn: number, isTyped: boolean): void {
+  increase(references, mfn);
+  if (isTyped) increase(types, mfn);
+}
+
+/** Calls `visit` for every present entry of a table. */
+function forEntries(state: State, table: { mfn: Mfn; level: number }, visit: (index: number) => void): void {
+  for (let index = nextPresent(state, { ...table, index: 0 }); index !== undefined;) {
+    visit(index);
+    index = nextPresent(state, { ...table, index: index + 1 });
+  }
+}
+
+const levelIn = ({ validated, type }: Frame): number => (validated ? levelOfType(type) : 0);
+
+/** What a frame refers to as a table, and what keeps it as what it is. */
+export function countFrame(state: State, mfn: Mfn, into: Uses): void {
+  const frame = frameOf(state, mfn);
+  if (frame.pinned) use(into, mfn, true);
+  if (frame.role === 'sharedInfo' && isParavirtual(state, frame.owner)) increase(into.types, mfn);
+  const level = levelIn(frame);
+  if (level === 0) return;
+  forEntries(state, { mfn, level }, (index) => {
+    const word = wordAt(state, mfn, index);
+    const named = mfnIn(word);
+    if (named < state.geometry.frameCount) use(into, named, level > 1 || isWritable(word));
+  });
+}
+
+/** What the vCPUs of a domain have as roots. */
+export function countRoots(state: State, { id, kind, vcpus }: Domain, into: Uses): void {
+  if (kind !== 'pv') return;
+  for (let vcpu = 0; vcpu < vcpus; vcpu += 1) {
+    const { root, userRoot } = contextOf(state, vcpuAgent(id, vcpu as VcpuId));
+    for (const one of [root, userRoot]) if (one !== 0) use(into, one, true);
+  }
+}
+
+/** Whether an entry of a validated table leads to what it must not. */
+function isWrong(state: State, at: { mfn: Mfn; level: number; index: number }): boolean {
+  const { mfn, level } = at;
+  const word = wordAt(state, mfn, at.index);
+  const named = mfnIn(word);
+  const { owner } = frameOf(state, mfn);
+  const to = frameOf(state, named);
+  if (named >= state.geometry.frameCount)
+    return level > 1 || owner === undefined || state.domains.get(owner)?.iomemEver.has(named) !== true;
+  const type = level > 1 ? tableType(level - 1) : 'writable';
+  const isTyped = level > 1 || isWritable(word);
+  return to.owner !== owner || (isTyped && (to.type !== type || !to.validated));
+}
+
+/** What is wrong with a frame as what it is used as; undefined: nothing. */
+export function typeProblem(state: State, mfn: Mfn, { types }: Uses): string | undefined {
+  const frame = frameOf(state, mfn);
+  const count = types.get(mfn) ?? 0;
+  if (frame.typeCount !== count) return `frame ${mfn} counts ${frame.typeCount} uses as ${frame.type} of ${count}`;
+  if (frame.locked) return `frame ${mfn} is locked by nobody`;
+  if (count > 0 && !frame.validated) return `frame ${mfn} is used as ${frame.type} and was not found fit`;
+  const level = levelIn(frame);
+  let wrong: number | undefined;
+  if (level > 0)
+    forEntries(state, { mfn, level }, (index) => (wrong ??= isWrong(state, { mfn, level, index }) ? index : undefined));
+  if (wrong !== undefined) return `entry ${wrong} of frame ${mfn}, a table of level ${level}, leads where it must not`;
+  return hasHypervisors(state, mfn, level)
+    ? `frame ${mfn}, a root, has an entry where the hypervisor has its own`
+    : undefined;
+}
+
+/** Whether a root has something where it must be empty. */
+function hasHypervisors(state: State, mfn: Mfn, level: number): boolean {
+  if (level !== state.geometry.levels) return false;
+  return Array.from({ length: tableEntries(state.geometry) }, (_, index) => index).some(
+    (index) => isHypervisors(state.geometry, level, index) && isPresent(wordAt(state, mfn, index)),
+  );
+}

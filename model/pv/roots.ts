@@ -1,0 +1,69 @@
+// Roots of a paravirtual guest's vCPUs: one for its kernel, one for its user, each held as a page and as a table. And the two modes,
+// of which the processor knows nothing: both run in ring 3, and to change between them is to load another root.
+// A first reader may skip `beginContext`. Sources: Xen arch/x86/mm.c (new_guest_cr3, MMUEXT_NEW_USER_BASEPTR),
+// arch/x86/domain.c (arch_set_info_guest, vcpu_destroy_pagetables), arch/x86/pv/domain.c (toggle_guest_mode), pv/iret.c.
+
+import type { DomId, Gfn, Mfn } from '#abi/address.ts';
+import type { VcpuAgent } from '#abi/agents.ts';
+import { controls, type Control } from '#abi/paging.ts';
+import { bit } from '#lib/bits.ts';
+import { contextOf, withContext } from '../paging/context.ts';
+import { isParavirtual, withDomain, type State } from '../state.ts';
+import { invalidateAllButGlobals } from '../tlb/loaded.ts';
+import type { Effect, Performers } from './effect.ts';
+import { forget } from './flush.ts';
+import type { Todo } from './work.ts';
+
+/** A root is let go of, if there is one. */
+export const putRoot = (root: Gfn): Todo => {
+  const mfn = root as number as Mfn;
+  return root === 0
+    ? []
+    : [
+        { do: 'putType', mfn },
+        { do: 'putPage', mfn },
+      ];
+};
+
+/** Registers of a paravirtual guest's processor that have a bit of their own here. */
+const ON: readonly Control[] = ['paging', 'writeProtect', 'executeDisable', 'globalPages'];
+
+const CONTROLS = ON.reduce((sum, control) => sum + bit(controls.indexOf(control)), 0);
+
+type RootActs = 'setRoot' | 'beginContext' | 'resume';
+
+export const roots: Performers<RootActs> = {
+  setRoot: (state, { vcpu, which, mfn }): Effect => {
+    const { root, userRoot } = contextOf(state, vcpu);
+    const next = mfn as number as Gfn;
+    if (which === 'user') return { state: withContext(state, vcpu, { userRoot: next }), first: putRoot(userRoot) };
+    const loaded = withContext(state, vcpu, { root: next });
+    const flush = { domain: vcpu.domain, vcpus: bit(vcpu.vcpu), page: undefined };
+    return { state: forget(loaded, flush), first: putRoot(root) };
+  },
+
+  // Whoever is being torn down has given up its roots already.
+  beginContext: (state, { vcpu, mfn }): Effect => {
+    const root = mfn as number as Gfn;
+    if (state.domains.get(vcpu.domain)?.state !== 'running') return { state, failed: 'EINVAL' };
+    return { state: withContext(state, vcpu, { root, controls: CONTROLS, isUser: false }) };
+  },
+
+  resume: (state, { domain }) => ({ state: hold(state, domain, -1) }),
+};
+
+/** The hypervisor itself pauses a domain, or lets it go on. */
+export function hold(state: State, id: DomId, by: 1 | -1): State {
+  const held = state.domains.get(id)?.held ?? 0;
+  return withDomain(state, id, { held: held + by });
+}
+
+/** A vCPU comes to run as its guest's kernel or user; undefined: it has no root for that. Others have no such modes. */
+export function enterMode(state: State, vcpu: VcpuAgent, isUser: boolean): State | undefined {
+  if (!isParavirtual(state, vcpu.domain)) return state;
+  const context = contextOf(state, vcpu);
+  if (context.isUser === isUser) return state;
+  if (isUser && context.userRoot === 0) return undefined;
+  const { loaded } = invalidateAllButGlobals(context);
+  return withContext(state, vcpu, { isUser, loaded });
+}

@@ -1,0 +1,186 @@
+// Tables of a paravirtual guest: each entry that is taken holds a reference on its frame, and the use of that frame as what the
+// entry makes of it; each that goes lets go of both. A table never refers to one of its own level.
+// A first reader may begin at `takeEntry`. Sources: Xen arch/x86/mm.c (promote_l1_table to promote_l4_table, demote_*,
+// get_page_from_l1e to get_page_from_l4e, put_page_from_*, mod_l1_entry to mod_l4_entry), arch/x86/pv/mm.h (update_intpte).
+
+import type { DomId, Mfn, Word } from '#abi/address.ts';
+import { tableType } from '#abi/pv.ts';
+import { frameOf, type State } from '../state.ts';
+import { wordAt, withWord } from '../words.ts';
+import {
+  adjusted,
+  hasForbidden,
+  hasMemoryType,
+  isHarmless,
+  isHypervisors,
+  isNoFrame,
+  isPresent,
+  isSameWord,
+  isWritable,
+  mfnIn,
+  nextPresent,
+  uncached,
+  withFlagsOf,
+} from './entries.ts';
+import { isRunSomewhere } from './flush.ts';
+import type { Effect, Performers } from './effect.ts';
+import { attempt, fail, type Slot, type Todo } from './work.ts';
+
+/** What taking an entry comes to: what has to be taken, and the entry as it may stand; or the error. */
+interface Taken {
+  readonly todo: Todo;
+  readonly word: Word;
+}
+
+/** An entry for what is no memory: a device that its owner may have, uncached. Nothing is held. */
+function takeDevice(state: State, owner: DomId, word: Word): Taken {
+  const mfn = mfnIn(word);
+  if (state.domains.get(owner)?.iomem.has(mfn) === true) return { todo: [], word: uncached(word) };
+  return { todo: [fail(isNoFrame(mfn) ? 'EINVAL' : 'EPERM')], word };
+}
+
+function takeLowest(state: State, owner: DomId, word: Word): Taken {
+  const mfn = mfnIn(word);
+  if (mfn >= state.geometry.frameCount) return takeDevice(state, owner, word);
+  const writing: Todo = isWritable(word)
+    ? [attempt({ do: 'getType', mfn, type: 'writable' }, 'EBUSY', { do: 'putPage', mfn })]
+    : [];
+  const looking: Todo = hasMemoryType(word) ? [{ do: 'checkMemory', mfn, isWritable: isWritable(word) }] : [];
+  return { todo: [attempt({ do: 'getPage', mfn, owner }, 'EBUSY'), ...writing, ...looking], word };
+}
+
+/** A present entry of a table at `level` is taken for `owner`. */
+function takeEntry(state: State, owner: DomId, { level, word }: { level: number; word: Word }): Taken {
+  if (level === 1) return takeLowest(state, owner, word);
+  const mfn = mfnIn(word);
+  const taken: Todo = [
+    attempt({ do: 'getPage', mfn, owner }, 'EINVAL'),
+    attempt({ do: 'getType', mfn, type: tableType(level - 1) }, undefined, { do: 'putPage', mfn }),
+  ];
+  return { todo: taken, word };
+}
+
+/** An entry lets go of what it held. */
+function letGo(state: State, level: number, word: Word): Todo {
+  const mfn = mfnIn(word);
+  if (!isPresent(word) || mfn >= state.geometry.frameCount) return [];
+  const isTyped = level > 1 || isWritable(word);
+  return isTyped
+    ? [
+        { do: 'putType', mfn },
+        { do: 'putPage', mfn },
+      ]
+    : [{ do: 'putPage', mfn }];
+}
+
+const hasDevices = (state: State, owner: DomId): boolean => (state.domains.get(owner)?.iomem.size ?? 0) > 0;
+
+/** What is undone when the entry at a place fails: those before it, in descending order; the type is kept where others were tried. */
+const undone = ({ mfn, level, index }: Slot): Todo => [
+  { do: 'dropRest', mfn, level, index: index - 1, by: -1 },
+  { do: 'clearCount', mfn, forgets: level === 1 || index === 0 },
+];
+
+/** The last acts of finding a table fit. */
+function completed(state: State, mfn: Mfn, level: number): Todo {
+  const { levels, rootSlots } = state.geometry;
+  const slots = Array.from({ length: level === levels ? rootSlots.count : 0 }, (_, i) => rootSlots.from + i);
+  const isClean = slots.every((index) => isSameWord(wordAt(state, mfn, index), { lo: 0, hi: 0 }));
+  return isClean
+    ? [{ do: 'setValidated', mfn }]
+    : [
+        { do: 'zeroSlots', mfn },
+        { do: 'setValidated', mfn },
+      ];
+}
+
+type TableActs =
+  | 'take' | 'takeRest' | 'drop' | 'dropRest' | 'checkMemory' | 'adjust' | 'zeroSlots' | 'write' | 'change' | 'replace' | 'forgetChanged'; // prettier-ignore
+
+export const tables: Performers<TableActs> = {
+  takeRest: (state, { mfn, level, index }): Effect => {
+    const next = nextPresent(state, { mfn, level, index });
+    return {
+      state,
+      first: next === undefined ? completed(state, mfn, level) : [{ do: 'take', mfn, level, index: next }],
+    };
+  },
+
+  take: (state, slot): Effect => {
+    const { mfn, level, index } = slot;
+    const owner = frameOf(state, mfn).owner as DomId;
+    const old = wordAt(state, mfn, index);
+    const isForbidden = hasForbidden(old, level, hasDevices(state, owner));
+    const { todo, word } = isForbidden
+      ? { todo: [fail('EINVAL')], word: old }
+      : takeEntry(state, owner, { level, word: old });
+    const stands = adjusted(state.geometry, word, level);
+    const adjust: Todo = isSameWord(stands, old) ? [] : [{ do: 'adjust', mfn, index, word: stands }];
+    return {
+      state,
+      first: [attempt(todo, undefined, ...undone(slot)), ...adjust, { do: 'takeRest', mfn, level, index: index + 1 }],
+    };
+  },
+
+  adjust: (state, { mfn, index, word: { lo, hi } }) => ({
+    state: withWord(state, { mfn, index }, { lo, hi, author: undefined }),
+  }),
+
+  zeroSlots: (state, { mfn }) => {
+    const { from, count } = state.geometry.rootSlots;
+    let now = state;
+    for (let index = from; index < from + count; index += 1)
+      now = withWord(now, { mfn, index }, { lo: 0, hi: 0, author: undefined });
+    return { state: now };
+  },
+
+  dropRest: (state, { mfn, level, index, by }): Effect => {
+    const next = nextPresent(state, { mfn, level, index }, by);
+    if (next === undefined) return { state };
+    const rest = { do: 'dropRest', mfn, level, index: next + by, by } as const;
+    return { state, first: [{ do: 'drop', mfn, level, index: next }, rest] };
+  },
+
+  drop: (state, { mfn, level, index }) => ({ state, first: letGo(state, level, wordAt(state, mfn, index)) }),
+
+  checkMemory: (state, { mfn, isWritable: isTyped }): Effect => {
+    if (frameOf(state, mfn).role === 'ram') return { state };
+    const put: Todo = isTyped
+      ? [
+          { do: 'putType', mfn },
+          { do: 'putPage', mfn },
+        ]
+      : [{ do: 'putPage', mfn }];
+    return { state, first: [...put, fail('EACCES')] };
+  },
+
+  change: (state, change): Effect => {
+    const { level, index, word, owner, after } = change;
+    const isRefused =
+      isHypervisors(state.geometry, level, index) ||
+      (isPresent(word) && hasForbidden(word, level, hasDevices(state, owner)));
+    if (isRefused) return { state, first: [...after, fail('EINVAL')] };
+    return { state, first: [{ ...change, do: 'replace', word: adjusted(state.geometry, word, level) }] };
+  },
+
+  // What an entry of level 1 held is let go of while the table is locked; for others processors are flushed first.
+  replace: (state, { mfn, level, index, word, keepsFlags, author, owner, after }): Effect => {
+    const old = wordAt(state, mfn, index);
+    const isKept = isHarmless(old, word);
+    const taken = isPresent(word) && !isKept ? takeEntry(state, owner, { level, word }) : { todo: [], word };
+    const write = { do: 'write', mfn, index, word: taken.word, keepsFlags, author } as const;
+    const left = isKept ? [] : letGo(state, level, old);
+    const last: Todo = level === 1 ? [...left, ...after] : [...after, { do: 'forgetChanged', domain: owner }, ...left];
+    return { state, first: [attempt(taken.todo, undefined, ...after), write, ...last] };
+  },
+
+  forgetChanged: (state, { domain }) => ({
+    state,
+    first: isRunSomewhere(state, domain) ? [{ do: 'forget', domain, vcpus: undefined, page: undefined }] : [],
+  }),
+
+  write: (state, { mfn, index, word, keepsFlags, author }) => {
+    const { lo, hi } = keepsFlags ? withFlagsOf(word, wordAt(state, mfn, index)) : word;
+    return { state: withWord(state, { mfn, index }, { lo, hi, author }) };
+  },
+};

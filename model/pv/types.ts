@@ -1,0 +1,69 @@
+// What a frame is used as, and by how many. Only with a count of 0 can that be changed; who takes the first use of a frame as
+// something else has all processors forget what they knew of it, and then finds what it holds fit, before anybody else may use it.
+// A first reader may skip `validate`. Sources: Xen arch/x86/mm.c (_get_page_type, _put_page_type, _put_final_page_type,
+// validate_page, devalidate_page).
+
+import { levelOfType } from '#abi/pv.ts';
+import { tableEntries } from '#abi/geometry.ts';
+import { invariant } from '#lib/invariant.ts';
+import { wait } from '../cut.ts';
+import { rightsOfFrame } from '../entitlement.ts';
+import { frameOf, withFrame } from '../state.ts';
+import { flushType, rememberType } from './flush.ts';
+import { countMax, usesOf } from './references.ts';
+import type { Effect, Performers } from './effect.ts';
+import type { Item } from './work.ts';
+
+type TypeActs = 'getType' | 'flushType' | 'setValidated' | 'putType' | 'clearCount' | 'validate';
+
+export const types: Performers<TypeActs> = {
+  getType: (state, { mfn, type }): Effect => {
+    const frame = frameOf(state, mfn);
+    const uses = usesOf(frame);
+    if (uses === countMax(state)) return { state, failed: 'EINVAL' };
+    if (uses > 0) {
+      if (frame.type !== type) return { state, failed: 'EINVAL' };
+      return frame.validated ? { state: withFrame(state, mfn, { typeCount: frame.typeCount + 1 }) } : wait();
+    }
+    const validate: Item = { do: 'validate', mfn };
+    if (frame.type === type) return { state: withFrame(state, mfn, { typeCount: 1 }), first: [validate] };
+    const typed = withFrame(state, mfn, { type, typeCount: 1, validated: false });
+    return {
+      state: rememberType(typed, mfn, rightsOfFrame(frame.type)),
+      first: [{ do: 'flushType', mfn }, validate],
+    };
+  },
+
+  flushType: (state, { mfn }) => ({ state: flushType(state, mfn) }),
+
+  setValidated: (state, { mfn }) => ({ state: withFrame(state, mfn, { validated: true }) }),
+
+  validate: (state, { mfn }): Effect => {
+    const { validated, type } = frameOf(state, mfn);
+    const level = levelOfType(type);
+    if (validated) return { state };
+    return { state, first: [level === 0 ? { do: 'setValidated', mfn } : { do: 'takeRest', mfn, level, index: 0 }] };
+  },
+
+  putType: (state, { mfn }): Effect => {
+    const { locked, type, typeCount } = frameOf(state, mfn);
+    invariant(typeCount > 0, 'only a type that was taken is let go of');
+    if (locked && typeCount === 1) return wait();
+    const level = levelOfType(type);
+    if (level === 0 || typeCount > 1) return { state: withFrame(state, mfn, { typeCount: typeCount - 1 }) };
+    const last = tableEntries(state.geometry) - 1;
+    const order = level === 1 ? ({ index: 0, by: 1 } as const) : ({ index: last, by: -1 } as const);
+    return {
+      state: withFrame(state, mfn, { validated: false }),
+      first: [
+        { do: 'dropRest', mfn, level, ...order },
+        { do: 'clearCount', mfn, forgets: false },
+      ],
+    };
+  },
+
+  // No processor walks a table that nobody refers to: whoever let go of it has had them flushed, or has left their root.
+  clearCount: (state, { mfn, forgets }) => ({
+    state: withFrame(state, mfn, forgets ? { type: 'none', typeCount: 0 } : { typeCount: 0 }),
+  }),
+};

@@ -1,0 +1,121 @@
+// What an operation of direct paging has still to do, as a list, the next first. An act is one indivisible part; what begins with
+// a plan is worked out between two acts and costs no time. Each may put more in front of the list, or fail: then everything is
+// passed over up to the end of the attempt that it is part of, which lets go of what was taken and fails in its turn.
+// A first reader may skip this file and meet the acts where they are performed (references.ts, types.ts, tables.ts, roots.ts).
+// Source: Xen arch/x86/mm.c, whose functions these lists are.
+
+import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
+import type { VcpuAgent } from '#abi/agents.ts';
+import type { FrameType } from '#abi/pv.ts';
+import type { Errno } from '#abi/reply.ts';
+
+/** An entry of a table: in which frame, of which level, where. */
+export interface Slot {
+  readonly mfn: Mfn;
+  readonly level: number;
+  readonly index: number;
+}
+
+/** An entry that is to be changed, in a table that is held and locked; `after` lets go of that. */
+export interface Change extends Slot {
+  readonly word: Word;
+  readonly keepsFlags: boolean;
+  readonly author: DomId;
+  readonly owner: DomId;
+  readonly after: Todo;
+}
+
+/** What processors are to forget: of which vCPUs of a domain (undefined: all), everything or what is about one linear frame. */
+export interface Flush {
+  readonly domain: DomId;
+  readonly vcpus: number | undefined;
+  readonly page: Gfn | undefined;
+}
+
+/** The entry of a linear frame is sought, to be changed: the table that is read next. */
+export interface Descent {
+  readonly mfn: Mfn;
+  readonly level: number;
+  readonly page: Gfn;
+  readonly word: Word;
+  readonly owner: DomId;
+}
+
+/** What is done when an attempt fails, and the error that it then fails with. */
+interface Failure {
+  readonly errno: Errno | undefined;
+  readonly undo: Todo;
+}
+
+/** One indivisible part. */
+export type Act =
+  | { readonly do: 'getPage'; readonly mfn: Mfn; readonly owner: DomId }
+  | { readonly do: 'putPage'; readonly mfn: Mfn }
+  /** The owner's own reference goes. */
+  | { readonly do: 'dropAllocated'; readonly mfn: Mfn }
+  | { readonly do: 'getType'; readonly mfn: Mfn; readonly type: FrameType }
+  | { readonly do: 'flushType'; readonly mfn: Mfn }
+  | { readonly do: 'setValidated'; readonly mfn: Mfn }
+  | { readonly do: 'putType'; readonly mfn: Mfn }
+  /** The count is 0 again; `forgets`: and the type none. */
+  | { readonly do: 'clearCount'; readonly mfn: Mfn; readonly forgets: boolean }
+  | { readonly do: 'lock'; readonly mfn: Mfn; readonly then: Todo; readonly otherwise: Todo }
+  | { readonly do: 'unlock'; readonly mfn: Mfn }
+  | { readonly do: 'pin'; readonly mfn: Mfn; readonly caller: DomId }
+  | { readonly do: 'unpin'; readonly mfn: Mfn }
+  /** Entries are loaded: to be taken, to be let go of, to be replaced. */
+  | ({ readonly do: 'take' } & Slot)
+  | ({ readonly do: 'drop' } & Slot)
+  | ({ readonly do: 'replace' } & Change)
+  | { readonly do: 'adjust'; readonly mfn: Mfn; readonly index: number; readonly word: Word }
+  | { readonly do: 'zeroSlots'; readonly mfn: Mfn }
+  | ({ readonly do: 'write'; readonly keepsFlags: boolean; readonly author: DomId; readonly word: Word } & Omit<
+      Slot,
+      'level'
+    >)
+  | { readonly do: 'clear'; readonly mfn: Mfn }
+  | { readonly do: 'copy'; readonly mfn: Mfn; readonly source: Mfn; readonly author: DomId }
+  | { readonly do: 'name'; readonly mfn: Mfn; readonly gfn: Gfn }
+  | ({ readonly do: 'forget' } & Flush)
+  | { readonly do: 'setRoot'; readonly vcpu: VcpuAgent; readonly which: 'kernel' | 'user'; readonly mfn: Mfn }
+  | { readonly do: 'beginContext'; readonly vcpu: VcpuAgent; readonly mfn: Mfn }
+  | ({ readonly do: 'descend' } & Descent);
+
+/** What is worked out between two acts. */
+export type Plan =
+  /** What a frame holds is found fit for its type, if it has not been yet. */
+  | { readonly do: 'validate'; readonly mfn: Mfn }
+  /** Entries are taken from `index` on, or let go of in steps of `by`. */
+  | ({ readonly do: 'takeRest' } & Slot)
+  | ({ readonly do: 'dropRest'; readonly by: 1 | -1 } & Slot)
+  | { readonly do: 'checkMemory'; readonly mfn: Mfn; readonly isWritable: boolean }
+  /** A frame that is locked is written, or what it holds as a table is changed; `lowest`: it must be a table of level 1. */
+  | { readonly do: 'update'; readonly lowest: boolean; readonly change: Omit<Change, 'level'> }
+  | ({ readonly do: 'change' } & Change)
+  | { readonly do: 'forgetChanged'; readonly domain: DomId }
+  | { readonly do: 'resume'; readonly domain: DomId }
+  | ({ readonly do: 'attempt'; readonly todo: Todo } & Failure)
+  /** The end of an attempt that has begun. */
+  | ({ readonly do: 'attempted' } & Failure)
+  | { readonly do: 'fail'; readonly errno: Errno };
+
+export type Item = Act | Plan;
+
+export type Todo = readonly Item[];
+
+/** The registers of an operation of direct paging. */
+export interface PvWork {
+  readonly todo: Todo;
+}
+
+export const NO_PV_WORK: PvWork = { todo: [] };
+
+/** If it fails, what was taken before is let go of, and the error is this one (undefined: that one). */
+export const attempt = (todo: Item | Todo, errno: Errno | undefined, ...undo: Todo): Item => ({
+  do: 'attempt',
+  todo: 'do' in todo ? [todo] : todo,
+  errno,
+  undo,
+});
+
+export const fail = (errno: Errno): Item => ({ do: 'fail', errno });

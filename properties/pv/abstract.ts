@@ -1,0 +1,52 @@
+// How the implementation's types of frames represent the model's.
+// A first reader may skip this file.
+
+import type { Mfn } from '#abi/address.ts';
+import { frameTypes } from '#abi/pv.ts';
+import type { Machine } from '#impl/machine.ts';
+import { frameOf, type Frame, type State } from '#model/state.ts';
+import { firstDifference, type Relation } from '../harness/difference.ts';
+import type { Problem } from '../harness/law.ts';
+
+interface Sides {
+  readonly m: Machine;
+  readonly mfn: number;
+  readonly frame: Frame;
+}
+
+const types: Relation<Sides> = {
+  mechanism: 'pv',
+  kind: 'type',
+  thing: ({ mfn }) => `frame ${mfn}`,
+  rows: [
+    {
+      name: 'type',
+      breaks: 'refines',
+      model: ({ frame }) => frame.type,
+      machine: ({ m, mfn }) => frameTypes[m.f.frameType.get(mfn)],
+    },
+    {
+      name: 'typeCount',
+      breaks: 'REF',
+      model: ({ frame }) => frame.typeCount,
+      machine: ({ m, mfn }) => m.f.frameTypeCount.get(mfn),
+    },
+    {
+      // A table that counts as one and was not looked at is walked as it stands.
+      name: 'validated',
+      breaks: 'PTW',
+      model: ({ frame }) => frame.validated,
+      machine: ({ m, mfn }) => m.f.frameValidated.get(mfn) === 1,
+    },
+    {
+      name: 'pinned',
+      breaks: 'REF',
+      model: ({ frame }) => frame.pinned,
+      machine: ({ m, mfn }) => m.f.framePinned.get(mfn) === 1,
+    },
+  ],
+};
+
+/** Compares what frame `mfn` is typed as. */
+export const typeProblem = (m: Machine, state: State, mfn: number): Problem | undefined =>
+  mfn >= m.geometry.frameCount ? undefined : firstDifference(types, { m, mfn, frame: frameOf(state, mfn as Mfn) });

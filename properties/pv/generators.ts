@@ -1,0 +1,229 @@
+// What paravirtual guests ask of the hypervisor, and what the toolstack asks for them: entries changed one by one and in batches,
+// tables pinned and let go of, roots loaded, translations flushed. Guests build tables of frames that nothing uses as memory any
+// more, and make memory of tables. A first reader may skip all but `Settings`.
+
+import { DOMID_SELF, type DomId, type Mfn, type VcpuId } from '#abi/address.ts';
+import { gfnCount } from '#abi/geometry.ts';
+import type { FrameOperand, GfnOperand } from '#abi/operand.ts';
+import { mmuextCommands, type MmuextCommand, type PvOp } from '#abi/pv.ts';
+import { frameOf } from '#model/state.ts';
+import { contextOf } from '#model/paging/context.ts';
+import type { Gen, Generators, Needs, Symbolic, Weights } from '../harness/decisions.ts';
+import { linearOf, treeOf } from '../paging/tables.ts';
+import { noteChange, takenBack } from './changes.ts';
+import { askers, contested, indexIn, levelOf, memoryOf, newEntry, someSlot, tableLike } from './entries.ts';
+import { framesOf, frameNamed, numberNamed } from './names.ts';
+
+/** How operations of direct paging are drawn. Shares are per cent. */
+export interface Settings {
+  readonly weights: Weights<PvOp<'symbolic'>>;
+  /** Ordinary batches have 1..usual elements. */
+  readonly usual: number;
+  /** Calls that the toolstack makes for a guest. */
+  readonly served: number;
+}
+
+const weights: Settings['weights'] = {
+  'pv.mmuUpdate': 90,
+  'pv.mmuext': 50,
+  'pv.updateVaMapping': 25,
+  'pv.setContext': 4,
+};
+
+/** Guests that change their tables as systems do. */
+export const plausible = (): Settings => ({ weights, usual: 2, served: 12 });
+
+/** Guests that try what they must not. */
+export const hostile = (): Settings => ({ weights, usual: 4, served: 20 });
+
+/** Lets a guest act, or the toolstack for it. Answers whose tables it is about, and how the call names it. */
+function asOwner(g: Gen, s: Settings): { readonly id: DomId; readonly owner: DomId } {
+  const ids = askers(g);
+  const callers = g.callers().filter(({ domain }) => ids.includes(domain));
+  if (callers.length === 0 || g.share(s.served)) {
+    g.agent = { kind: 'toolstack' };
+    const id = ids.length === 0 ? (1 as DomId) : g.prng.pick(ids);
+    return { id, owner: g.domain(id) };
+  }
+  const one = g.prng.pick(callers);
+  g.agent = { kind: 'vcpu', ...one };
+  return { id: one.domain, owner: g.domain(DOMID_SELF) };
+}
+
+type Update = Symbolic<'pv.mmuUpdate'>;
+
+function updateElement(g: Gen, id: DomId): Update['elements'][number] {
+  const drawn = g.prng.below(100);
+  // Names are a guest's own affair.
+  if (drawn < 8 && (g.agent.kind === 'vcpu' || g.bends())) {
+    const frames = framesOf(g.state, id);
+    const mfn = frames.length === 0 ? (0 as Mfn) : g.prng.pick(frames);
+    return {
+      command: 'machphys',
+      frame: frameNamed(g.state, mfn),
+      index: 0,
+      value: { as: 'gfn', gfn: g.gfn(g.prng.below(Math.min(gfnCount(g.geometry), 64))) },
+    };
+  }
+  const chosen = (g.share(60) ? contested(g, id) : undefined) ?? (g.share(25) ? takenBack(g, id) : undefined);
+  const slot = chosen?.slot ?? someSlot(g, id);
+  noteChange(g, id, slot);
+  const command = drawn < 82 ? 'normal' : drawn < 94 ? 'preserveAd' : drawn < 99 ? 'noTranslate' : 'unknown';
+  return {
+    command,
+    frame: frameNamed(g.state, slot.mfn),
+    index: slot.index,
+    value: chosen?.value ?? newEntry(g, id, slot),
+  };
+}
+
+function mmuUpdate(g: Gen, s: Settings): Update {
+  const { id, owner } = asOwner(g, s);
+  const count = Math.min(g.batch(s.usual), 16);
+  return { kind: 'pv.mmuUpdate', elements: g.list(count, () => updateElement(g, id)), owner, start: g.start(count) };
+}
+
+type Extended = Symbolic<'pv.mmuext'>['elements'][number];
+
+/** How often each command is asked for. */
+const commandWeights: Readonly<Record<MmuextCommand, number>> = {
+  pinL1: 12,
+  pinL2: 6,
+  pinL3: 6,
+  pinL4: 6,
+  unpin: 22,
+  newBaseptr: 10,
+  newUserBaseptr: 10,
+  tlbFlushLocal: 5,
+  invlpgLocal: 4,
+  tlbFlushMulti: 3,
+  invlpgMulti: 3,
+  tlbFlushAll: 3,
+  invlpgAll: 3,
+  flushCache: 1,
+  flushCacheGlobal: 1,
+  clearPage: 6,
+  copyPage: 5,
+  markSuper: 1,
+  unmarkSuper: 1,
+  unknown: 1,
+};
+
+/** What the toolstack can do for a guest. */
+const forOthers: ReadonlySet<MmuextCommand> = new Set(['pinL1', 'pinL2', 'pinL3', 'pinL4', 'unpin']);
+
+function command(g: Gen): MmuextCommand {
+  const isServed = g.agent.kind === 'toolstack' && g.share(90);
+  const from = mmuextCommands.filter((one) => !isServed || forOthers.has(one));
+  let left = g.prng.below(from.reduce((sum, one) => sum + commandWeights[one], 0));
+  return from.find((one) => (left -= commandWeights[one]) < 0) ?? 'unpin';
+}
+
+const levelPinned: Partial<Readonly<Record<MmuextCommand, number>>> = { pinL1: 1, pinL2: 2, pinL3: 3, pinL4: 4 };
+
+/** The frame that a command is about. */
+function frameFor(g: Gen, id: DomId, which: MmuextCommand): FrameOperand {
+  const { levels } = g.geometry;
+  const level = levelPinned[which];
+  if (level !== undefined) return frameNamed(g.state, tableLike(g, id, level));
+  const frames = framesOf(g.state, id);
+  if (which === 'unpin') {
+    const pinned = g.prefer(frames, (mfn) => frameOf(g.state, mfn).pinned);
+    return frameNamed(g.state, pinned ?? (0 as Mfn));
+  }
+  if (which === 'newUserBaseptr' && g.share(8)) return { raw: 0 };
+  if (which === 'newBaseptr' || which === 'newUserBaseptr') return frameNamed(g.state, tableLike(g, id, levels));
+  const memory = g.share(80) ? memoryOf(g, id) : frames;
+  return frameNamed(g.state, memory.length > 0 ? g.prng.pick(memory) : (0 as Mfn));
+}
+
+/** A linear frame that the caller has translated, or should have. */
+function linearPage(g: Gen): GfnOperand {
+  const { pages, tables } = treeOf(g.state, g.agent);
+  if (pages.length > 0 && g.share(70)) return g.gfn(linearOf(g.geometry, g.prng.pick(pages).page));
+  const lowest = tables.filter(({ level }) => level === 1);
+  const first = lowest.length > 0 ? g.prng.pick(lowest).first : 0;
+  return g.gfn(linearOf(g.geometry, first + indexIn(g)));
+}
+
+function extendedElement(g: Gen, id: DomId): Extended {
+  const which = command(g);
+  const source = which === 'copyPage' ? frameFor(g, id, 'clearPage') : { raw: 0 };
+  const page = which.startsWith('invlpg') ? linearPage(g) : { path: [0] };
+  const vcpus = which.endsWith('Multi') ? g.prng.pick([1, 2, 3, 3, 0xff]) : 0;
+  return { command: which, frame: frameFor(g, id, which), source, page, vcpus };
+}
+
+function mmuext(g: Gen, s: Settings): Symbolic<'pv.mmuext'> {
+  const { id, owner } = asOwner(g, s);
+  const count = Math.min(g.batch(s.usual), 16);
+  return { kind: 'pv.mmuext', elements: g.list(count, () => extendedElement(g, id)), owner, start: g.start(count) };
+}
+
+function updateVaMapping(g: Gen): Symbolic<'pv.updateVaMapping'> {
+  const ids = askers(g);
+  const id = g.asVcpu((domain) => ids.includes(domain));
+  const { tables } = treeOf(g.state, g.agent);
+  const lowest = tables.filter(({ level }) => level === 1);
+  const table = lowest.length > 0 && !g.bends() ? g.prng.pick(lowest) : undefined;
+  const index = indexIn(g);
+  const page = linearOf(g.geometry, (table?.first ?? g.prng.below(64)) + index);
+  const slot = { level: 1, mfn: table?.mfn ?? (0 as Mfn), index };
+  noteChange(g, id, slot);
+  return {
+    kind: 'pv.updateVaMapping',
+    page: g.gfn(page),
+    value: newEntry(g, id, slot),
+    flush: g.prng.pick(['nothing', 'nothing', 'everything', 'page', 'page'] as const),
+    on: g.prng.pick(['local', 'local', 'all', 'some'] as const),
+    vcpus: g.prng.pick([0, 1, 2, 3]),
+    owner: g.domain(DOMID_SELF),
+  };
+}
+
+function setContext(g: Gen): Symbolic<'pv.setContext'> {
+  g.asToolstack();
+  const id = g.prng.pick(askers(g).length > 0 ? askers(g) : [1 as DomId]);
+  const count = g.state.domains.get(id)?.vcpus ?? 1;
+  const vcpus = g.list(count, (vcpu) => vcpu as VcpuId);
+  const isNew = (vcpu: VcpuId): boolean => contextOf(g.state, { domain: id, vcpu }).root === 0;
+  const vcpu = g.prefer(vcpus, isNew) ?? (0 as VcpuId);
+  const frame = frameNamed(g.state, tableLike(g, id, g.geometry.levels));
+  return { kind: 'pv.setContext', target: g.domain(id), vcpu: (g.bends() ? vcpu + 1 : vcpu) as VcpuId, frame };
+}
+
+/** The generators of operations of direct paging. */
+export const generators = (s: Settings): Generators<PvOp<'symbolic'>> => ({
+  'pv.mmuUpdate': (g) => mmuUpdate(g, s),
+  'pv.mmuext': (g) => mmuext(g, s),
+  'pv.updateVaMapping': updateVaMapping,
+  'pv.setContext': setContext,
+});
+
+const someGuest = (g: Gen): boolean => askers(g).length > 0;
+
+const someCaller = (g: Gen): boolean => {
+  const ids = askers(g);
+  return ids.length > 0 && g.callers().some(({ domain }) => ids.includes(domain));
+};
+
+/** When a legal operation of a kind is possible. */
+export const needs: Needs<PvOp<'symbolic'>> = {
+  'pv.mmuUpdate': someGuest,
+  'pv.mmuext': someGuest,
+  'pv.updateVaMapping': someCaller,
+  'pv.setContext': someGuest,
+};
+
+/** A paravirtual guest, or the toolstack for it, gives a frame back by its number, rather one that is no table. Undefined: there is none. */
+export function decreaseDirect(g: Gen): Symbolic<'memory.decrease'> | undefined {
+  const ids = askers(g);
+  if (ids.length === 0) return undefined;
+  const id = g.prng.pick(ids);
+  const frames = framesOf(g.state, id).slice(1);
+  const mfn = g.prefer(frames, (one) => levelOf(g, one) === 0);
+  if (mfn === undefined) return undefined;
+  g.asManager(id);
+  const gfns = [numberNamed(g.state, mfn)];
+  return { kind: 'memory.decrease', target: g.domain(id), extents: { by: 'value', gfns }, order: 0, start: g.start(1) };
+}

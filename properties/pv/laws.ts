@@ -1,0 +1,40 @@
+// What must hold of the types of frames by which paravirtual guests are kept from their own tables. That nobody writes a table, and
+// that nothing is walked as a table that was not looked at, is judged with everybody's reach (harness/judge.ts).
+// A first reader may skip the recount (uses.ts).
+
+import { frameTypes } from '#abi/pv.ts';
+import { frameRoles } from '#abi/roles.ts';
+import type { AlwaysLaw, Problem } from '../harness/law.ts';
+import type { View } from '../harness/view.ts';
+import { usesByTables } from './uses.ts';
+
+/** A type can be left only when nothing uses the frame as that any more. */
+export const typeCountsEqualUses: AlwaysLaw = {
+  kind: 'always',
+  id: 'pv/typeCountsEqualUses',
+  invariant: 'REF',
+  statement:
+    'With nothing in flight, the type count of a frame equals its uses as that type, and it has no uses as another.',
+  judge: ({ machine, quiescent, audit, looks }: View): Problem | undefined => {
+    if (!quiescent || !audit) return undefined;
+    const { f, geometry } = machine;
+    const all = usesByTables(machine);
+    for (let mfn = 1; mfn < geometry.frameCount; mfn += 1) {
+      const uses = all.get(mfn);
+      const role = frameRoles[f.frameRole.get(mfn)];
+      const count = f.frameTypeCount.get(mfn);
+      if (uses === undefined && (count === 0 || role === 'sharedInfo')) continue;
+      looks?.('pv');
+      const type = frameTypes[f.frameType.get(mfn)] ?? 'none';
+      const own = role === 'sharedInfo' ? 1 : 0;
+      const expected = (uses?.types.get(type) ?? 0) + own;
+      const others = [...(uses?.types.keys() ?? [])].filter((one) => one !== type);
+      if (count === expected && others.length === 0) continue;
+      const sentence = `frame ${mfn} is ${type} with count ${count}, but used ${expected} times as that${others.map((one) => `, and as ${one}`).join('')}`;
+      return { invariant: 'REF', mechanism: 'pv', field: 'type.uses', sentence };
+    }
+    return undefined;
+  },
+};
+
+export const pvLaws: readonly AlwaysLaw[] = [typeCountsEqualUses];

@@ -1,0 +1,66 @@
+// What uses the frames of paravirtual guests, recounted from the machine: entries of validated tables, pins, roots of vCPUs.
+// A first reader may skip it. Source: Xen arch/x86/mm.c (get_page_from_l1e to get_page_from_l4e).
+
+import { tableEntries } from '#abi/geometry.ts';
+import { frameTypes, levelOfType } from '#abi/pv.ts';
+import type { Machine } from '#impl/machine.ts';
+import { isDirect } from '../harness/direct-reach.ts';
+
+/** Uses of one frame: general references, and type references by the type that they want. */
+export interface Uses {
+  refs: number;
+  readonly types: Map<string, number>;
+}
+
+/** Bits of entries. */
+const PRESENT = 1;
+const WRITE = 2;
+
+const has = (word: number, bit: number): boolean => Math.floor(word / bit) % 2 === 1;
+
+class Recount {
+  readonly uses = new Map<number, Uses>();
+  readonly #m: Machine;
+
+  constructor(m: Machine) {
+    this.#m = m;
+  }
+
+  note(mfn: number, type: string | undefined): void {
+    const known = this.uses.get(mfn);
+    const uses = known ?? { refs: 0, types: new Map<string, number>() };
+    if (known === undefined) this.uses.set(mfn, uses);
+    uses.refs += 1;
+    if (type !== undefined) uses.types.set(type, (uses.types.get(type) ?? 0) + 1);
+  }
+
+  /** Every present entry of a validated table. Frames of devices are not counted. */
+  table(mfn: number, level: number): void {
+    const { f, geometry } = this.#m;
+    for (let index = 0; index < tableEntries(geometry); index += 1) {
+      const at = 2 * (mfn * geometry.wordsPerFrame + index);
+      const lo = f.memory.get(at);
+      if (!has(lo, PRESENT)) continue;
+      const target = Math.floor(lo / 0x1000) + (f.memory.get(at + 1) % 0x10_0000) * 0x10_0000;
+      if (target >= geometry.frameCount) continue;
+      this.note(target, level > 1 ? frameTypes[level] : has(lo, WRITE) ? 'writable' : undefined);
+    }
+  }
+}
+
+/** Uses by frame. */
+export function usesByTables(m: Machine): ReadonlyMap<number, Uses> {
+  const { f, geometry } = m;
+  const recount = new Recount(m);
+  for (let mfn = 1; mfn < geometry.frameCount; mfn += 1) {
+    const type = frameTypes[f.frameType.get(mfn)] ?? 'none';
+    if (f.framePinned.get(mfn) === 1) recount.note(mfn, type);
+    if (f.frameValidated.get(mfn) === 1 && levelOfType(type) > 0) recount.table(mfn, levelOfType(type));
+  }
+  const root = frameTypes[geometry.levels + 1];
+  for (let key = 0; key < f.vcpuOn.length; key += 1) {
+    if (!isDirect(m, Math.floor(key / geometry.capacity.vcpusPerDomain))) continue;
+    for (const mfn of [f.vcpuRoot.getWide(key), f.vcpuUserRoot.get(key)]) if (mfn !== 0) recount.note(mfn, root);
+  }
+  return recount.uses;
+}
