@@ -3,7 +3,7 @@
 
 import type { DomId, Mfn } from '#abi/address.ts';
 import { frameRoles } from '#abi/roles.ts';
-import { domStages, domStates, podSizes } from '#impl/layout.ts';
+import { domKinds, domStages, domStates, podSizes } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
 import { ownGfn } from '#model/p2m.ts';
 import { frameOf, type Domain, type Frame, type State } from '#model/state.ts';
@@ -141,8 +141,6 @@ export function modelWordsProblem(m: Machine, state: State): Problem | undefined
   });
   return problem;
 }
-
-const domKinds = ['control', 'hvm', 'pv'] as const;
 
 /** A living or dying domain on both sides. */
 interface DomainSides {
