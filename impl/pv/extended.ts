@@ -12,7 +12,7 @@ import { isPermittedSome } from '../memory/permissions.ts';
 import { callerIn, isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
 import { flushFor } from './flush.ts';
-import { keyOf, mayChange, ownerIn, paravirtualIn } from './owner.ts';
+import { foundAs, frameOwner, keyOf, mayChange, ownerIn, paravirtualIn } from './owner.ts';
 import { clearPage, copyPage } from './pages.ts';
 import { pin, unpin } from './pins.ts';
 import { newRoot, newUserRoot } from './roots.ts';
@@ -31,9 +31,10 @@ export function* mmuext(m: Machine, call: Call, op: Mmuext): Step<Reply> {
   if (owner === 'ESRCH') return reply(owner);
   if (!isParavirtual(m, owner)) return reply('EINVAL');
   if (!mayChange(call, owner)) return reply('EPERM');
+  const found = foundAs(m, owner);
   for (let index = op.start; index < op.elements.length; index += 1) {
     if (index > op.start && m.port.preempts(index)) return reply('preempted', { done: index });
-    const errno = yield* perform(m, call, { owner, element: op.elements[index] as Element });
+    const errno = yield* perform(m, call, { owner: frameOwner(m, found), element: op.elements[index] as Element });
     if (errno !== undefined) return reply(errno, { done: index });
   }
   return reply('ok', { done: Math.max(op.start, op.elements.length) });

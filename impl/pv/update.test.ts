@@ -98,6 +98,17 @@ describe('mmu_update', () => {
     expect([said(vcpu, 2 as DomId), guest.by(vcpu, guest.updates([{ command: 'unknown' }], { owner: DOMID_SELF })).status]).toEqual(['EPERM', 'ENOSYS']); // prettier-ignore
   });
 
+  it('goes on for nobody when its owner has gone, though another domain has come by its id', () => {
+    const guest = new Guest();
+    const held = guest.start(toolstack, guest.updates([{ frame: 3 as never }, { frame: 3 as never, index: 1 }]));
+    held.run(stopAt(guest.m.port, { class: 'store', object: 'guest', nth: 1 }));
+    guest.by(toolstack, { kind: 'memory.killDomain', target: DOM });
+    held.run(stopAt(guest.m.port, { class: 'reference', object: 'frame', nth: 3 }));
+    guest.by(toolstack, { kind: 'memory.createDomain', target: DOM, vcpus: 1, maxPages: 64, grantFrames: 0, guest: 'hvm' }); // prettier-ignore
+    held.run();
+    expect(held.reply).toMatchObject({ status: 'EINVAL', done: 1 });
+  });
+
   it('goes on where it was preempted, and ends where it fails', () => {
     const guest = new Guest();
     const elements = [0, 1, 2, 3].map((frame) => ({ frame: (frame === 2 ? machine(2000) : frame) as never }));

@@ -2,7 +2,7 @@
 // writable memory is just written. Or the hypervisor is told which frame of the guest's a machine frame is.
 // A first reader may skip `name`. Source: Xen arch/x86/mm.c (do_mmu_update).
 
-import type { DomId } from '#abi/address.ts';
+import { DOMID_INVALID, type DomId } from '#abi/address.ts';
 import { pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { PvOp } from '#abi/pv.ts';
@@ -17,7 +17,7 @@ import { flushNative, pcpusOf } from '../tlb/flush.ts';
 import { changeEntry, type Replaced } from './change.ts';
 import { levelOfCode, WRITABLE } from './entry.ts';
 import { getPage, lockPage, unlockPage } from './frames.ts';
-import { mayChange, ownerIn } from './owner.ts';
+import { foundAs, frameOwner, mayChange, ownerIn } from './owner.ts';
 import { letGo, putType } from './release.ts';
 import { getType } from './types.ts';
 
@@ -37,9 +37,14 @@ export function* mmuUpdate(m: Machine, call: Call, op: Update): Step<Reply> {
   if (m.f.domKind.get(callerIn(call)) === HVM) return reply('ENOSYS');
   const owner = ownerIn(m, call, op.owner);
   if (owner === 'ESRCH') return reply(owner);
+  const found = foundAs(m, owner);
   for (let index = op.start; index < op.elements.length; index += 1) {
     if (index > op.start && m.port.preempts(index)) return reply('preempted', { done: index });
-    const errno = yield* update(m, call, { ...(op.elements[index] as Element), caller: callerIn(call), owner });
+    const errno = yield* update(m, call, {
+      ...(op.elements[index] as Element),
+      caller: callerIn(call),
+      owner: frameOwner(m, found),
+    });
     if (errno !== undefined) return reply(errno, { done: index });
   }
   return reply('ok', { done: Math.max(op.start, op.elements.length) });
@@ -56,7 +61,8 @@ function* update(m: Machine, call: Call, one: Updating): Step<Errno | undefined>
     case 'normal':
     case 'preserveAd':
     case 'noTranslate':
-      if (!isParavirtual(m, owner)) return 'EOPNOTSUPP';
+      // Who has gone since the call began was one: else its first element had ended it.
+      if (owner !== DOMID_INVALID && !isParavirtual(m, owner)) return 'EOPNOTSUPP';
       return mayChange(call, owner) ? yield* writeWord(m, one) : 'EPERM';
     default:
       return unreachable(command);

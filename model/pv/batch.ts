@@ -2,11 +2,11 @@
 // that fails. A vCPU calls as its guest's kernel. A first reader may skip nothing.
 // Sources: Xen arch/x86/mm.c (get_pg_owner, do_mmu_update, do_mmuext_op), include/xsm/dummy.h (xsm_mmu_update, xsm_mmuext_op).
 
-import { DOMID_SELF, type DomId } from '#abi/address.ts';
+import { DOMID_INVALID, DOMID_SELF, INVALID_MFN, type DomId, type Mfn } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import { preemption, type Cut } from '../cut.ts';
-import { at, end, go, type Situation, type Task, type Turn } from '../progress.ts';
-import { isParavirtual, type State } from '../state.ts';
+import { at, changedWork, end, go, type Situation, type Task, type Turn } from '../progress.ts';
+import { frameOf, isParavirtual, type State } from '../state.ts';
 import { enterMode } from './roots.ts';
 import { prepare, runOne, type Ran } from './run.ts';
 import type { Todo } from './work.ts';
@@ -18,6 +18,21 @@ export const ownerOf = ({ caller, op }: Task<{ readonly owner: DomId }>): DomId 
 /** Whether there is such an owner. */
 export function isOwner(state: State, task: Task<{ readonly owner: DomId }>): boolean {
   return task.op.owner !== task.caller && state.domains.has(ownerOf(task));
+}
+
+/** The life of a domain, by its structure: another one may have its id later on. */
+function lifeOf(state: State, id: DomId): { readonly mfn: Mfn; readonly incarnation: number } {
+  const mfn = state.domains.get(id)?.structure ?? INVALID_MFN;
+  return { mfn, incarnation: frameOf(state, mfn).incarnation };
+}
+
+/** Who has the frames that a batch is about: its owner, or nobody if that has gone since the batch began. */
+export function holderOf(state: State, task: Task<{ readonly owner: DomId }>): DomId {
+  const owner = ownerOf(task);
+  const { work } = task;
+  const { mfn, incarnation } = work.at === 'begin' ? lifeOf(state, owner) : work;
+  const isStill = state.domains.get(owner)?.structure === mfn && frameOf(state, mfn).incarnation === incarnation;
+  return isStill ? owner : DOMID_INVALID;
 }
 
 /** Whether the caller may have memory of this owner changed: its own, and the control domain everybody's. */
@@ -60,8 +75,10 @@ function border(ran: Ran, task: Task<Batch>, from: { element: Element; index: nu
 }
 
 /** A batch that may be made begins. */
-export const beginBatch = (cut: Cut, task: Task<Batch>, element: Element): Turn =>
-  border({ cut, todo: [], failed: undefined }, task, { element, index: task.op.start });
+export function beginBatch(cut: Cut, task: Task<Batch & { readonly owner: DomId }>, element: Element): Turn {
+  const work = changedWork(task.work, lifeOf(cut.state, ownerOf(task)));
+  return border({ cut, todo: [], failed: undefined }, { ...task, work }, { element, index: task.op.start });
+}
 
 /** One micro-step of a batch. */
 export function nextInBatch(cut: Cut, task: Task<Batch>, element: Element): Turn {

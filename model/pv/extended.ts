@@ -13,6 +13,7 @@ import { isParavirtual, type State } from '../state.ts';
 import {
   beginBatch,
   enterKernel,
+  holderOf,
   isOwner,
   mayChange,
   nextInBatch,
@@ -135,7 +136,7 @@ const elementOf =
   (state, index) => {
     const asked = task.op.elements[index];
     if (asked === undefined) return [];
-    const by = { caller: task.caller, owner: ownerOf(task), vcpu };
+    const by = { caller: task.caller, owner: holderOf(state, task), vcpu };
     const level = pinLevels[asked.command];
     if (level !== undefined) return pinning(state, by, asked, level);
     return asked.command === 'unpin' ? unpinning(by, asked) : asProcessor(state, by, asked);

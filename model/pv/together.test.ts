@@ -99,6 +99,19 @@ describe('together', () => {
     expect(rights()).toEqual([5 + walkRight(1)]);
   });
 
+  it('a batch goes on for nobody when its owner has gone, though another domain has come by its id', () => {
+    const machine = new Machine();
+    const elements = [0, 1].map(
+      (index) => ({ command: 'normal', frame: page(5), index, value: entry(page(3)) }) as const,
+    );
+    const flight = new Flight(machine, toolstack, { kind: 'pv.mmuUpdate', elements, owner: GUEST, start: 0 });
+    flight.until('write');
+    const kill = new Flight(machine, toolstack, { kind: 'memory.killDomain', target: GUEST });
+    expect(kill.finish()).toBe('ok');
+    expect(flight.finish()).toBe('EINVAL');
+    expect(machine.state.domains.has(GUEST)).toBe(false);
+  });
+
   it('a domain that is being torn down keeps no pin', () => {
     const machine = new Machine();
     machine.boot();

@@ -2,7 +2,7 @@
 // that are no tables are just written. The processors' own accesses never come here.
 // A first reader may skip nothing. Sources: Xen arch/x86/mm.c (do_mmu_update, __do_update_va_mapping).
 
-import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
+import { DOMID_INVALID, type DomId, type Gfn, type Mfn, type Word } from '#abi/address.ts';
 import { field, pow2 } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
 import type { Cut } from '../cut.ts';
@@ -12,6 +12,7 @@ import { isParavirtual, type State } from '../state.ts';
 import {
   beginBatch,
   enterKernel,
+  holderOf,
   inOne,
   isOwner,
   mayChange,
@@ -44,10 +45,11 @@ function naming(state: State, task: Task<Update>, { frame, value }: Update['elem
 
 /** A word of a frame is written: as an entry if the frame is a table just now. */
 function writing(state: State, task: Task<Update>, element: Update['elements'][number]): Todo {
-  const owner = ownerOf(task);
+  const owner = holderOf(state, task);
   const { frame: mfn, index, value: word, command } = element;
-  if (!isParavirtual(state, owner)) return [fail('EOPNOTSUPP')];
-  if (!mayChange(task, owner)) return [fail('EPERM')];
+  // Who has gone since was a paravirtual guest: for others the first element ends the batch.
+  if (owner !== DOMID_INVALID && !isParavirtual(state, owner)) return [fail('EOPNOTSUPP')];
+  if (!mayChange(task, ownerOf(task))) return [fail('EPERM')];
   const at = { mfn, index: index % state.geometry.wordsPerFrame, word, author: task.caller };
   const change = { ...at, owner, keepsFlags: command === 'preserveAd', after: release(mfn) };
   const untabled: Todo = [
@@ -101,7 +103,7 @@ function flushing(task: Task<VaMapping>, domain: DomId, vcpu: number): Todo {
 }
 
 /** Whether the guest has an entry about a linear frame at all. */
-const isGuests = ({ geometry }: State, page: Gfn): boolean =>
+export const isGuests = ({ geometry }: State, page: Gfn): boolean =>
   isCanonicalPage(geometry, page) &&
   !isHypervisors(geometry, geometry.levels, indexAt(geometry, page, geometry.levels));
 
