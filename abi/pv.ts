@@ -46,6 +46,9 @@ export const pvBits = {
   guestKernelHigh: 52 - 32,
 } as const;
 
+/** What a guest may have the hypervisor do for it unasked (VMASST_*), the last of which is nothing that there is. */
+export const vmAssists = ['writablePagetables', 'architecturalIopl', 'runstateUpdateFlag', 'unknown'] as const;
+
 /** Elements of a batch in a trace at most. */
 const BATCH_MAX = 16;
 
@@ -107,11 +110,24 @@ export const pvOps = {
       owner: domainField,
     },
   },
-  /** Lets a vCPU of a paravirtual guest begin with a root. */
+  /** Lets a vCPU of a paravirtual guest begin with a root; vCPU 0 as one of a guest that writes its tables, or that does not. */
   'pv.setContext': {
-    says: 'lets vCPU {vcpu} of {target} begin with the root in {frame}',
+    says: 'lets vCPU {vcpu} of {target} begin{by} with the root in {frame}',
     replies: ['ok', 'ESRCH', 'EINVAL', 'EACCES', 'EBUSY', 'EOPNOTSUPP'],
-    fields: { target: domainField, vcpu: { type: 'vcpu' }, frame: frameField },
+    fields: {
+      target: domainField,
+      vcpu: { type: 'vcpu' },
+      frame: frameField,
+      by: { type: 'oneOf', values: ['asker', 'writer'], absent: 'asker' },
+    },
+  },
+  'pv.vmAssist': {
+    says: '{command}s the assist {assist}',
+    replies: ['ok', 'EINVAL', 'ENOSYS'],
+    fields: {
+      command: { type: 'oneOf', values: ['enable', 'disable', 'unknown'] },
+      assist: { type: 'oneOf', values: vmAssists },
+    },
   },
 } as const;
 

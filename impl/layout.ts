@@ -91,6 +91,8 @@ const domainTable = (g: Geometry) => {
     domPauses: { length, bits: 16 },
     /** Whether the domain was crashed: its vCPUs never run again. */
     domCrashed: { length, bits: 1 },
+    /** Whether a paravirtual guest's kernel may write its lowest tables, each write being an update. */
+    domWritesTables: { length, bits: 1 },
     domMaxPages: { length, bits: g.width.pages },
     domTotalPages: { length, bits: g.width.pages },
     domVcpus: { length, bits: 8 },

@@ -175,6 +175,8 @@ export interface Domain {
   readonly log: DirtyLog;
   /** Whether Xen has stopped it for a crime (domain_crash): it never runs again. */
   readonly crashed: boolean;
+  /** Whether what a paravirtual guest's kernel writes to its lowest tables is an update (VMASST_TYPE_writable_pagetables). */
+  readonly writesTables: boolean;
   /** Calls of its vCPUs in flight, while others are too: pausing and killing wait for them. */
   readonly calls: number;
   readonly maxPages: number;
@@ -328,6 +330,7 @@ const changedDomain = (old: Domain, change: Partial<Domain>): Domain => ({
   held: change.held ?? old.held,
   log: change.log ?? old.log,
   crashed: change.crashed ?? old.crashed,
+  writesTables: change.writesTables ?? old.writesTables,
   calls: change.calls ?? old.calls,
   maxPages: change.maxPages ?? old.maxPages,
   totalPages: change.totalPages ?? old.totalPages,

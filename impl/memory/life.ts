@@ -109,6 +109,7 @@ function reset(m: Machine, op: Op<'memory.createDomain'>): void {
   f.domStage.set(target, 0);
   f.domPauses.set(target, 1);
   f.domCrashed.set(target, 0);
+  f.domWritesTables.set(target, 0);
   f.domMaxPages.set(target, representable(m, maxPages));
   f.domMaxGfn.setWide(target, 0);
   f.domHeld.set(target, 0);

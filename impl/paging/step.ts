@@ -9,7 +9,7 @@ import { bytesPerFrame } from '#abi/geometry.ts';
 import type { AccessOp, PagingOp } from '#abi/paging.ts';
 import { reply, type Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { and, low32, pow2 } from '#lib/bits.ts';
+import { and, hasAll, hasAny, low32, pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
@@ -17,6 +17,7 @@ import { crash } from '../memory/life.ts';
 import { demand, isOnDemand } from '../memory/pod-demand.ts';
 import { isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
+import { emulateWrite, type Faulted } from '../pv/emulated-write.ts';
 import { enterMode } from '../pv/mode.ts';
 import { emulateSetRoot } from '../pv/roots.ts';
 import type { Running } from '../tlb/linear-cache.ts';
@@ -24,6 +25,7 @@ import { domainOn } from '../tlb/rules.ts';
 import { lookUp, lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
 import { translateLinear, type LinearOutcome, type Wanted } from './linear-walker.ts';
 import { isLogged, logWrite } from './log-write.ts';
+import { inTables, isCanonical, PAGES } from './pages.ts';
 import { hasControl, setControl, setRoot } from './registers.ts';
 
 const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
@@ -73,6 +75,11 @@ interface Refused {
   readonly reply: Reply;
 }
 
+/** What the guest's own tables refuse: where, and what the vCPU hears unless the hypervisor can help. */
+interface PageFault extends Faulted {
+  readonly reply: Reply;
+}
+
 /** An access, made again after each gfn that was populated for it, and each write that it had to have logged. */
 function* access(m: Machine, agent: VcpuAgent, op: AccessOp<'concrete'>): Step<Reply> {
   for (let retries = 0; retries < RETRIES_MAX; retries += 1) {
@@ -83,6 +90,7 @@ function* access(m: Machine, agent: VcpuAgent, op: AccessOp<'concrete'>): Step<R
       return reply('gone');
     }
     const answer = perform(m, of, op);
+    if ('page' in answer) return (yield* emulate(m, agent, op, answer)) ?? answer.reply;
     if (!('gfn' in answer)) return answer;
     const ended = yield* resolve(m, agent, answer);
     const on = m.f.vcpuOn.get(of.key);
@@ -90,6 +98,18 @@ function* access(m: Machine, agent: VcpuAgent, op: AccessOp<'concrete'>): Step<R
     if (on !== 0) m.flushing.resumed(m, on - 1, agent.domain);
   }
   return reply('ERESTART');
+}
+
+/** Bits of the error code of a page fault. */
+const FAULT = { present: 1, write: 2, reserved: 8 } as const;
+
+/** A write by the kernel of a guest that writes its tables may be made for it, unless it was refused for a bit that must be 0. */
+function* emulate(m: Machine, agent: VcpuAgent, op: AccessOp<'concrete'>, fault: PageFault): Step<Reply | undefined> {
+  if (op.kind !== 'paging.write' && op.kind !== 'paging.compareExchange') return undefined;
+  const isHelped = op.as !== 'user' && m.f.domWritesTables.get(agent.domain) === 1;
+  const [code = 0] = fault.reply.out;
+  if (!isHelped || !hasAll(code, FAULT.present + FAULT.write) || hasAny(code, FAULT.reserved)) return undefined;
+  return yield* emulateWrite(m, agent, op, fault);
 }
 
 /** Does for a refused attempt what there is to do; undefined: another is worth making. */
@@ -108,9 +128,9 @@ function* resolve(
 }
 
 /** One attempt. */
-function perform(m: Machine, of: Running, op: AccessOp<'concrete'>): Reply | Refused {
+function perform(m: Machine, of: Running, op: AccessOp<'concrete'>): Reply | Refused | PageFault {
   const runs = hasControl(m, of.key, 'paging') ? locateLinear(m, of, op) : locate(m, of, op);
-  if ('status' in runs || 'gfn' in runs) return runs;
+  if ('status' in runs || 'gfn' in runs || 'page' in runs) return runs;
   switch (op.kind) {
     case 'paging.read':
     case 'paging.fetch':
@@ -161,20 +181,8 @@ function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run
   return runs;
 }
 
-/** Linear frames of 64-bit addresses. */
-export const PAGES = pow2(52);
-
-/** The bits of a linear frame that tables translate. */
-export const inTables = (m: Machine, page: number): number => page % pow2(m.geometry.levels * m.geometry.bitsPerLevel);
-
-/** Whether the bits of a linear frame from the highest that is translated on are all the same. */
-export function isCanonical(m: Machine, page: number): boolean {
-  const half = pow2(m.geometry.levels * m.geometry.bitsPerLevel - 1);
-  return page < half || page >= PAGES - half;
-}
-
 /** Where the bytes of an access with paging lie, or why they do not. */
-function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Reply | Refused {
+function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Reply | Refused | PageFault {
   const size = bytesPerFrame(m.geometry);
   const pieces: { page: number; offset: number; count: number }[] = [];
   for (let at = op.offset, left = op.size; left > 0;) {
@@ -188,9 +196,10 @@ function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readon
   const by = isParavirtual(m, domainOn(m, of.pcpu)) ? 'user' : op.as;
   const query = { ...of, wanted: wants[op.kind], by, told: op.as, access: needs[op.kind], via: op.via };
   const runs: Run[] = [];
-  for (const { page, offset, count } of pieces) {
+  for (const at of pieces) {
+    const { page, offset, count } = at;
     const outcome = translateLinear(m, { ...query, page: inTables(m, page) });
-    if (outcome.kind !== 'found') return refusal(op, outcome, { page, offset });
+    if (outcome.kind !== 'found') return refusal(op, outcome, at);
     runs.push({ mfn: outcome.mfn, offset, count });
   }
   return runs;
@@ -200,12 +209,13 @@ function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readon
 function refusal(
   op: AccessOp<'concrete'>,
   outcome: Exclude<LinearOutcome, { kind: 'found' }>,
-  { page, offset }: { readonly page: number; readonly offset: number },
-): Reply | Refused {
+  at: Faulted,
+): Refused | PageFault {
   if (outcome.kind === 'violation') {
     const { gfn, isTable } = outcome;
     return { gfn, isWrite: isTable || isWriting(op), reply: violation(op, [gfn, isTable ? 1 : 0]) };
   }
+  const { page, offset } = at;
   const address = { lo: low32((page % pow2(20)) * pow2(12) + offset), hi: Math.floor(page / pow2(20)) };
-  return reply('pageFault', { out: [outcome.code], words: [address] });
+  return { ...at, reply: reply('pageFault', { out: [outcome.code], words: [address] }) };
 }

@@ -44,10 +44,11 @@ function* begin(m: Machine, call: Call, op: SetContext): Step<Reply> {
   return reply(errno ?? 'ok');
 }
 
-function* giveRoot(m: Machine, { target, vcpu, frame }: SetContext): Step<Errno | undefined> {
+function* giveRoot(m: Machine, { target, vcpu, frame, by }: SetContext): Step<Errno | undefined> {
   const key = (target as DomId) * m.geometry.capacity.vcpusPerDomain + vcpu;
   const there = m.f.vcpuRoot.getWide(key);
   if (there !== 0) return there === frame ? undefined : 'EOPNOTSUPP';
+  if (vcpu === 0) m.f.domWritesTables.set(target, by === 'writer' ? 1 : 0);
   const errno = yield* getRoot(m, frame, target);
   if (errno !== undefined) return errno;
   yield* m.port.point('store', 'domain');

@@ -6,7 +6,7 @@
 import type { VcpuAgent } from '#abi/agents.ts';
 import { bit, hasAll } from '#lib/bits.ts';
 import type { Machine } from '../machine.ts';
-import { inTables, isCanonical } from '../paging/step.ts';
+import { inTables, isCanonical } from '../paging/pages.ts';
 import type { Step } from '../port.ts';
 import { forgetAll, pcpusOf } from '../tlb/flush.ts';
 import { invlpg } from '../tlb/linear-cache.ts';

@@ -155,7 +155,7 @@ export class Guest {
   }
 
   setContext(frame: number, which = 0, agent: Agent = toolstack): string {
-    return this.by(agent, { kind: 'pv.setContext', target: DOM, vcpu: which as VcpuId, frame: this.mfn(frame) as Mfn }).status; // prettier-ignore
+    return this.by(agent, { kind: 'pv.setContext', target: DOM, vcpu: which as VcpuId, frame: this.mfn(frame) as Mfn, by: 'asker' }).status; // prettier-ignore
   }
 
   schedule(which: number, pcpu: number, target = 1): string {

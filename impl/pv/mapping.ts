@@ -9,7 +9,7 @@ import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import { putReference } from '../memory/frames.ts';
-import { inTables, isCanonical } from '../paging/step.ts';
+import { inTables, isCanonical } from '../paging/pages.ts';
 import type { Step } from '../port.ts';
 import { changeEntry } from './change.ts';
 import { codeOfLevel, frameIn, indexIn, isPresent, isXenSlot } from './entry.ts';
@@ -49,7 +49,7 @@ function whose({ on, vcpus }: Mapping): Whose {
 }
 
 /** The frame of the table that has the page's entry; -1: there is none. What is read is the caller's own, whatever has become of it. */
-function* tableFor(m: Machine, agent: VcpuAgent, page: number): Step<number> {
+export function* tableFor(m: Machine, agent: VcpuAgent, page: number): Step<number> {
   const { levels } = m.geometry;
   let mfn = m.f.vcpuRoot.getWide(keyOf(m, agent));
   for (let level = levels; level > 1; level -= 1) {

@@ -7,6 +7,7 @@ import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { vmAssist } from './assist.ts';
 import { setContext } from './context.ts';
 import { mmuext } from './extended.ts';
 import { updateVaMapping } from './mapping.ts';
@@ -27,6 +28,8 @@ export function* pvStep(m: Machine, call: Call, op: PvOp<'concrete'>): Step<Repl
       return yield* updateVaMapping(m, call, op);
     case 'pv.setContext':
       return yield* setContext(m, call, op);
+    case 'pv.vmAssist':
+      return vmAssist(m, call, op);
     default:
       return unreachable(op);
   }

@@ -55,7 +55,7 @@ function opFrom(prng: Prng, guest: Guest, agent: Agent): Op<'concrete'> {
   }
   if (kind === 7 && prng.chance(1, 2)) return { kind: 'memory.decrease', target: owner, extents: { by: 'value', gfns: [guest.mfn(frameFrom(prng, guest)) as Gfn] }, order: 0, start: 0 }; // prettier-ignore
   if (kind === 7) return { kind: 'memory.populate', target: owner, extents: { by: 'value', gfns: [prng.below(64) as Gfn] }, order: 0, start: 0 }; // prettier-ignore
-  if (agent.kind !== 'vcpu') return { kind: 'pv.setContext', target: DOM, vcpu: prng.below(2) as never, frame: guest.mfn(frameFrom(prng, guest)) as never }; // prettier-ignore
+  if (agent.kind !== 'vcpu') return { kind: 'pv.setContext', target: DOM, vcpu: prng.below(2) as never, frame: guest.mfn(frameFrom(prng, guest)) as never, by: 'asker' }; // prettier-ignore
   return { kind: 'pv.updateVaMapping', page: (page % 8) as Gfn, value: entryFrom(prng, guest), flush: prng.pick(['nothing', 'nothing', 'everything', 'page'] as const), on: 'all', vcpus: 0, owner }; // prettier-ignore
 }
 

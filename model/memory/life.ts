@@ -76,6 +76,7 @@ function newDomain(cut: Cut, op: Create, given: readonly Mfn[]): Domain {
     held: 0,
     log: emptyLog(cut.state.geometry),
     crashed: false,
+    writesTables: false,
     calls: 0,
     maxPages: representable(cut, op.maxPages),
     totalPages: 0,

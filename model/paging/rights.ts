@@ -96,10 +96,10 @@ export function forbids(paging: Paging, attempt: Attempt, page: Page): Cause | u
   return may && !byKey ? undefined : { kind: 'forbidden', byKey };
 }
 
-const ERROR_PRESENT = bit(0);
-const ERROR_WRITE = bit(1);
+export const ERROR_PRESENT: number = bit(0);
+export const ERROR_WRITE: number = bit(1);
 export const ERROR_USER: number = bit(2);
-const ERROR_RESERVED = bit(3);
+export const ERROR_RESERVED: number = bit(3);
 const ERROR_FETCH = bit(4);
 const ERROR_KEY = bit(5);
 

@@ -16,6 +16,7 @@ import { crash } from '../frames.ts';
 import { wish } from '../memory/pod-demand.ts';
 import { setP2m, settle } from '../p2m.ts';
 import { at, end, go, noting, type Task, type Turn } from '../progress.ts';
+import { beginHelp, help, type Faulted } from '../pv/help.ts';
 import { enterMode } from '../pv/roots.ts';
 import { refusePrivileged, setPvRoot } from '../pv/privileged.ts';
 import { entryOf, isParavirtual, placeOfVcpu, type State } from '../state.ts';
@@ -55,6 +56,7 @@ interface Located {
   readonly runs: readonly Run[];
   readonly refusal: Refusal | undefined;
   readonly refused?: Refused | undefined;
+  readonly faulted?: Faulted;
 }
 
 /** A linear address as CR2 tells it. */
@@ -101,12 +103,6 @@ function asSeen({ state }: Cut, { domain }: VcpuAgent, op: AccessOp<'concrete'>)
   return { attempt: { ...attempt, privilege: 'user' }, hidden: op.as === 'user' ? 0 : ERROR_USER };
 }
 
-const faultOf = (code: number, byte: Byte): Refusal => ({
-  status: 'pageFault',
-  out: [code],
-  words: [linearAddress(byte)],
-});
-
 /** All pieces of an access with paging. Addresses wrap at the end of the 64 bits; none may lie in the hole before. */
 function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Located {
   const { geometry } = cut.state;
@@ -124,8 +120,11 @@ function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Loc
       const refused = { ...linear, isWrite: linear.isTable || isWriting(op) };
       return { cut: now, runs, refusal: violationOf(linear), refused };
     }
-    if (linear.kind !== 'found')
-      return { cut: now, runs, refusal: faultOf(without(linear.code, hidden), { gfn: page, offset }) };
+    if (linear.kind !== 'found') {
+      const fault = { code: without(linear.code, hidden), address: linearAddress({ gfn: page, offset }) };
+      const refusal = { status: 'pageFault', out: [fault.code], words: [fault.address] } as const;
+      return { cut: now, runs, refusal, faulted: { ...fault, piece: { gfn: page, offset, count } } };
+    }
     runs.push({ mfn: linear.mfn, offset, count });
   }
   return { cut: now, runs, refusal: undefined };
@@ -190,10 +189,12 @@ function perform(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: VcpuAgent): 
   const entered = enterMode(cut.state, agent, op.as === 'user');
   if (entered === undefined) return end(at(cut, crash(cut.state, agent.domain)), 'gone');
   const find = linearContext(cut.state, agent) === undefined ? locatePhysical : locateLinear;
-  const { cut: after, runs, refusal, refused } = find(at(cut, entered), agent, op);
+  const { cut: after, runs, refusal, refused, faulted } = find(at(cut, entered), agent, op);
   if (refused !== undefined) wish(after, work, { ...refused, domain: agent.domain });
   if (refused !== undefined && isLogged(after.state, agent, refused))
     return go(after, task, { at: 'mark', gfn: refused.gfn });
+  const helped = faulted && beginHelp(after, task, agent, faulted);
+  if (helped !== undefined) return helped;
   if (refusal !== undefined) return refuseAccess(after, op, refusal);
   return match(op)
     .with({ kind: 'paging.read' }, { kind: 'paging.fetch' }, () =>
@@ -245,6 +246,7 @@ export function pagingStep(cut: Cut, { agent, caller, op, work, debts }: Task<Pa
   if (op.kind === 'paging.setRoot')
     return isGuestsOwn ? setRoot(cut, agent, op) : setPvRoot(cut, { agent, caller, op, work, debts }, agent);
   const access = { agent, caller, op, work, debts };
+  if (work.at === 'help') return help(cut, access);
   return work.at === 'mark' || work.at === 'install' || work.at === 'complete'
     ? logWrite(cut, access, agent)
     : perform(cut, access, agent);

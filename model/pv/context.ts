@@ -7,9 +7,14 @@ import { wait, type Cut } from '../cut.ts';
 import { controlled } from '../memory/life.ts';
 import { contextOf, vcpuAgent } from '../paging/context.ts';
 import { at, end, type OpOf, type Task, type Turn } from '../progress.ts';
+import { withDomain, type State } from '../state.ts';
 import { enterKernel, inOne } from './batch.ts';
 import { hold } from './roots.ts';
 import { attempt, type Item, type Todo } from './work.ts';
+
+/** vCPU 0 brings what its domain is to be assisted with. */
+const assisting = (state: State, { op: { target, vcpu, by } }: Task<OpOf<'pv.setContext'>>): State =>
+  vcpu === 0 ? withDomain(state, target, { writesTables: by === 'writer' }) : state;
 
 /** One micro-step of giving a vCPU its first root. */
 export function setContext(cut: Cut, task: Task<OpOf<'pv.setContext'>>): Turn {
@@ -29,7 +34,7 @@ export function setContext(cut: Cut, task: Task<OpOf<'pv.setContext'>>): Turn {
     attempt({ do: 'getType', mfn, type: tableType(cut.state.geometry.levels) }, undefined, { do: 'putPage', mfn }),
     attempt({ do: 'beginContext', vcpu, mfn }, 'EINVAL', { do: 'putType', mfn }, { do: 'putPage', mfn }),
   ];
-  const held = at(cut, hold(cut.state, domain.id, 1));
+  const held = at(cut, hold(assisting(cut.state, task), domain.id, 1));
   const resume: Item = { do: 'resume', domain: domain.id };
   return inOne(held, task, () => [attempt(giving, undefined, resume), resume]);
 }

@@ -1,6 +1,7 @@
 // What an act of direct paging comes to, and the tables of functions that perform acts: one for each that there is.
 // A first reader may skip this file.
 
+import type { Word } from '#abi/address.ts';
 import type { Errno } from '#abi/reply.ts';
 import type { State } from '../state.ts';
 import type { Item, Todo } from './work.ts';
@@ -10,6 +11,8 @@ export interface Effect {
   readonly state: State;
   readonly first?: Todo;
   readonly failed?: Errno;
+  /** What its caller will hear that it came upon. */
+  readonly seen?: Word;
 }
 
 /** One function for each of these acts and plans. */

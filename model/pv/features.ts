@@ -1,9 +1,9 @@
 // What an operation of direct paging touches: whose memory, what each frame is used as, and the entry that is there and is to come.
 // A first reader may skip this file: it only tells kinds of situations apart.
 
-import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
+import { DOMID_SELF, type DomId, type Gfn, type Mfn, type Word } from '#abi/address.ts';
 import { callerOf, type Agent } from '#abi/agents.ts';
-import { mmuCommands, mmuextCommands, type PvOp } from '#abi/pv.ts';
+import { mmuCommands, mmuextCommands, vmAssists, type PvOp } from '#abi/pv.ts';
 import { tableFlags } from '#abi/paging.ts';
 import { hasAll } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
@@ -43,8 +43,14 @@ function rootClass(state: State, agent: Agent): number {
   return 1 + (root === 0 ? 0 : 1) + (userRoot === 0 ? 0 : 2) + (isUser ? 4 : 0);
 }
 
+/** Whose memory an operation is about. */
+function aboutWhom(op: PvOp<'concrete'>): DomId {
+  if (op.kind === 'pv.vmAssist') return DOMID_SELF;
+  return op.kind === 'pv.setContext' ? op.target : op.owner;
+}
+
 export function features(state: State, agent: Agent, op: PvOp<'concrete'>): readonly number[] {
-  const id = named(agent, op.kind === 'pv.setContext' ? op.target : op.owner);
+  const id = named(agent, aboutWhom(op));
   const call = [domainClass(state, id), relation(agent, id), rootClass(state, agent)];
   const more = match(op)
     .with({ kind: 'pv.mmuUpdate' }, ({ elements, start }) =>
@@ -62,6 +68,9 @@ export function features(state: State, agent: Agent, op: PvOp<'concrete'>): read
       ...entryClass(state, callerOf(agent) ?? id, value),
     ])
     .with({ kind: 'pv.setContext' }, ({ frame }) => frameClasses(state, id, frame))
+    .with({ kind: 'pv.vmAssist' }, ({ command, assist }) => [
+      ['enable', 'disable', 'unknown'].indexOf(command) * vmAssists.length + vmAssists.indexOf(assist),
+    ])
     .exhaustive();
   return [...call, ...more];
 }

@@ -115,7 +115,7 @@ export class Machine {
     ];
     for (const [n, index, value] of words) this.update(toolstack, { mfn: page(n), index }, value);
     this.extended(toolstack, 'pinL3', page(0));
-    this.call(toolstack, { kind: 'pv.setContext', target: GUEST, vcpu: 0 as VcpuId, frame: page(0) });
+    this.call(toolstack, { kind: 'pv.setContext', target: GUEST, vcpu: 0 as VcpuId, frame: page(0), by: 'asker' });
     this.schedule();
   }
 

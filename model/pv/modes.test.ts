@@ -97,7 +97,7 @@ describe('roots', () => {
   it('are given to a vCPU once', () => {
     const machine = booted();
     const give = (frame: Mfn): string =>
-      machine.call(toolstack, { kind: 'pv.setContext', target: GUEST, vcpu: guest.vcpu, frame }).status;
+      machine.call(toolstack, { kind: 'pv.setContext', target: GUEST, vcpu: guest.vcpu, frame, by: 'asker' }).status;
     expect([give(page(0)), give(page(1))]).toEqual(['ok', 'EOPNOTSUPP']);
     expect(machine.state.domains.get(GUEST)?.held).toBe(0);
   });

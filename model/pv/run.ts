@@ -2,6 +2,7 @@
 // the next act is due. What is worked out may look at the state, as it is right after the act.
 // A first reader may skip `passOver`. The design is docs/decisions/0002.
 
+import type { Word } from '#abi/address.ts';
 import type { Errno } from '#abi/reply.ts';
 import { ask, cutAt, type Cut } from '../cut.ts';
 import type { State } from '../state.ts';
@@ -10,6 +11,7 @@ import { references } from './references.ts';
 import { roots } from './roots.ts';
 import { tables } from './tables.ts';
 import { types } from './types.ts';
+import { writes } from './writes.ts';
 import type { Effect, Performers } from './effect.ts';
 import type { Act, Item, Plan, Todo } from './work.ts';
 
@@ -19,6 +21,7 @@ const performers: Performers<Item['do']> = {
   ...tables,
   ...contents,
   ...roots,
+  ...writes,
   attempt: (state, { todo, errno, undo }) => ({ state, first: [...todo, { do: 'attempted', errno, undo }] }),
   attempted: (state) => ({ state }),
   fail: (state, { errno }) => ({ state, failed: errno }),
@@ -35,6 +38,8 @@ const plans: Readonly<Record<Plan['do'], true>> = {
   checkMemory: true,
   update: true,
   change: true,
+  overwrite: true,
+  fit: true,
   forgetChanged: true,
   resume: true,
   attempt: true,
@@ -49,6 +54,8 @@ export interface Ran {
   readonly cut: Cut;
   readonly todo: Todo;
   readonly failed: Errno | undefined;
+  /** What the act came upon that the caller will hear of. */
+  readonly seen?: Word | undefined;
 }
 
 /** What is done after a failure: up to the end of the attempt nothing. */
@@ -84,9 +91,7 @@ export function runOne(before: Cut, todo: Todo): Ran {
   const [act, ...rest] = todo;
   if (act === undefined) return { cut: before, todo, failed: undefined };
   const cut = isToldOf(act) ? ask(before, ['forgotten']).cut : before;
-  const { state, first = [], failed } = perform(cut.state, act);
-  return prepare(
-    cutAt(cut, state),
-    failed === undefined ? [...first, ...rest] : [{ do: 'fail', errno: failed }, ...rest],
-  );
+  const { state, first = [], failed, seen } = perform(cut.state, act);
+  const next: Todo = failed === undefined ? [...first, ...rest] : [{ do: 'fail', errno: failed }, ...rest];
+  return { ...prepare(cutAt(cut, state), next), seen };
 }

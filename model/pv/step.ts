@@ -3,6 +3,7 @@
 
 import type { PvOp } from '#abi/pv.ts';
 import { performing, type Handler, type Handlers, type Perform } from '../progress.ts';
+import { vmAssist } from './assist.ts';
 import { setContext } from './context.ts';
 import { mmuext } from './extended.ts';
 import { mmuUpdate, updateVaMapping } from './update.ts';
@@ -12,6 +13,7 @@ const handlers: Handlers<PvOp<'concrete'>> = {
   'pv.mmuext': mmuext,
   'pv.updateVaMapping': updateVaMapping,
   'pv.setContext': setContext,
+  'pv.vmAssist': vmAssist,
 };
 
 /** How an operation of direct paging goes on. */

@@ -50,7 +50,7 @@ function takeLowest(state: State, owner: DomId, word: Word): Taken {
 }
 
 /** A present entry of a table at `level` is taken for `owner`. */
-function takeEntry(state: State, owner: DomId, { level, word }: { level: number; word: Word }): Taken {
+export function takeEntry(state: State, owner: DomId, { level, word }: { level: number; word: Word }): Taken {
   if (level === 1) return takeLowest(state, owner, word);
   const mfn = mfnIn(word);
   const taken: Todo = [
@@ -61,7 +61,7 @@ function takeEntry(state: State, owner: DomId, { level, word }: { level: number;
 }
 
 /** An entry lets go of what it held. */
-function letGo(state: State, level: number, word: Word): Todo {
+export function letGo(state: State, level: number, word: Word): Todo {
   const mfn = mfnIn(word);
   if (!isPresent(word) || mfn >= state.geometry.frameCount) return [];
   const isTyped = level > 1 || isWritable(word);
@@ -73,7 +73,7 @@ function letGo(state: State, level: number, word: Word): Todo {
     : [{ do: 'putPage', mfn }];
 }
 
-const hasDevices = (state: State, owner: DomId): boolean => (state.domains.get(owner)?.iomem.size ?? 0) > 0;
+export const hasDevices = (state: State, owner: DomId): boolean => (state.domains.get(owner)?.iomem.size ?? 0) > 0;
 
 /** What is undone when the entry at a place fails: those before it, in descending order; the type is kept where others were tried. */
 const undone = ({ mfn, level, index }: Slot): Todo => [

@@ -1,7 +1,7 @@
 // What an operation of direct paging has still to do, as a list, the next first. An act is one indivisible part; what begins with
 // a plan is worked out between two acts and costs no time. Each may put more in front of the list, or fail: then everything is
 // passed over up to the end of the attempt that it is part of, which lets go of what was taken and fails in its turn.
-// A first reader may skip this file and meet the acts where they are performed (references.ts, types.ts, tables.ts, roots.ts).
+// A first reader may skip this file and meet the acts where they are performed (references.ts, types.ts, tables.ts, roots.ts, writes.ts).
 // Source: Xen arch/x86/mm.c, whose functions these lists are.
 
 import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
@@ -39,6 +39,18 @@ export interface Descent {
   readonly page: Gfn;
   readonly word: Word;
   readonly owner: DomId;
+}
+
+/** What a guest's kernel has written where it may only read: the bytes of an access of `size` bytes that lie in one linear frame. */
+export interface TableWrite {
+  readonly domain: DomId;
+  readonly page: Gfn;
+  readonly offset: number;
+  readonly count: number;
+  readonly size: number;
+  readonly value: Word;
+  /** Of a compare-exchange. */
+  readonly expected: Word | undefined;
 }
 
 /** What is done when an attempt fails, and the error that it then fails with. */
@@ -79,7 +91,19 @@ export type Act =
   | ({ readonly do: 'forget' } & Flush)
   | { readonly do: 'setRoot'; readonly vcpu: VcpuAgent; readonly which: 'kernel' | 'user'; readonly mfn: Mfn }
   | { readonly do: 'beginContext'; readonly vcpu: VcpuAgent; readonly mfn: Mfn }
-  | ({ readonly do: 'descend' } & Descent);
+  | ({ readonly do: 'descend' } & Descent)
+  /** Entries are loaded on the way to where a guest has written; then what stands there, the rest of it, and what is replaced. */
+  | { readonly do: 'seek'; readonly mfn: Mfn; readonly level: number; readonly write: TableWrite }
+  | { readonly do: 'look'; readonly mfn: Mfn; readonly write: TableWrite }
+  | { readonly do: 'fill'; readonly mfn: Mfn; readonly write: TableWrite }
+  | { readonly do: 'swap'; readonly mfn: Mfn; readonly write: TableWrite; readonly word: Word }
+  | {
+      readonly do: 'exchange';
+      readonly mfn: Mfn;
+      readonly write: TableWrite;
+      readonly word: Word;
+      readonly expected: Word;
+    };
 
 /** What is worked out between two acts. */
 export type Plan =
@@ -92,6 +116,9 @@ export type Plan =
   /** A frame that is locked is written, or what it holds as a table is changed; `lowest`: it must be a table of level 1. */
   | { readonly do: 'update'; readonly lowest: boolean; readonly change: Omit<Change, 'level'> }
   | ({ readonly do: 'change' } & Change)
+  /** A guest's write to a frame that is locked; the entry that comes of it, `rest` being what is not written. */
+  | { readonly do: 'overwrite'; readonly mfn: Mfn; readonly write: TableWrite }
+  | { readonly do: 'fit'; readonly mfn: Mfn; readonly write: TableWrite; readonly rest: Word }
   | { readonly do: 'forgetChanged'; readonly domain: DomId }
   | { readonly do: 'resume'; readonly domain: DomId }
   | ({ readonly do: 'attempt'; readonly todo: Todo } & Failure)
@@ -106,6 +133,15 @@ export type Todo = readonly Item[];
 /** The registers of an operation of direct paging. */
 export interface PvWork {
   readonly todo: Todo;
+  /** Of a write that is made for a guest: the fault that it hears of otherwise, and what a compare-exchange came upon. */
+  readonly fault?: PageFault;
+  readonly seen?: Word | undefined;
+}
+
+/** A page fault as a guest hears of it. */
+export interface PageFault {
+  readonly code: number;
+  readonly address: Word;
 }
 
 export const NO_PV_WORK: PvWork = { todo: [] };

@@ -180,7 +180,7 @@ function* directCalls(geometry: Geometry, domain: DomainSetup, frameAt: FrameAt)
   for (let vcpu = 0; vcpu < domain.vcpus; vcpu += 1)
     yield {
       agent: TOOLSTACK,
-      op: { kind: 'pv.setContext', target: owner, vcpu: vcpu as VcpuId, frame: named(root) },
+      op: { kind: 'pv.setContext', target: owner, vcpu: vcpu as VcpuId, frame: named(root), by: 'writer' },
     };
 }
 

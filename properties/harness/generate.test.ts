@@ -46,6 +46,7 @@ function stillLife(header: Header): State {
       held: 0,
       log: emptyLog(state.geometry),
       crashed: false,
+      writesTables: false,
       calls: 0,
       maxPages: 16,
       totalPages: 6,

@@ -62,9 +62,14 @@ const changing: readonly Point[] = [
   ...typing, ['lock', 'pageLock'], ['unlock', 'pageLock'], ['compareExchange', 'table'],
 ]; // prettier-ignore
 
+/** What a write passes that is made for a guest, in one of its tables. */
+const helping: readonly Point[] = [
+  ['load', 'table'], ['reference', 'frame'], ['lock', 'pageLock'], ['unlock', 'pageLock'], ['store', 'table'],
+]; // prettier-ignore
+
 /**
  * What each kind of operation can pass on its way. What fate does to caches is indivisible, and so are accesses that meet neither
- * memory on demand nor RAM whose writes are logged.
+ * memory on demand, nor RAM whose writes are logged, nor tables that their guest writes.
  */
 export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.populate': [fetches, ...walks, ...heapTake, ...p2m],
@@ -105,8 +110,8 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
     ['unlock', 'heapLock'],
   ],
   'paging.read': populating,
-  'paging.write': populating,
-  'paging.compareExchange': populating,
+  'paging.write': [...populating, ...helping],
+  'paging.compareExchange': [...populating, ...helping, ['compareExchange', 'table']],
   'paging.fetch': populating,
   'paging.setControl': [],
   'paging.setRoot': [...typing, ['store', 'domain']],
@@ -114,6 +119,7 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'pv.mmuext': [...typing, ['store', 'domain'], ['store', 'guest'], answers],
   'pv.updateVaMapping': changing.filter(([pointClass]) => pointClass !== 'compareExchange'),
   'pv.setContext': [...typing, ['store', 'domain']],
+  'pv.vmAssist': [],
   'tlb.schedule': [],
   'tlb.fill': [],
   'tlb.evict': [],

@@ -50,6 +50,7 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   domKind: 'domain',
   domPauses: 'domain',
   domCrashed: 'domain',
+  domWritesTables: 'domain',
   domMaxPages: 'domain',
   domTotalPages: 'domain',
   domVcpus: 'domain',

@@ -36,6 +36,8 @@ interface Bound {
 const SMALL: Bound = { base: 4 };
 /** Nothing, unless an access meets memory on demand, perhaps to learn that it is there by now. */
 const ACCESS: Bound = { base: 12 };
+/** The same, or the change of an entry that a paravirtual guest has written. */
+const WRITE: Bound = { base: 40 };
 /** What acts at once passes no point. */
 const NONE: Bound = { base: 0 };
 
@@ -66,8 +68,8 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.mapMmio': { base: 8, piece: 9 },
   'memory.scrub': { base: 4, frame: 1 },
   'paging.read': ACCESS,
-  'paging.write': ACCESS,
-  'paging.compareExchange': ACCESS,
+  'paging.write': WRITE,
+  'paging.compareExchange': WRITE,
   'paging.fetch': ACCESS,
   'paging.setControl': NONE,
   'paging.setRoot': { base: 0, tableEntry: 12 },
@@ -75,6 +77,7 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'pv.mmuext': { base: 30, tableEntry: 12 },
   'pv.updateVaMapping': { base: 30, tableEntry: 12 },
   'pv.setContext': { base: 20, tableEntry: 12 },
+  'pv.vmAssist': NONE,
   'tlb.schedule': NONE,
   'tlb.fill': NONE,
   'tlb.evict': NONE,

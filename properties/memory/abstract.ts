@@ -195,6 +195,7 @@ const domains: Relation<DomainSides> = {
     ...logRows,
     row('pauses', ({ domain }) => domain.pauseCount, ({ m, domain }) => m.f.domPauses.get(domain.id)), // prettier-ignore
     row('crashed', ({ domain }) => domain.crashed, ({ m, domain }) => m.f.domCrashed.get(domain.id) === 1), // prettier-ignore
+    row('writesTables', ({ domain }) => domain.writesTables, ({ m, domain }) => m.f.domWritesTables.get(domain.id) === 1), // prettier-ignore
     row('maxPages', ({ domain }) => domain.maxPages, ({ m, domain }) => m.f.domMaxPages.get(domain.id)), // prettier-ignore
     row('totalPages', ({ domain }) => domain.totalPages, ({ m, domain }) => m.f.domTotalPages.get(domain.id)), // prettier-ignore
     row('maxGfn', ({ domain }) => domain.maxGfn, ({ m, domain }) => m.f.domMaxGfn.getWide(domain.id)), // prettier-ignore

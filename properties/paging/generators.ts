@@ -24,6 +24,7 @@ import {
   type Offer,
 } from '../harness/census.ts';
 import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
+import { tableWrite } from '../pv/table-writes.ts';
 import { isBuilding, mayLoad, mayTurn, setControl, setRoot } from './register-generators.ts';
 import { asPager, linearPages, writeTable } from './table-generators.ts';
 
@@ -209,7 +210,15 @@ const writableOf = (g: Gen, caller: DomId): readonly number[] =>
     ({ type }) => type === 'ramRw' || type === 'ramLogDirty' || type === 'grantRw' || type === 'foreign',
   );
 
+/** Writes that are changes of a paravirtual guest's tables, where there is one that writes them. */
+const DIRECT = 30;
+
 function write(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { kind: 'paging.write' }> {
+  const direct = g.share(DIRECT) ? tableWrite(g) : undefined;
+  if (direct !== undefined) {
+    const { gfn, offset, size, value } = direct;
+    return { kind: 'paging.write', gfn, offset, size, value, via: 0, as: g.share(4) ? 'user' : 'supervisor' };
+  }
   if (!g.probes && g.pager !== undefined && g.share(isBuilding(g) ? 80 : s.tables)) {
     const entry = writeTable(g);
     if (entry !== undefined) return { kind: 'paging.write', ...entry, size: 8, via: 0, as: 'supervisor' };
@@ -234,6 +243,12 @@ const literalOf = (g: Gen, { flags, domain, gfn }: Offer): Literal => ({
 
 function compareExchange(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { kind: 'paging.compareExchange' }> {
   const kind = 'paging.compareExchange';
+  const direct = g.share(DIRECT) ? tableWrite(g) : undefined;
+  if (direct !== undefined) {
+    const { there, ...at } = direct;
+    const seen = there.lo + (g.bends() ? 1 : 0);
+    return { kind, ...at, expected: { as: 'word', lo: seen % 2 ** 32, hi: there.hi }, via: 0, as: 'supervisor' };
+  }
   const caller = g.probes ? asAccessor(g) : g.asVcpu();
   const entry = g.prefer(entriesOf(g.state, caller), ({ flags }) => flags !== 0);
   const at = entry && placeOf(g, caller, entry.ref);

@@ -5,7 +5,7 @@
 import { DOMID_SELF, type DomId, type Mfn, type VcpuId } from '#abi/address.ts';
 import { gfnCount } from '#abi/geometry.ts';
 import type { FrameOperand, GfnOperand } from '#abi/operand.ts';
-import { mmuextCommands, type MmuextCommand, type PvOp } from '#abi/pv.ts';
+import { mmuextCommands, vmAssists, type MmuextCommand, type PvOp } from '#abi/pv.ts';
 import { frameOf } from '#model/state.ts';
 import { contextOf } from '#model/paging/context.ts';
 import type { Gen, Generators, Needs, Symbolic, Weights } from '../harness/decisions.ts';
@@ -28,6 +28,7 @@ const weights: Settings['weights'] = {
   'pv.mmuext': 50,
   'pv.updateVaMapping': 25,
   'pv.setContext': 4,
+  'pv.vmAssist': 3,
 };
 
 /** Guests that change their tables as systems do. */
@@ -189,7 +190,21 @@ function setContext(g: Gen): Symbolic<'pv.setContext'> {
   const isNew = (vcpu: VcpuId): boolean => contextOf(g.state, { domain: id, vcpu }).root === 0;
   const vcpu = g.prefer(vcpus, isNew) ?? (0 as VcpuId);
   const frame = frameNamed(g.state, tableLike(g, id, g.geometry.levels));
-  return { kind: 'pv.setContext', target: g.domain(id), vcpu: (g.bends() ? vcpu + 1 : vcpu) as VcpuId, frame };
+  return {
+    kind: 'pv.setContext',
+    target: g.domain(id),
+    vcpu: (g.bends() ? vcpu + 1 : vcpu) as VcpuId,
+    frame,
+    by: g.share(70) ? 'writer' : 'asker',
+  };
+}
+
+/** A guest turns an assist on or off: rather the one that matters. */
+function vmAssist(g: Gen): Symbolic<'pv.vmAssist'> {
+  const ids = askers(g);
+  g.asVcpu((id) => g.bends() || ids.includes(id));
+  const command = g.bends() ? 'unknown' : g.share(60) ? 'enable' : 'disable';
+  return { kind: 'pv.vmAssist', command, assist: g.share(85) ? 'writablePagetables' : g.prng.pick(vmAssists) };
 }
 
 /** The generators of operations of direct paging. */
@@ -198,6 +213,7 @@ export const generators = (s: Settings): Generators<PvOp<'symbolic'>> => ({
   'pv.mmuext': (g) => mmuext(g, s),
   'pv.updateVaMapping': updateVaMapping,
   'pv.setContext': setContext,
+  'pv.vmAssist': vmAssist,
 });
 
 const someGuest = (g: Gen): boolean => askers(g).length > 0;
@@ -213,6 +229,7 @@ export const needs: Needs<PvOp<'symbolic'>> = {
   'pv.mmuext': someGuest,
   'pv.updateVaMapping': someCaller,
   'pv.setContext': someGuest,
+  'pv.vmAssist': someCaller,
 };
 
 /** A paravirtual guest, or the toolstack for it, gives a frame back by its number, rather one that is no table. Undefined: there is none. */
