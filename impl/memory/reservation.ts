@@ -211,7 +211,9 @@ function* populateNative(
 
 /** Takes frames away from a paravirtual guest. Its tables may go on naming them, and then keep them. */
 function* removeNative(m: Machine, { op, target }: Extent, first: number): Step<Errno | undefined> {
-  for (let mfn = first; mfn < first + pow2(op.order); mfn += 1) {
+  // Counted by pages: a guest's number may be one to which nothing can be added.
+  for (let i = 0; i < pow2(op.order); i += 1) {
+    const mfn = first + i;
     if (!isMemory(m, mfn)) return 'EINVAL';
     if (!(yield* getPage(m, mfn, target))) return 'ENXIO';
     // What the hypervisor shares with the guest stays the hypervisor's.

@@ -62,6 +62,8 @@ describe('memory', () => {
     ['EACCES', { kind: 'memory.removeFromPhysmap', target: DOM, gfn: 0 as Gfn }],
     ['EINVAL', { kind: 'memory.addToPhysmap', target: 0 as DomId, space: 'gmfnForeign', foreign: DOM, index: 0 as Gfn, gfn: 9 as Gfn }], // prettier-ignore
     ['EINVAL', { kind: 'memory.exchange', target: DOM, given: values(0), givenOrder: 0, takenOrder: 0, start: 0 }],
+    // A list in memory can hold numbers so large that adding 1 changes nothing.
+    ['EINVAL', { kind: 'memory.decrease', target: DOM, extents: values(2 ** 60), order: 0, start: 0 }],
     ['EINVAL', { kind: 'memory.populateOnDemand', target: DOM, extents: values(0), order: 0, start: 0 }],
     ['EINVAL', { kind: 'memory.setPodTarget', target: DOM, pages: 1 }],
     ['EINVAL', { kind: 'memory.podTarget', target: DOM }],
