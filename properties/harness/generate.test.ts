@@ -130,7 +130,8 @@ describe('generated traces', () => {
   });
 
   it('use every kind of operation, plain accesses at most two in five', () => {
-    const kinds = seeds.flatMap((seed) =>
+    // Some are hardly ever called for while nothing changes.
+    const kinds = Array.from({ length: 200 }, (_, i) => i).flatMap((seed) =>
       traceOf(seeded(seed))
         .steps.filter(isAct)
         .map(({ op }) => op.kind),

@@ -21,7 +21,7 @@ import { focusOn } from './focus.ts';
 import { headerOf } from './headers.ts';
 import { domainsNamed } from './marks.ts';
 import { needs, profileOf, type Profile } from './profile.ts';
-import { Schedule } from './schedule.ts';
+import { Schedule, type Circumstances } from './schedule.ts';
 
 /** Where steps come from: two seeds and a number of completed operations, or a trace as it stands. */
 export type Source = Seeded | Fixed;
@@ -118,7 +118,7 @@ class Driver {
 
   #step(): void {
     const label = this.#steps.length;
-    const resumed = this.#schedule.toResume(this.#run.flights);
+    const resumed = this.#schedule.toResume(this.#run.flights, this.#run.state);
     if (resumed !== undefined) {
       this.#apply({ label, ...resumed });
       return;
@@ -137,18 +137,24 @@ class Driver {
     });
   }
 
-  /** Whether an access may leave its guest, for memory on demand or a write that is logged; with paging on its gfn is not known beforehand. */
-  #leaves(agent: Agent, op: AnyOp): boolean {
+  /** What an access may leave its guest for; with paging on its gfn is not known beforehand. */
+  #leaves(agent: Agent, op: AnyOp): Circumstances['leaves'] {
     const { state } = this.#run;
     const domain = state.domains.get(callerOf(agent) ?? -1);
-    if (domain === undefined) return false;
-    // A paravirtual guest's root is looked at by the hypervisor.
-    if (op.kind === 'paging.setRoot') return domain.kind === 'pv';
-    if (!('via' in op) || !('path' in op.gfn)) return false;
-    if (linearContext(state, agent) !== undefined) return domain.pod.entries.length > 0 || domain.log.on;
+    if (domain === undefined) return undefined;
+    if (domain.kind === 'pv') {
+      // A paravirtual guest's root is looked at by the hypervisor.
+      const isWrite = 'via' in op && 'value' in op && op.as !== 'user';
+      return op.kind === 'paging.setRoot' || (isWrite && domain.writesTables) ? 'tables' : undefined;
+    }
+    if (!('via' in op) || !('path' in op.gfn)) return undefined;
+    const isLinear = linearContext(state, agent) !== undefined;
     const size = tableEntries(state.geometry);
     const gfn = op.gfn.path.reduce((sum, index) => sum * size + index, 0);
-    return isOnDemand(domain, gfn) || domain.p2m.get(gfn)?.type === 'ramLogDirty';
+    const leaves = isLinear
+      ? domain.pod.entries.length > 0 || domain.log.on
+      : isOnDemand(domain, gfn) || domain.p2m.get(gfn)?.type === 'ramLogDirty';
+    return leaves ? 'memory' : undefined;
   }
 
   /** Whether a vCPU that is free to act, not the caller's own, runs in a domain that the operation is about. */

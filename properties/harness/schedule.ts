@@ -4,11 +4,13 @@
 // at random places find most bugs; here an episode of one or two operations with one to three points, several per run.
 // A first reader may skip the table.
 
+import type { Agent } from '#abi/agents.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Failure, FailureClass } from '#abi/failures.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { ObjectKind, Pause, PointClass } from '#abi/points.ts';
 import type { Prng } from '#lib/prng.ts';
+import type { State } from '#model/state.ts';
 
 /** A point by class and object. */
 export type Point = readonly [PointClass, ObjectKind];
@@ -62,22 +64,17 @@ const changing: readonly Point[] = [
   ...typing, ['lock', 'pageLock'], ['unlock', 'pageLock'], ['compareExchange', 'table'],
 ]; // prettier-ignore
 
-/** What a write passes that is made for a guest, in one of its tables. */
-const helping: readonly Point[] = [
-  ['load', 'table'], ['reference', 'frame'], ['lock', 'pageLock'], ['unlock', 'pageLock'], ['store', 'table'],
-]; // prettier-ignore
-
 /**
  * What each kind of operation can pass on its way. What fate does to caches is indivisible, and so are accesses that meet neither
  * memory on demand, nor RAM whose writes are logged, nor tables that their guest writes.
  */
 export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
-  'memory.populate': [fetches, ...walks, ...heapTake, ...p2m],
+  'memory.populate': [fetches, ...walks, ...heapTake, ...p2m, answers],
   'memory.populateOnDemand': [fetches, ...walks, ...p2m],
   'memory.setPodTarget': [...heapTake, ...heapGive, ...locked, ['store', 'domain']],
   'memory.podTarget': locked,
   'memory.increase': heapTake,
-  'memory.decrease': [fetches, ...walks, ...p2m, ...heapGive, looks],
+  'memory.decrease': [fetches, ...walks, ...p2m, ...heapGive, looks, ['store', 'domain']],
   'memory.exchange': [fetches, ...walks, ...populating],
   'memory.addToPhysmap': [...populating, ...heapGive, ...table],
   'memory.removeFromPhysmap': [...populating, ...heapGive],
@@ -110,15 +107,15 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
     ['unlock', 'heapLock'],
   ],
   'paging.read': populating,
-  'paging.write': [...populating, ...helping],
-  'paging.compareExchange': [...populating, ...helping, ['compareExchange', 'table']],
+  'paging.write': populating,
+  'paging.compareExchange': populating,
   'paging.fetch': populating,
   'paging.setControl': [],
   'paging.setRoot': [...typing, ['store', 'domain']],
   'pv.mmuUpdate': [...changing, ['store', 'guest']],
   'pv.mmuext': [...typing, ['store', 'domain'], ['store', 'guest'], answers],
   'pv.updateVaMapping': changing.filter(([pointClass]) => pointClass !== 'compareExchange'),
-  'pv.setContext': [...typing, ['store', 'domain']],
+  'pv.setContext': [...typing, ...life],
   'pv.vmAssist': [],
   'tlb.schedule': [],
   'tlb.fill': [],
@@ -127,9 +124,15 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'tlb.invpcid': [],
   'grants.map': [...track, ...claiming, ...p2m, answers, ...walks, ...heapTake, ['free', 'heap']],
   'grants.unmap': [...track, ...p2m, ...granting, ...heapGive, answers, ...walks],
-  'grants.copy': [...claiming, ...heapGive, answers, ...walks],
+  'grants.copy': [...claiming, ...heapGive, answers, ...walks, ...populating],
   'grants.query': [],
-  'grants.setupTable': [...table, answers, ...walks],
+  'grants.setupTable': [...table, answers, ...walks, ...populating],
+};
+
+/** What accesses pass by which a paravirtual guest writes its tables. */
+export const tableWritePoints: Readonly<Partial<Record<OpKind, readonly Point[]>>> = {
+  'paging.write': changing.filter(([pointClass]) => pointClass !== 'compareExchange'),
+  'paging.compareExchange': changing,
 };
 
 /** What each kind can be refused on its way. */
@@ -177,9 +180,13 @@ function weightFor([pointClass, object]: Point): number {
 const weighted = (points: readonly Point[]): readonly Point[] =>
   points.flatMap((point) => Array.from({ length: weightFor(point) }, () => point));
 
-const weightedPoints = Object.fromEntries(
-  Object.entries(pointsOf).map(([kind, points]) => [kind, weighted(points)]),
-) as Readonly<Record<OpKind, readonly Point[]>>;
+const allWeighted = <K extends string>(table: Readonly<Record<K, readonly Point[]>>): typeof table =>
+  Object.fromEntries(
+    Object.entries<readonly Point[]>(table).map(([kind, points]) => [kind, weighted(points)]),
+  ) as typeof table;
+
+const weightedPoints = allWeighted(pointsOf);
+const weightedTableWrites: typeof tableWritePoints = allWeighted(tableWritePoints as typeof pointsOf);
 
 /** Which of several such acts: mostly the first. Few operations interrupt more than two processors. */
 const nths = (pointClass: PointClass): readonly number[] =>
@@ -221,9 +228,20 @@ export interface Circumstances {
   readonly paused: number;
   /** Whether somebody else can act meanwhile on a domain that the operation is about. */
   readonly contested: boolean;
-  /** Whether an access may leave its guest: for memory on demand, or a write that is logged. */
-  readonly leaves: boolean;
+  /** What an access may leave its guest for: memory on demand or a write that is logged, or a table that it writes. */
+  readonly leaves: 'memory' | 'tables' | undefined;
 }
+
+/** An operation that stands paused. */
+interface Standing {
+  readonly label: Label;
+  readonly op: { readonly kind: OpKind };
+  readonly agent: Agent;
+}
+
+/** What a paused access has left its guest for. */
+const leftFor = ({ agent }: Standing, state: State): Circumstances['leaves'] =>
+  agent.kind === 'vcpu' && state.domains.get(agent.domain)?.kind === 'pv' ? 'tables' : 'memory';
 
 /** Decides when to pause, fail, preempt and resume in one run. */
 export class Schedule {
@@ -245,7 +263,7 @@ export class Schedule {
 
   /** What happens to an operation that starts now. */
   onStart(op: Op<'symbolic'>, at: Circumstances): Fate {
-    const isIdle = mechanismOf(op.kind) === 'paging' && !at.leaves;
+    const isIdle = mechanismOf(op.kind) === 'paging' && at.leaves === undefined;
     const pause = isIdle ? undefined : this.#opening(op.kind, at);
     const classes = isIdle ? undefined : failuresOf[op.kind];
     const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 4);
@@ -265,21 +283,19 @@ export class Schedule {
   }
 
   /** Which paused operation goes on now, perhaps to a further point; undefined: somebody else acts. */
-  toResume(
-    flights: readonly { readonly label: Label; readonly op: { readonly kind: OpKind } }[],
-  ): { readonly resume: Label; readonly pause?: Pause } | undefined {
+  toResume(flights: readonly Standing[], state: State): { readonly resume: Label; readonly pause?: Pause } | undefined {
     if (flights.length === 0) return undefined;
     if (this.#wait > 0) {
       this.#wait -= 1;
       return undefined;
     }
     const flight = this.#prng.pick(flights);
-    const pause = this.#points > 0 ? this.#point(flight.op.kind) : undefined;
+    const pause = this.#points > 0 ? this.#point(flight.op.kind, leftFor(flight, state)) : undefined;
     return { resume: flight.label, ...(pause === undefined ? {} : { pause }) };
   }
 
   /** A point at which to stop an operation that starts, if an episode wants one. Episodes do not overlap. */
-  #opening(kind: OpKind, { paused, contested }: Circumstances): Pause | undefined {
+  #opening(kind: OpKind, { paused, contested, leaves }: Circumstances): Pause | undefined {
     if (!this.#interleaves || pointsOf[kind].length === 0) return undefined;
     if (this.#operations === 0 && paused === 0 && this.#prng.chance(contested ? 4 : 1, 6)) {
       this.#operations = 1 + this.#prng.below(2);
@@ -287,11 +303,11 @@ export class Schedule {
     }
     if (this.#operations === 0) return undefined;
     this.#operations -= 1;
-    return this.#point(kind);
+    return this.#point(kind, leaves);
   }
 
-  #point(kind: OpKind): Pause | undefined {
-    const points = weightedPoints[kind];
+  #point(kind: OpKind, leaves: Circumstances['leaves']): Pause | undefined {
+    const points = (leaves === 'tables' ? weightedTableWrites[kind] : undefined) ?? weightedPoints[kind];
     if (points.length === 0) return undefined;
     this.#points -= 1;
     this.#wait = 2 + this.#prng.below(4);
