@@ -49,6 +49,9 @@ export const pvBits = {
 /** What a guest may have the hypervisor do for it unasked (VMASST_*), the last of which is nothing that there is. */
 export const vmAssists = ['writablePagetables', 'architecturalIopl', 'runstateUpdateFlag', 'unknown'] as const;
 
+/** Where PCIDs tell them apart: those of a guest's kernel and of its user (PCID_PV_PRIV, PCID_PV_USER). */
+export const pvPcids = { kernel: 0, user: 1 } as const;
+
 /** Elements of a batch in a trace at most. */
 const BATCH_MAX = 16;
 

@@ -221,6 +221,7 @@ const header = record<Header>(
     version: int(TRACE_VERSION, TRACE_VERSION),
     geometry,
     vendor: oneOf('vendor', vendors),
+    pvPcids: oneOf('PCIDs of paravirtual guests', ['on']),
     width,
     pcpus: int(1, 64),
     iommus: list(iommu, 16),
@@ -230,7 +231,7 @@ const header = record<Header>(
     superpages: flag,
     domains: list(domain, 64),
   },
-  ['vendor'],
+  ['vendor', 'pvPcids'],
 );
 
 /** A whole trace. */

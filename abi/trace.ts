@@ -59,6 +59,8 @@ export interface Header extends Policies {
   readonly geometry: GeometryName;
   /** Who made the processors; absent: Intel. */
   readonly vendor?: Vendor;
+  /** Whether kernel and user of a paravirtual guest are told apart by PCIDs, and no page is global; absent: off. */
+  readonly pvPcids?: 'on';
   /** Counter widths that differ from the geometry's. */
   readonly width: Partial<Widths>;
   readonly pcpus: number;

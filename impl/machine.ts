@@ -39,6 +39,8 @@ export const geometryOf = (header: Header): Geometry => {
 export class Machine {
   readonly geometry: Geometry;
   readonly policies: Policies;
+  /** Whether kernel and user of paravirtual guests have PCIDs of their own. */
+  readonly pvPcids: boolean;
   readonly pcpus: number;
   readonly arena: Arena<FieldName>;
   readonly f: Readonly<Record<FieldName, Field>>;
@@ -58,6 +60,7 @@ export class Machine {
   constructor(header: Header) {
     this.geometry = geometryOf(header);
     this.policies = header;
+    this.pvPcids = header.pvPcids === 'on';
     this.pcpus = Math.min(header.pcpus, this.geometry.capacity.pcpus);
     this.arena = new Arena(fieldsOf(this.geometry));
     this.f = this.arena.fields;

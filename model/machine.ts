@@ -22,7 +22,12 @@ export const geometryOf = (header: Header): Geometry => {
 /** The state before boot. */
 export const emptyMachine = (header: Header): State => ({
   geometry: geometryOf(header),
-  policies: { flush: header.flush, scrub: header.scrub, scrubAt: header.scrubAt },
+  policies: {
+    flush: header.flush,
+    scrub: header.scrub,
+    scrubAt: header.scrubAt,
+    pvPcids: header.pvPcids === 'on',
+  },
   vendor: vendorOf(header),
   pcpus: header.pcpus,
   frames: Trie.empty<Frame>().set(XEN_MFN, xenFrame),

@@ -241,6 +241,8 @@ export interface Policies {
   readonly flush: 'eager' | 'lazy';
   readonly scrub: 'always' | 'dying';
   readonly scrubAt: 'free' | 'later';
+  /** Kernel and user of a paravirtual guest have PCIDs of their own. */
+  readonly pvPcids: boolean;
 }
 
 export interface State {

@@ -16,8 +16,12 @@ import { getRoot } from './roots.ts';
 
 type SetContext = Extract<PvOp<'concrete'>, { kind: 'pv.setContext' }>;
 
-const initial: readonly Control[] = ['paging', 'writeProtect', 'executeDisable', 'globalPages'];
-const INITIAL = initial.map((control) => bit(controls.indexOf(control))).reduce(or);
+const maskOf = (on: readonly Control[]): number => on.map((control) => bit(controls.indexOf(control))).reduce(or);
+
+const always: readonly Control[] = ['paging', 'writeProtect', 'executeDisable'];
+/** PCIDs and global pages exclude each other. */
+const WITH_GLOBALS = maskOf([...always, 'globalPages']);
+const WITH_PCIDS = maskOf([...always, 'pcids']);
 
 function objection(m: Machine, call: Call, { target, vcpu }: SetContext): Errno | undefined {
   if (!exists(m, target)) return 'ESRCH';
@@ -53,6 +57,6 @@ function* giveRoot(m: Machine, { target, vcpu, frame, by }: SetContext): Step<Er
   if (errno !== undefined) return errno;
   yield* m.port.point('store', 'domain');
   m.f.vcpuRoot.setWide(key, frame);
-  m.f.vcpuControls.set(key, INITIAL);
+  m.f.vcpuControls.set(key, m.pvPcids ? WITH_PCIDS : WITH_GLOBALS);
   return undefined;
 }

@@ -4,12 +4,13 @@
 // vcpumask_to_pcpumask), arch/x86/pv/emul-priv-op.c (invlpg); paging_invlpg in asm/paging.h.
 
 import type { VcpuAgent } from '#abi/agents.ts';
+import { pvPcids } from '#abi/pv.ts';
 import { bit, hasAll } from '#lib/bits.ts';
 import type { Machine } from '../machine.ts';
 import { inTables, isCanonical } from '../paging/pages.ts';
 import type { Step } from '../port.ts';
 import { forgetAll, pcpusOf } from '../tlb/flush.ts';
-import { invlpg } from '../tlb/linear-cache.ts';
+import { invalidateAddress, invlpg, type Running } from '../tlb/linear-cache.ts';
 import { indexIn, isXenSlot } from './entry.ts';
 import { enterKernel } from './mode.ts';
 import { keyOf } from './owner.ts';
@@ -43,7 +44,13 @@ export function* flushFor(
   const keyOn = (pcpu: number): number => m.f.pcpuVcpu.get(pcpu) - 1;
   const pcpus = pcpusOf(m, domain).filter((pcpu) => isMeant(whose, keyOn(pcpu) - first, own));
   if (what === 'everything') yield* forgetAll(m, pcpus, false);
-  else for (const pcpu of pcpus) invlpg(m, { pcpu, key: keyOn(pcpu), root: 0 }, inTables(m, what.page));
+  else for (const pcpu of pcpus) forgetPage(m, { pcpu, key: keyOn(pcpu), root: 0 }, inTables(m, what.page));
+}
+
+/** A processor forgets a linear frame, of the guest's kernel and of its user. */
+function forgetPage(m: Machine, of: Running, page: number): void {
+  if (!m.pvPcids) invlpg(m, of, page);
+  else for (const pcid of Object.values(pvPcids)) invalidateAddress(m, of.pcpu, { pcid, page });
 }
 
 /** INVLPG by the kernel of a paravirtual guest. */

@@ -42,6 +42,7 @@ interface Setting {
   readonly vendor?: Vendor;
   readonly width?: Partial<Widths>;
   readonly flush?: Policies['flush'];
+  readonly pcids?: boolean;
 }
 
 type Element = Extract<Op<'concrete'>, { kind: 'pv.mmuUpdate' }>['elements'][number];
@@ -51,8 +52,14 @@ export class Guest {
   readonly m: Machine;
 
   /** The guest has tables, but none is in use. */
-  constructor({ vendor = 'intel', width = {}, flush = 'eager' }: Setting = {}) {
-    const policies = { flush, scrub: 'always', scrubAt: 'free', superpages: true } as const;
+  constructor({ vendor = 'intel', width = {}, flush = 'eager', pcids = false }: Setting = {}) {
+    const policies = {
+      flush,
+      scrub: 'always',
+      scrubAt: 'free',
+      superpages: true,
+      ...(pcids ? ({ pvPcids: 'on' } as const) : {}),
+    } as const;
     this.m = new Machine({ version: TRACE_VERSION, geometry: 'tiny', vendor, width, pcpus: 2, iommus: [], ...policies, domains: [] }); // prettier-ignore
     for (const target of [0, DOM]) this.by(toolstack, { kind: 'memory.createDomain', target: target as DomId, vcpus: 2, maxPages: 64, grantFrames: 0, guest: 'pv' }); // prettier-ignore
     const gfns = Array.from({ length: PAGES }, (_, i) => i as Gfn);

@@ -1,8 +1,9 @@
 // The two modes of a paravirtual guest. Kernel and user both run in ring 3, each on a root of its own; going from one to the other is
-// a write to CR3. Calls are made in kernel mode.
+// a write to CR3, which with PCIDs forgets nothing. Calls are made in kernel mode.
 // A first reader may skip nothing. Sources: Xen arch/x86/pv/domain.c (toggle_guest_mode, toggle_guest_pt), arch/x86/pv/iret.c,
 // arch/x86/flushtlb.c (switch_cr3_cr4).
 
+import { pvPcids } from '#abi/pv.ts';
 import type { Machine } from '../machine.ts';
 import { forgetNative, invalidateContexts, NATIVE_ID, type Running } from '../tlb/linear-cache.ts';
 
@@ -20,7 +21,8 @@ export function enterMode(m: Machine, { pcpu, key }: Omit<Running, 'root'>, isUs
   if (isUser && m.f.vcpuUserRoot.get(key) === 0) return false;
   if ((m.f.vcpuIsUser.get(key) !== 0) === isUser) return true;
   m.f.vcpuIsUser.set(key, isUser ? 1 : 0);
-  if (pcpu >= 0) invalidateContexts(m, pcpu, true);
+  if (m.pvPcids) m.f.vcpuPcid.set(key, isUser ? pvPcids.user : pvPcids.kernel);
+  else if (pcpu >= 0) invalidateContexts(m, pcpu, true);
   return true;
 }
 

@@ -49,6 +49,18 @@ describe.each(vendors)('a processor of %s', (vendor) => {
     expect(guest.m.f.vcpuIsUser.get(KEY)).toBe(0);
   });
 
+  it('forgets nothing on that way where both have PCIDs, and flushes mean both', () => {
+    const guest = Guest.running({ vendor, pcids: true });
+    guest.asks('newUserBaseptr', { frame: ROOT });
+    expect([guest.read(0), guest.read(0, user), guest.read(0), guest.read(0, user)]).toEqual(['ok walked', 'ok walked', 'ok combined', 'ok combined']); // prettier-ignore
+    guest.asks('invlpgLocal', { page: 0 });
+    expect([guest.read(0), guest.read(0, user)]).toEqual(['ok walked', 'ok walked']);
+    guest.by(vcpu, { kind: 'tlb.invlpg', gfn: 0 as Gfn });
+    expect([guest.read(0, user), guest.read(0)]).toEqual(['ok walked', 'ok walked']);
+    guest.asks('newBaseptr', { frame: ROOT });
+    expect([guest.read(0, user), guest.read(0)]).toEqual(['ok walked', 'ok walked']);
+  });
+
   it('has no user mode without a root for it', () => {
     const guest = Guest.running({ vendor });
     expect([guest.read(0, user), guest.m.f.domCrashed.get(DOM), guest.read(0)]).toEqual(['gone', 1, 'gone']);

@@ -6,6 +6,7 @@
 import type { Gfn, DomId, Mfn, VcpuId } from '#abi/address.ts';
 import { NOWHERE } from '#abi/agents.ts';
 import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
+import { pvPcids } from '#abi/pv.ts';
 import { bit, hasAll, without } from '#lib/bits.ts';
 import { rightsOfFrame, visibleAs } from '../entitlement.ts';
 import { keepStale, outlive, settleFrame } from '../p2m.ts';
@@ -16,11 +17,12 @@ import {
   pcpusRunning,
   placeOfVcpu,
   vcpuKey,
+  type Context,
   type Domain,
   type Loaded,
   type State,
 } from '../state.ts';
-import { invalidateEverything, invalidatePage, needOf } from '../tlb/loaded.ts';
+import { invalidateAddress, invalidateEverything, invalidatePage, needOf } from '../tlb/loaded.ts';
 import { isHypervisors } from './entries.ts';
 import type { Flush } from './work.ts';
 
@@ -93,6 +95,13 @@ function flushed(state: State, { domain, vcpus }: Flush): readonly number[] {
   );
 }
 
+/** What leads from a linear frame goes: of kernel and user alike. */
+function forgetPage({ geometry, policies }: State, context: Context, page: Gfn): Context {
+  if (!policies.pvPcids) return invalidatePage(geometry, context, page);
+  const pcids = [pvPcids.kernel, pvPcids.user];
+  return pcids.reduce((now: Context, pcid) => invalidateAddress(geometry, now, { pcid, page }), context);
+}
+
 /** The pCPUs that run such vCPUs forget everything, or what is about one linear frame. */
 export function forget(state: State, flush: Flush): State {
   const { domain, page } = flush;
@@ -101,7 +110,7 @@ export function forget(state: State, flush: Flush): State {
   for (const vcpu of vcpus) {
     const context = state.contexts.get(vcpuKey(state, domain, vcpu));
     if (context === undefined) continue;
-    const after = page === undefined ? invalidateEverything(context) : invalidatePage(state.geometry, context, page);
+    const after = page === undefined ? invalidateEverything(context) : forgetPage(state, context, page);
     if (after !== context) now = withContext(now, vcpuAgent(domain, vcpu as VcpuId), { loaded: after.loaded });
   }
   if (page !== undefined) return now;

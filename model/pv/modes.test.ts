@@ -83,6 +83,20 @@ describe('roots', () => {
     expect(machine.state.domains.get(GUEST)?.crashed).toBe(true);
   });
 
+  it('have PCIDs of their own, if they are on: what each loaded stays, until it is flushed for both', () => {
+    const machine = new Machine({ pvPcids: 'on' });
+    machine.boot();
+    machine.extended(guest, 'newUserBaseptr', page(0));
+    machine.access('paging.read', 0);
+    machine.access('paging.read', 0, { as: 'user' });
+    const pcids = (): readonly number[] => contextOf(machine.state, guest).loaded.map(({ pcid }) => pcid);
+    expect([pcids(), contextOf(machine.state, guest).pcid]).toEqual([[0, 0, 0, 1, 1, 1], 1]);
+    machine.extended(guest, 'invlpgLocal', page(0), { page: 1 as Gfn });
+    expect([pcids(), contextOf(machine.state, guest).pcid]).toEqual([[0, 1], 0]);
+    machine.extended(guest, 'tlbFlushLocal', page(0));
+    expect(pcids()).toEqual([]);
+  });
+
   it('can be replaced, and go when nothing else keeps them', () => {
     const machine = booted();
     machine.update(guest, { mfn: page(6), index: 0 }, entry(page(1)));

@@ -1,11 +1,13 @@
 // Roots of a paravirtual guest's vCPUs: one for its kernel, one for its user, each held as a page and as a table. And the two modes,
-// of which the processor knows nothing: both run in ring 3, and to change between them is to load another root.
+// of which the processor knows nothing: both run in ring 3, and to change between them is to load another root, which
+// forgets what is not global, or with PCIDs nothing.
 // A first reader may skip `beginContext`. Sources: Xen arch/x86/mm.c (new_guest_cr3, MMUEXT_NEW_USER_BASEPTR),
 // arch/x86/domain.c (arch_set_info_guest, vcpu_destroy_pagetables), arch/x86/pv/domain.c (toggle_guest_mode), pv/iret.c.
 
 import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import { controls, type Control } from '#abi/paging.ts';
+import { pvPcids } from '#abi/pv.ts';
 import { bit } from '#lib/bits.ts';
 import { contextOf, withContext } from '../paging/context.ts';
 import { isParavirtual, withDomain, type State } from '../state.ts';
@@ -25,10 +27,16 @@ export const putRoot = (root: Gfn): Todo => {
       ];
 };
 
-/** Registers of a paravirtual guest's processor that have a bit of their own here. */
-const ON: readonly Control[] = ['paging', 'writeProtect', 'executeDisable', 'globalPages'];
-
-const CONTROLS = ON.reduce((sum, control) => sum + bit(controls.indexOf(control)), 0);
+/** Registers of a paravirtual guest's processor that have a bit of their own here. With PCIDs no page is global. */
+const controlsOf = ({ policies }: State): number => {
+  const on: readonly Control[] = [
+    'paging',
+    'writeProtect',
+    'executeDisable',
+    policies.pvPcids ? 'pcids' : 'globalPages',
+  ];
+  return on.reduce((sum, control) => sum + bit(controls.indexOf(control)), 0);
+};
 
 type RootActs = 'setRoot' | 'beginContext' | 'resume';
 
@@ -46,7 +54,7 @@ export const roots: Performers<RootActs> = {
   beginContext: (state, { vcpu, mfn }): Effect => {
     const root = mfn as number as Gfn;
     if (state.domains.get(vcpu.domain)?.state !== 'running') return { state, failed: 'EINVAL' };
-    return { state: withContext(state, vcpu, { root, controls: CONTROLS, isUser: false }) };
+    return { state: withContext(state, vcpu, { root, controls: controlsOf(state), isUser: false }) };
   },
 
   resume: (state, { domain }) => ({ state: hold(state, domain, -1) }),
@@ -64,6 +72,7 @@ export function enterMode(state: State, vcpu: VcpuAgent, isUser: boolean): State
   const context = contextOf(state, vcpu);
   if (context.isUser === isUser) return state;
   if (isUser && context.userRoot === 0) return undefined;
+  if (state.policies.pvPcids) return withContext(state, vcpu, { isUser, pcid: isUser ? pvPcids.user : pvPcids.kernel });
   const { loaded } = invalidateAllButGlobals(context);
   return withContext(state, vcpu, { isUser, loaded });
 }

@@ -374,6 +374,8 @@ export class Gen {
 
   /** A linear frame whose way passes an entry that was changed lately in the tables that `agent` goes by. */
   alteredPage(agent: Agent = this.agent): number | undefined {
+    const left = this.changes.leftBy(this.state, agent);
+    if (left.length > 0 && this.share(50)) return this.prng.pick(left);
     const changes = this.changes.of(this.state, agent);
     return changes.length === 0 ? undefined : this.prng.pick(this.prng.pick(changes).pages);
   }

@@ -238,7 +238,9 @@ class Driver {
       if (builds && kind === 'paging.write') return weight * 6;
       if (kind === register) return weight * 10;
       if (isPlain) return weight * plainFactor;
-      return probes ? 0 : answers ? weight * walkFactor : weight;
+      // What processors pick up of their own accord while an operation stands paused is a probe, too.
+      if (probes) return kind === 'tlb.fill' ? weight : 0;
+      return answers ? weight * walkFactor : weight;
     });
     for (;;) {
       const at = this.#drawn(weights);

@@ -60,7 +60,7 @@ const superpage = (geometry: Geometry, prng: Prng): Extent[] =>
 /** How likely a vCPU runs from the beginning: a guest with two on processors can race with itself. */
 const placed = (id: number, vcpu: number): [number, number] => (id === 0 ? [1, 2] : vcpu === 0 ? [1, 1] : [2, 3]);
 
-/** One guest in six is paravirtual: without a pool and a grant table, and with tables from the beginning. */
+/** One guest in four is paravirtual: without a pool and a grant table, and with tables from the beginning. */
 function directly({ grantsAt: _, ...setup }: DomainSetup): DomainSetup {
   const rootAt = setup.rootAt ?? (setup.ram[1] ?? setup.ram[0])?.path ?? [0];
   return { ...setup, kind: 'pv', poolFrames: 0, grantFrames: 0, rootAt };
@@ -68,7 +68,7 @@ function directly({ grantsAt: _, ...setup }: DomainSetup): DomainSetup {
 
 function setup(geometry: Geometry, prng: Prng, wish: Wish): DomainSetup {
   const made = translated(geometry, prng, wish);
-  return wish.id !== 0 && prng.chance(1, 6) ? directly(made) : made;
+  return wish.id !== 0 && prng.chance(1, 4) ? directly(made) : made;
 }
 
 function translated(geometry: Geometry, prng: Prng, wish: Wish): DomainSetup {
@@ -149,6 +149,7 @@ export function headerOf(prng: Prng): Header {
       }),
     ),
   };
-  const made = vendor(prng);
+  const hasPcids = header.domains.some(({ kind }) => kind === 'pv') && prng.chance(1, 2);
+  const made = { ...vendor(prng), ...(hasPcids ? ({ pvPcids: 'on' } as const) : {}) };
   return { ...header, ...made, width: { ...header.width, ...made.width } };
 }

@@ -8,6 +8,7 @@ import type { Agent } from '#abi/agents.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Failure, FailureClass } from '#abi/failures.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
+import type { MmuextCommand } from '#abi/pv.ts';
 import type { ObjectKind, Pause, PointClass } from '#abi/points.ts';
 import type { Prng } from '#lib/prng.ts';
 import type { State } from '#model/state.ts';
@@ -135,6 +136,41 @@ export const tableWritePoints: Readonly<Partial<Record<OpKind, readonly Point[]>
   'paging.compareExchange': changing,
 };
 
+/** A frame typed or held, and let go of. */
+const holding: readonly Point[] = [
+  ['reference', 'frame'],
+  ['store', 'frame'],
+  ['load', 'table'],
+  ['flush', 'cache'],
+];
+/** The moment before a root is another one is as good as that before a flush. */
+const rooting: readonly Point[] = [...holding, ...Array.from({ length: 6 }, (): Point => ['store', 'domain'])];
+const flushing: readonly Point[] = [['flush', 'cache']];
+
+/** What each command of mmuext passes: few of all that some do. */
+const commandPoints: Readonly<Record<MmuextCommand, readonly Point[]>> = {
+  pinL1: typing,
+  pinL2: typing,
+  pinL3: typing,
+  pinL4: typing,
+  unpin: typing,
+  newBaseptr: rooting,
+  newUserBaseptr: rooting,
+  tlbFlushLocal: flushing,
+  invlpgLocal: flushing,
+  tlbFlushMulti: flushing,
+  invlpgMulti: flushing,
+  tlbFlushAll: flushing,
+  invlpgAll: flushing,
+  flushCache: [],
+  flushCacheGlobal: [],
+  clearPage: [...holding, ['store', 'guest']],
+  copyPage: [...holding, answers],
+  markSuper: [],
+  unmarkSuper: [],
+  unknown: [],
+};
+
 /** What each kind can be refused on its way. */
 export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]>>> = {
   'memory.populate': ['heap', 'pool'],
@@ -187,6 +223,13 @@ const allWeighted = <K extends string>(table: Readonly<Record<K, readonly Point[
 
 const weightedPoints = allWeighted(pointsOf);
 const weightedTableWrites: typeof tableWritePoints = allWeighted(tableWritePoints as typeof pointsOf);
+const weightedCommands = allWeighted(commandPoints);
+
+/** What an operation can pass on its way, those moments more often that matter more. */
+function pointsFor(op: Started, leaves: Circumstances['leaves']): readonly Point[] {
+  if (op.kind === 'pv.mmuext') return op.elements.flatMap(({ command }) => weightedCommands[command]);
+  return (leaves === 'tables' ? weightedTableWrites[op.kind] : undefined) ?? weightedPoints[op.kind];
+}
 
 /** Which of several such acts: mostly the first. Few operations interrupt more than two processors. */
 const nths = (pointClass: PointClass): readonly number[] =>
@@ -232,10 +275,12 @@ export interface Circumstances {
   readonly leaves: 'memory' | 'tables' | undefined;
 }
 
+type Started = Op<'symbolic'> | Op<'concrete'>;
+
 /** An operation that stands paused. */
 interface Standing {
   readonly label: Label;
-  readonly op: { readonly kind: OpKind };
+  readonly op: Started;
   readonly agent: Agent;
 }
 
@@ -264,7 +309,7 @@ export class Schedule {
   /** What happens to an operation that starts now. */
   onStart(op: Op<'symbolic'>, at: Circumstances): Fate {
     const isIdle = mechanismOf(op.kind) === 'paging' && at.leaves === undefined;
-    const pause = isIdle ? undefined : this.#opening(op.kind, at);
+    const pause = isIdle ? undefined : this.#opening(op, at);
     const classes = isIdle ? undefined : failuresOf[op.kind];
     const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 4);
     const preempting = this.#preempts && op.kind in partsPerCheck && this.#prng.chance(1, 2);
@@ -290,24 +335,24 @@ export class Schedule {
       return undefined;
     }
     const flight = this.#prng.pick(flights);
-    const pause = this.#points > 0 ? this.#point(flight.op.kind, leftFor(flight, state)) : undefined;
+    const pause = this.#points > 0 ? this.#point(flight.op, leftFor(flight, state)) : undefined;
     return { resume: flight.label, ...(pause === undefined ? {} : { pause }) };
   }
 
   /** A point at which to stop an operation that starts, if an episode wants one. Episodes do not overlap. */
-  #opening(kind: OpKind, { paused, contested, leaves }: Circumstances): Pause | undefined {
-    if (!this.#interleaves || pointsOf[kind].length === 0) return undefined;
+  #opening(op: Started, { paused, contested, leaves }: Circumstances): Pause | undefined {
+    if (!this.#interleaves || pointsOf[op.kind].length === 0) return undefined;
     if (this.#operations === 0 && paused === 0 && this.#prng.chance(contested ? 4 : 1, 6)) {
       this.#operations = 1 + this.#prng.below(2);
       this.#points = this.#operations + this.#prng.below(4 - this.#operations);
     }
     if (this.#operations === 0) return undefined;
     this.#operations -= 1;
-    return this.#point(kind, leaves);
+    return this.#point(op, leaves);
   }
 
-  #point(kind: OpKind, leaves: Circumstances['leaves']): Pause | undefined {
-    const points = (leaves === 'tables' ? weightedTableWrites[kind] : undefined) ?? weightedPoints[kind];
+  #point(op: Started, leaves: Circumstances['leaves']): Pause | undefined {
+    const points = pointsFor(op, leaves);
     if (points.length === 0) return undefined;
     this.#points -= 1;
     this.#wait = 2 + this.#prng.below(4);

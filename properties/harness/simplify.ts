@@ -34,7 +34,8 @@ function headerSize(header: Header): number {
   const policies = policyNames.filter((name) => header[name] !== PLAIN[name]).length;
   const machine = (header.geometry === 'x86' ? 100_000 : 0) + header.pcpus + 10 * header.iommus.length;
   const vendor = header.vendor === undefined ? 0 : 1 + vendors.indexOf(header.vendor);
-  return machine + vendor + policies + Object.keys(header.width).length + sum(header.domains.map(setupSize));
+  const pcids = header.pvPcids === undefined ? 0 : 1;
+  return machine + vendor + pcids + policies + Object.keys(header.width).length + sum(header.domains.map(setupSize));
 }
 
 function scheduleSize(step: Step): number {
@@ -129,6 +130,8 @@ export function* simplerHeaders(trace: Trace): Iterable<Trace> {
   }
   const { vendor, ...rest } = header;
   if (vendor !== undefined) yield { ...trace, header: rest };
+  const { pvPcids, ...without } = header;
+  if (pvPcids !== undefined) yield { ...trace, header: without };
   yield on({ ...PLAIN, width: {} });
   for (const name of policyNames) yield on({ [name]: PLAIN[name] });
   yield on({ width: {} });

@@ -1,4 +1,5 @@
-// Which entries of their own tables guests have changed lately, and what goes through them: whoever walks next should go there.
+// Which entries of their own tables guests have changed lately, and what goes through them, and which pages they had under a root that
+// they have left: whoever walks next should go there.
 // A first reader may skip this file.
 
 import type { DomId, Gfn, Word } from '#abi/address.ts';
@@ -29,9 +30,16 @@ export interface Change {
 const CHANGES = 4;
 const STEPS = 16;
 
+/** Linear frames of a domain that a processor of it had translated under the root that it has left. */
+interface Left {
+  readonly domain: DomId;
+  readonly pages: readonly number[];
+}
+
 /** What guests have changed lately, oldest first. */
 export class Changes {
   readonly #list: { readonly change: Change; readonly at: number }[] = [];
+  readonly #left: { readonly left: Left; readonly at: number }[] = [];
   #now = 0;
 
   get isEmpty(): boolean {
@@ -42,6 +50,20 @@ export class Changes {
   tick(): void {
     this.#now += 1;
     if (this.#now - (this.#list[0]?.at ?? this.#now) > STEPS) this.#list.shift();
+    if (this.#now - (this.#left[0]?.at ?? this.#now) > STEPS) this.#left.shift();
+  }
+
+  /** A root is about to be left. */
+  leave(left: Left): void {
+    if (left.pages.length === 0) return;
+    this.#left.push({ left, at: this.#now });
+    if (this.#left.length > CHANGES) this.#left.shift();
+  }
+
+  /** Pages that an agent's domain has left so; none if it has paging off. */
+  leftBy(state: State, agent: Agent): readonly number[] {
+    if (this.#left.length === 0 || agent.kind !== 'vcpu' || linearContext(state, agent) === undefined) return [];
+    return this.#left.filter(({ left }) => left.domain === agent.domain).flatMap(({ left }) => left.pages);
   }
 
   note(change: Change): void {

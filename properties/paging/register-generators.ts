@@ -8,7 +8,7 @@ import { contextOf, isOn } from '#model/paging/context.ts';
 import { ramOf } from '../harness/census.ts';
 import type { Gen, Symbolic } from '../harness/decisions.ts';
 import { agentOf, asPager, isPaging, plannedRoot } from './table-generators.ts';
-import { treeFrom, treeOf } from './tables.ts';
+import { pagesNow, treeFrom, treeOf } from './tables.ts';
 
 type Caller = ReturnType<Gen['callers']>[number];
 
@@ -132,6 +132,7 @@ export function setRoot(g: Gen): Symbolic<'paging.setRoot'> {
   const others = [...tables, ...ramOf(g.state, domain).slice(1, 4)];
   // What is no tree ends the vCPU's use of paging for a while.
   const roots = (g.share(80) ? usual : others).filter((gfn) => gfn !== undefined);
+  g.changes.leave({ domain, pages: pagesNow(g.state, g.agent) });
   const hasPcids = context !== undefined && isOn(context, 'pcids');
   const elsewhere = (context?.loaded ?? []).filter((one) => one.pcid !== context?.pcid).map((one) => one.pcid);
   const pcid = elsewhere.length > 0 && g.share(70) ? g.prng.pick(elsewhere) : g.prng.below(3);

@@ -111,6 +111,13 @@ export function treeOf(state: State, agent: Agent): Tree {
   return treeFrom(state, agent.domain, { context, root: context.root });
 }
 
+/** Linear frames that a vCPU goes by now: those that its processor remembers, else those of its tables. */
+export function pagesNow(state: State, agent: Agent): readonly number[] {
+  const remembered = linearContext(state, agent)?.loaded.filter(({ leaf }) => leaf) ?? [];
+  const pages = remembered.length > 0 ? remembered : treeOf(state, agent).pages.slice(0, THROUGH_MAX);
+  return pages.map(({ page }) => linearOf(state.geometry, page));
+}
+
 type Way = Pick<Page, 'page' | 'guest'>;
 
 const isWritable = ({ guest }: Way): boolean => hasAll(guest, RIGHT_BITS.write);

@@ -9,9 +9,9 @@ import { mmuextCommands, vmAssists, type MmuextCommand, type PvOp } from '#abi/p
 import { frameOf } from '#model/state.ts';
 import { contextOf } from '#model/paging/context.ts';
 import type { Gen, Generators, Needs, Symbolic, Weights } from '../harness/decisions.ts';
-import { linearOf, treeOf } from '../paging/tables.ts';
+import { linearOf, pagesNow, treeOf } from '../paging/tables.ts';
 import { noteChange, takenBack } from './changes.ts';
-import { askers, contested, indexIn, levelOf, memoryOf, newEntry, someSlot, tableLike } from './entries.ts';
+import { askers, contested, indexIn, levelOf, memoryOf, newEntry, someSlot, tableLike, tablesAt } from './entries.ts';
 import { framesOf, frameNamed, numberNamed } from './names.ts';
 
 /** How operations of direct paging are drawn. Shares are per cent. */
@@ -93,8 +93,8 @@ const commandWeights: Readonly<Record<MmuextCommand, number>> = {
   pinL3: 6,
   pinL4: 6,
   unpin: 22,
-  newBaseptr: 10,
-  newUserBaseptr: 10,
+  newBaseptr: 20,
+  newUserBaseptr: 12,
   tlbFlushLocal: 5,
   invlpgLocal: 4,
   tlbFlushMulti: 3,
@@ -122,9 +122,17 @@ function command(g: Gen): MmuextCommand {
 
 const levelPinned: Partial<Readonly<Record<MmuextCommand, number>>> = { pinL1: 1, pinL2: 2, pinL3: 3, pinL4: 4 };
 
+/** A root to be loaded, mostly another than the caller has. */
+function rootFor(g: Gen, id: DomId): Mfn {
+  g.changes.leave({ domain: id, pages: pagesNow(g.state, g.agent) });
+  const { levels } = g.geometry;
+  const own = g.agent.kind === 'vcpu' ? contextOf(g.state, g.agent).root : 0;
+  const other = tablesAt(g, id, levels).filter((mfn) => (mfn as number) !== (own as number));
+  return other.length > 0 && g.share(60) ? g.prng.pick(other) : tableLike(g, id, levels);
+}
+
 /** The frame that a command is about. */
 function frameFor(g: Gen, id: DomId, which: MmuextCommand): FrameOperand {
-  const { levels } = g.geometry;
   const level = levelPinned[which];
   if (level !== undefined) return frameNamed(g.state, tableLike(g, id, level));
   const frames = framesOf(g.state, id);
@@ -133,7 +141,7 @@ function frameFor(g: Gen, id: DomId, which: MmuextCommand): FrameOperand {
     return frameNamed(g.state, pinned ?? (0 as Mfn));
   }
   if (which === 'newUserBaseptr' && g.share(8)) return { raw: 0 };
-  if (which === 'newBaseptr' || which === 'newUserBaseptr') return frameNamed(g.state, tableLike(g, id, levels));
+  if (which === 'newBaseptr' || which === 'newUserBaseptr') return frameNamed(g.state, rootFor(g, id));
   const memory = g.share(80) ? memoryOf(g, id) : frames;
   return frameNamed(g.state, memory.length > 0 ? g.prng.pick(memory) : (0 as Mfn));
 }

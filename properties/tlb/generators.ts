@@ -1,7 +1,7 @@
 // What happens to cached translations: vCPUs are moved (those that run nowhere first), processors walk on speculation what
 // their domain has or had mapped, and forget entries; guests with paging on invalidate. A first reader may skip all but `Settings`.
 
-import { NOWHERE } from '#abi/agents.ts';
+import { NOWHERE, type Agent } from '#abi/agents.ts';
 import type { DomId, PcpuId, VcpuId } from '#abi/address.ts';
 import { PCIDS } from '#abi/paging.ts';
 import type { TlbOp } from '#abi/tlb.ts';
@@ -32,6 +32,10 @@ export const hostile = (): Settings => ({
 
 const pcpu = (g: Gen): PcpuId => g.below(g.pcpus) as PcpuId;
 
+/** Whether an agent is the vCPU that a processor runs. */
+const isOn = ({ state }: Gen, agent: Agent, on: PcpuId): boolean =>
+  agent.kind === 'vcpu' && placeOfVcpu(state, agent.domain, agent.vcpu) === on;
+
 function schedule(g: Gen, s: Settings): Extract<TlbOp<'symbolic'>, { kind: 'tlb.schedule' }> {
   const pcpus = g.list(g.pcpus, (i) => i as PcpuId);
   const isIdle = (one: PcpuId): boolean => runsOn(g.state, one) === undefined;
@@ -59,7 +63,10 @@ export const generators = (s: Settings): Generators<TlbOp<'symbolic'>> => ({
   'tlb.fill': (g) => {
     g.agent = { kind: 'fate' };
     const busy = g.list(g.pcpus, (i) => i as PcpuId).filter((one) => runsOn(g.state, one) !== undefined);
-    const on = busy.length > 0 && !g.bends() ? g.prng.pick(busy) : pcpu(g);
+    // Processors walk ahead in the hypervisor as well, and what they pick up there is easily overlooked.
+    const inside = busy.filter((one) => g.busy.some((agent) => isOn(g, agent, one)));
+    const among = inside.length > 0 && g.share(60) ? inside : busy;
+    const on = among.length > 0 && !g.bends() ? g.prng.pick(among) : pcpu(g);
     const vcpu = vcpusOf(g.state).find((one) => placeOfVcpu(g.state, one.domain, one.vcpu) === on);
     const domain = vcpu?.domain;
     const pages = vcpu === undefined ? [] : linearPages(g, { kind: 'vcpu', ...vcpu });
