@@ -60,8 +60,18 @@ export type Choice =
    * (`podPart`). Absent: the first that could fail.
    */
   | { readonly kind: 'failed'; readonly class: FailureClass; readonly done?: number }
-  /** The operation stopped at a preemption check, with `done` parts complete (absent: at the first check). */
-  | { readonly kind: 'preempted'; readonly done?: number };
+  /**
+   * The operation stopped at a preemption check, with `done` parts complete (absent: at the first check). Or `within` a table of a
+   * paravirtual guest, before the entry at `index` was looked at, while entries were being taken or let go of.
+   */
+  | { readonly kind: 'preempted'; readonly done?: number; readonly within?: WithinTable };
+
+/** Where in a table an operation stopped. */
+export interface WithinTable {
+  readonly mfn: Mfn;
+  readonly index: number;
+  readonly way: 'takes' | 'drops';
+}
 
 /** Changes of entries on demand that the pool can refuse: of what was asked for, of what is looked at, of what is larger than any run. */
 const podChanges = ['asked', 'looked', 'giant'] as const;

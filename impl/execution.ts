@@ -41,6 +41,10 @@ export class Execution {
   worst = 0;
   /** Preemption checks passed, the one that stopped it included (law WORK). */
   checks = 0;
+  /** Whether it may be told to stop within a table of a paravirtual guest. */
+  stopsWithin = false;
+  /** Such a table that it has left partial and must let go of, with the reference that comes with it; 0: none. */
+  parked = 0;
   /** How the last run ended. */
   outcome: RunOutcome = PAUSED;
   readonly #port: Port;

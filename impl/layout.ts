@@ -60,6 +60,8 @@ const frameTable = (g: Geometry) => {
     frameTypeCount: { length, bits: g.width.typeCount },
     frameValidated: { length, bits: 1 },
     framePinned: { length, bits: 1 },
+    /** A table in which an operation has stopped: 1, twice the entries that it holds, and 1 if it holds the next one's frame. 0: another. */
+    framePartial: { length, bits: 12 },
     /** The TLB clock when it was used as that for the last time; slots, or 0: of who makes it valid or not, of who keeps others out. */
     frameTypeStamp: { length, bits: g.width.tlbClock },
     frameValidator: { length, bits: 4 },
@@ -202,6 +204,8 @@ const processors = (g: Geometry) => {
     vcpuPcid: { length: vcpusOf(g), bits: 12 },
     /** Of paravirtual guests: `vcpuRoot` is the kernel's, a machine frame (0: none), this the user's; and which of them serves. */
     vcpuUserRoot: { length: vcpusOf(g) },
+    /** A table that a call of the vCPU has left partial: its next call lets go of it. 0: none. */
+    vcpuOldTable: { length: vcpusOf(g) },
     vcpuIsUser: { length: vcpusOf(g), bits: 1 },
     /** The TLB clock, and when each pCPU last forgot everything. */
     tlbClock: { length: 1, bits: g.width.tlbClock },

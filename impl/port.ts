@@ -5,7 +5,7 @@
 // A first reader may skip failures and preemption. The design is docs/decisions/0002 and 0004.
 
 import type { Principal } from '#abi/acts.ts';
-import type { Choice } from '#abi/choices.ts';
+import type { Choice, WithinTable } from '#abi/choices.ts';
 import type { FailureClass } from '#abi/failures.ts';
 import type { ObjectKind, PointClass } from '#abi/points.ts';
 import { low32 } from '#lib/bits.ts';
@@ -152,6 +152,16 @@ export class Port {
     execution.acts = 0;
     if (!execution.preempts()) return false;
     this.choose({ kind: 'preempted', done });
+    return true;
+  }
+
+  /** Whether the operation must stop within a table; tells the log if so. */
+  preemptsWithin(within: WithinTable): boolean {
+    const execution = this.#execution();
+    if (!execution.stopsWithin) return false;
+    execution.acts = 0;
+    if (!execution.preempts()) return false;
+    this.choose({ kind: 'preempted', within });
     return true;
   }
 

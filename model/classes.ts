@@ -16,10 +16,11 @@ import { entryOf, frameOf, isParavirtual, pcpusRunning, type Domain, type Frame,
 export const countClass = (count: number, max: number): number => (count >= max ? 3 : Math.min(count, 2));
 
 /** What a frame of a paravirtual guest is used as: 0 if it is none. */
-export function typeClass({ geometry }: State, { type, typeCount, validated, pinned, pseudo }: Frame): number {
+export function typeClass({ geometry }: State, { type, typeCount, validated, partial, pinned, pseudo }: Frame): number {
   const uses = countClass(typeCount, pow2(geometry.width.typeCount) - 1);
-  const flags = (validated ? 1 : 0) + (pinned ? 2 : 0) + (pseudo === undefined ? 0 : 4);
-  return (frameTypes.indexOf(type) * 4 + uses) * 8 + flags;
+  const flags =
+    (validated ? 1 : 0) + (pinned ? 2 : 0) + (pseudo === undefined ? 0 : 4) + (partial === undefined ? 0 : 8);
+  return (frameTypes.indexOf(type) * 4 + uses) * 16 + flags;
 }
 
 /** What a frame is: role, type, references, how many places show it, whether it is dirty or may still be reached as it was. */

@@ -3,7 +3,7 @@
 // `Stop` leaves a micro-step that cannot go on (no choice yet, or one that is not allowed); step.ts alone catches it.
 // The design is docs/decisions/0002. A first reader may skip `absorbed`.
 
-import type { Choice, ChoiceKind, Logged } from '#abi/choices.ts';
+import type { Choice, ChoiceKind, Logged, WithinTable } from '#abi/choices.ts';
 import { DOMID_CONTROL, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
 import type { Failure } from '#abi/failures.ts';
 import type { Invariant } from '#abi/invariants.ts';
@@ -239,7 +239,16 @@ export function failure(cut: Cut, want: Want): Cut | undefined {
 export function preemption(cut: Cut, done: number): Cut | undefined {
   const at = absorb(cut);
   const choice = at.log[at.cursor]?.choice;
-  const isNext = choice?.kind === 'preempted' && isHere(choice.done, done);
+  const isNext = choice?.kind === 'preempted' && choice.within === undefined && isHere(choice.done, done);
+  return isNext ? cutAt(at, at.state, at.cursor + 1) : undefined;
+}
+
+/** The cut after a logged preemption at this place within a table; undefined if none is next. */
+export function preemptionWithin(cut: Cut, { mfn, index, way }: WithinTable): Cut | undefined {
+  const at = absorb(cut);
+  const choice = at.log[at.cursor]?.choice;
+  const within = choice?.kind === 'preempted' ? choice.within : undefined;
+  const isNext = within?.mfn === mfn && within.index === index && within.way === way;
   return isNext ? cutAt(at, at.state, at.cursor + 1) : undefined;
 }
 

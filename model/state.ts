@@ -36,11 +36,19 @@ export interface Frame {
   readonly type: FrameType;
   readonly typeCount: number;
   readonly validated: boolean;
+  /** As a table of which the entries before one are taken alone, for that was interrupted: it has a use and a reference by itself. */
+  readonly partial: TableProgress | undefined;
   /** Whether its owner has the type kept, and whether somebody changes what it holds just now. */
   readonly pinned: boolean;
   readonly locked: boolean;
   /** Its pseudo-physical frame, as its guest tells it (M2P). */
   readonly pseudo: Gfn | undefined;
+}
+
+/** How far a table is: so many of its entries are taken. `holds`: the next one holds its frame, but no use of it as a table. */
+export interface TableProgress {
+  readonly entries: number;
+  readonly holds: boolean;
 }
 
 /** What a gfn means: a frame in the life it had when the entry was made. */
@@ -230,6 +238,8 @@ export interface Context {
   /** Of a paravirtual guest: the root of its user mode (0: none), and whether that mode was the last. */
   readonly userRoot: Gfn;
   readonly isUser: boolean;
+  /** Of a paravirtual guest: a table that a call of its has left partial, and that its next one lets go of; 0: none. */
+  readonly oldTable: Mfn;
 }
 
 /** A word of memory and who wrote it; undefined: the hypervisor. */
@@ -274,6 +284,7 @@ export const FREE: Frame = {
   type: 'none',
   typeCount: 0,
   validated: false,
+  partial: undefined,
   pinned: false,
   locked: false,
   pseudo: undefined,
@@ -315,6 +326,7 @@ const changedFrame = (old: Frame, change: Partial<Frame>): Frame => ({
   type: change.type ?? old.type,
   typeCount: change.typeCount ?? old.typeCount,
   validated: change.validated ?? old.validated,
+  partial: 'partial' in change ? change.partial : old.partial,
   pinned: change.pinned ?? old.pinned,
   locked: change.locked ?? old.locked,
   pseudo: 'pseudo' in change ? change.pseudo : old.pseudo,

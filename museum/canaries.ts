@@ -281,8 +281,8 @@ export const canaries: readonly Canary[] = [
     law: 'pv/typeCountsEqualUses',
     edits: edit(
       'pv/release.ts',
-      '    setCount(m, mfn, count - 1);\n    return;\n',
-      '    if (type !== WRITABLE) setCount(m, mfn, count - 1);\n    return;\n',
+      '    setCount(m, mfn, count - 1);\n    return undefined;\n',
+      '    if (type !== WRITABLE) setCount(m, mfn, count - 1);\n    return undefined;\n',
     ),
     without: comparing,
   },

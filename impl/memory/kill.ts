@@ -16,7 +16,9 @@ import { lockP2m, unlockP2m } from '../hap/table.ts';
 import { domStages, domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { running } from '../pv/frames.ts';
 import { dropPin } from '../pv/pins.ts';
+import { putPartial, type Stopped } from '../pv/release.ts';
 import { dropRoot } from '../pv/roots.ts';
 import { endLog } from './dirty-log.ts';
 import { buryIfOver, dropAllocated, dropAllocatedOf } from './frames.ts';
@@ -62,12 +64,18 @@ function* stop(m: Machine, dom: DomId): Step<boolean> {
   return isFree;
 }
 
-/** Gives everything up, piece by piece, with a preemption check after each; a stage by itself is no piece. */
+/**
+ * Gives everything up, piece by piece, with a preemption check after each; a stage by itself is no piece. Within tables of a
+ * paravirtual guest there are such checks too: one that is stopped in is no piece either.
+ */
 function* relinquish(m: Machine, dom: DomId): Step<Reply> {
+  running(m).stopsWithin = true;
   const from = { mfn: 0 };
   let done = 0;
   while (m.f.domState.get(dom) === DYING) {
-    if (!(yield* giveUp(m, dom, from))) continue;
+    const given = yield* giveUp(m, dom, from);
+    if (given === 'restart') return reply('preempted', { done });
+    if (!given) continue;
     done += 1;
     if (m.port.preempts(done)) return reply('preempted', { done });
   }
@@ -75,7 +83,7 @@ function* relinquish(m: Machine, dom: DomId): Step<Reply> {
 }
 
 /** One piece of the present stage; false: that stage is over, and the next has come. */
-function* giveUp(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean> {
+function* giveUp(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean | Stopped> {
   const stage = domStages[m.f.domStage.get(dom)] ?? 'pages';
   switch (stage) {
     case 'handles':
@@ -86,19 +94,23 @@ function* giveUp(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean> {
       if (yield* giveTables(m, dom)) return true;
       m.f.domStage.set(dom, domStages.indexOf('roots'));
       return false;
-    case 'roots':
-      if (isParavirtual(m, dom) && (yield* dropRoot(m, dom))) return true;
+    case 'roots': {
+      const given = isParavirtual(m, dom) && (yield* dropRoot(m, dom));
+      if (given !== false) return given;
       m.f.domStage.set(dom, domStages.indexOf('cache'));
       return false;
+    }
     case 'cache':
       if (yield* emptyCache(m, dom)) return true;
       m.f.domStage.set(dom, domStages.indexOf('pages'));
       return false;
-    case 'pages':
-      if (yield* isParavirtual(m, dom) ? givePinned(m, dom, from) : givePage(m, dom, from)) return true;
+    case 'pages': {
+      const given = isParavirtual(m, dom) ? yield* givePinned(m, dom, from) : yield* givePage(m, dom, from);
+      if (given !== false) return given;
       m.f.domState.set(dom, DEAD);
       yield* buryIfOver(m, dom);
       return false;
+    }
     default:
       return unreachable(stage);
   }
@@ -136,16 +148,18 @@ function* givePage(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean>
   return false;
 }
 
-/** The same of a paravirtual guest, whose pages may be pinned, held by nothing else perhaps. Others may let go of them meanwhile. */
-function* givePinned(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean> {
+/** The same of a paravirtual guest, whose pages may be pinned or partial tables, held by nothing else perhaps. Others may let go of them meanwhile. */
+function* givePinned(m: Machine, dom: DomId, from: { mfn: number }): Step<boolean | Stopped> {
   const { frameOwner, frameAllocated, framePinned, frameRole } = m.f;
   for (; from.mfn < m.geometry.frameCount; from.mfn += 1) {
     const { mfn } = from;
     if (frameRole.get(mfn) !== RAM || frameOwner.get(mfn) !== dom + 1) continue;
     const isAllocated = frameAllocated.get(mfn) !== 0;
     const isPinned = framePinned.get(mfn) !== 0;
-    if (!isAllocated && !isPinned) continue;
-    if (isPinned) yield* dropPin(m, mfn, dom);
+    const isPartial = m.f.framePartial.get(mfn) !== 0;
+    if (!isAllocated && !isPinned && !isPartial) continue;
+    const stopped = isPinned ? yield* dropPin(m, mfn, dom) : isPartial ? yield* putPartial(m, mfn) : undefined;
+    if (stopped !== undefined) return stopped;
     if (isAllocated) yield* dropAllocatedOf(m, mfn, dom);
     return true;
   }

@@ -2,13 +2,12 @@
 // old one held is let go of after that, so that whoever walks the table meanwhile finds nothing that is not held.
 // A first reader may skip `write`. Sources: Xen arch/x86/mm.c (mod_l1_entry to mod_l4_entry), arch/x86/pv/mm.h (update_intpte).
 
-import type { Errno } from '#abi/reply.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
-import { adjusted, isHarmless, isPresent, isXenSlot, keepingFlags, type Entry } from './entry.ts';
+import { adjusted, frameIn, isHarmless, isPresent, isXenSlot, keepingFlags, type Entry } from './entry.ts';
 import { tableOf } from './frames.ts';
 import { letGo, type Table } from './release.ts';
-import { refusal, takeEntry } from './types.ts';
+import { refusal, takeEntry, type Unfit } from './types.ts';
 
 /** What is to stand at `index`; whether it keeps the flags that processors have set there. */
 export interface Change extends Entry {
@@ -18,12 +17,11 @@ export interface Change extends Entry {
 
 /** What has been replaced above pages, and must be let go of when no processor walks it any more. */
 export interface Replaced {
-  readonly level: number;
-  readonly entry: Entry;
+  readonly below: number;
 }
 
 /** Changes the entry; why not, or what is left to be let go of. */
-export function* changeEntry(m: Machine, table: Table, change: Change): Step<Errno | Replaced | undefined> {
+export function* changeEntry(m: Machine, table: Table, change: Change): Step<Unfit | Replaced | undefined> {
   const { mfn, level, owner } = table;
   const { index } = change;
   if (isXenSlot(m, level, index)) return 'EINVAL';
@@ -37,8 +35,8 @@ export function* changeEntry(m: Machine, table: Table, change: Change): Step<Err
   if (typeof taken === 'string') return taken;
   yield* write(m, table, { ...change, lo: taken.lo, hi: taken.hi });
   if (isKept || !isPresent(old)) return undefined;
-  if (level > 1) return { level, entry: old };
-  yield* letGo(m, level, old);
+  if (level > 1) return { below: frameIn(old) };
+  yield* letGo(m, old);
   return undefined;
 }
 

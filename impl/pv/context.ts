@@ -7,11 +7,13 @@ import { controls, type Control } from '#abi/paging.ts';
 import type { PvOp } from '#abi/pv.ts';
 import { reply, type Errno, type Reply } from '#abi/reply.ts';
 import { bit, or } from '#lib/bits.ts';
+import { invariant } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import { awaitCalls, lockDomain, unlockDomain } from '../memory/life.ts';
 import { callerIn, exists, isAlive, isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
+import { letGoOfParked } from './parked.ts';
 import { getRoot } from './roots.ts';
 
 type SetContext = Extract<PvOp<'concrete'>, { kind: 'pv.setContext' }>;
@@ -39,6 +41,7 @@ export function* setContext(m: Machine, call: Call, op: SetContext): Step<Reply>
     yield* lockDomain(m, op.target);
     const answer = m.slotOf(op.target) === 0 ? yield* begin(m, call, op) : undefined;
     yield* unlockDomain(m, op.target);
+    yield* letGoOfParked(m);
     if (answer !== undefined) return answer;
   }
 }
@@ -54,6 +57,7 @@ function* giveRoot(m: Machine, { target, vcpu, frame, by }: SetContext): Step<Er
   if (there !== 0) return there === frame ? undefined : 'EOPNOTSUPP';
   if (vcpu === 0) m.f.domWritesTables.set(target, by === 'writer' ? 1 : 0);
   const errno = yield* getRoot(m, frame, target);
+  invariant(errno !== 'restart', 'this stops within no table');
   if (errno !== undefined) return errno;
   yield* m.port.point('store', 'domain');
   m.f.vcpuRoot.setWide(key, frame);

@@ -111,7 +111,7 @@ function* change(m: Machine, table: Table, op: Write, offset: number): Step<Repl
 function* store(m: Machine, table: Table, { index, entry }: { index: number; entry: Entry }): Step<Reply> {
   const old = yield* loadEntry(m, table, index);
   yield* m.port.store(tableOf(table.owner), 'table', { mfn: table.mfn, index, ...entry });
-  if (isPresent(old)) yield* letGo(m, 1, old);
+  if (isPresent(old)) yield* letGo(m, old);
   return reply('ok');
 }
 
@@ -126,6 +126,6 @@ function* exchange(
   const isExpected = isSame(there, expected);
   if (isExpected) m.port.poke(tableOf(owner), { mfn, index, lo: entry.lo, hi: entry.hi });
   const leaving = isExpected ? expected : entry;
-  if (isPresent(leaving)) yield* letGo(m, 1, leaving);
+  if (isPresent(leaving)) yield* letGo(m, leaving);
   return there;
 }

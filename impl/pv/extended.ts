@@ -4,7 +4,7 @@
 import type { DomId } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import type { MmuextCommand, PvOp } from '#abi/pv.ts';
-import { reply, type Errno, type Reply } from '#abi/reply.ts';
+import { reply, type Reply } from '#abi/reply.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
@@ -14,6 +14,7 @@ import type { Step } from '../port.ts';
 import { flushFor } from './flush.ts';
 import { foundAs, frameOwner, keyOf, mayChange, ownerIn, paravirtualIn } from './owner.ts';
 import { clearPage, copyPage } from './pages.ts';
+import { begin, conclude, type Outcome } from './parked.ts';
 import { pin, unpin } from './pins.ts';
 import { newRoot, newUserRoot } from './roots.ts';
 
@@ -27,6 +28,7 @@ const isPinning = (command: MmuextCommand): command is PinCommand => command ===
 
 /** The whole batch, up to its end, a failure or a preemption. */
 export function* mmuext(m: Machine, call: Call, op: Mmuext): Step<Reply> {
+  if ((yield* begin(m, call)) !== undefined) return reply('preempted', { done: op.start });
   const owner = ownerIn(m, call, op.owner);
   if (owner === 'ESRCH') return reply(owner);
   if (!isParavirtual(m, owner)) return reply('EINVAL');
@@ -34,8 +36,9 @@ export function* mmuext(m: Machine, call: Call, op: Mmuext): Step<Reply> {
   const found = foundAs(m, owner);
   for (let index = op.start; index < op.elements.length; index += 1) {
     if (index > op.start && m.port.preempts(index)) return reply('preempted', { done: index });
-    const errno = yield* perform(m, call, { owner: frameOwner(m, found), element: op.elements[index] as Element });
-    if (errno !== undefined) return reply(errno, { done: index });
+    const outcome = yield* perform(m, call, { owner: frameOwner(m, found), element: op.elements[index] as Element });
+    const answer = yield* conclude(m, call, { outcome, index });
+    if (answer !== undefined) return answer;
   }
   return reply('ok', { done: Math.max(op.start, op.elements.length) });
 }
@@ -44,7 +47,7 @@ function* perform(
   m: Machine,
   call: Call,
   { owner, element }: { readonly owner: DomId; readonly element: Element },
-): Step<Errno | undefined> {
+): Step<Outcome> {
   const { command, frame } = element;
   if (isPinning(command)) {
     const pinning = { owner, caller: callerIn(call), frame };
@@ -59,7 +62,7 @@ function* performOwn(
   m: Machine,
   agent: VcpuAgent,
   element: Element & { readonly owner: DomId; readonly command: Exclude<MmuextCommand, PinCommand> },
-): Step<Errno | undefined> {
+): Step<Outcome> {
   const { command, owner, frame, source } = element;
   switch (command) {
     case 'newBaseptr':

@@ -6,6 +6,7 @@ import type { DomId } from '#abi/address.ts';
 import { frameRoles, guestVisibleRoles } from '#abi/roles.ts';
 import { pow2 } from '#lib/bits.ts';
 import { invariant, present } from '#lib/invariant.ts';
+import type { Execution } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import { getReference } from '../memory/frames.ts';
 import type { Step } from '../port.ts';
@@ -29,8 +30,11 @@ export function* getPage(m: Machine, mfn: number, owner: number): Step<boolean> 
 /** The most that a count of uses by type can be. */
 export const countMax = (m: Machine): number => pow2(m.geometry.width.typeCount) - 1;
 
-/** The slot of the operation that runs now. */
-export const ownSlot = (m: Machine): number => present(m.port.current, 'hypervisor code runs within an execution').slot;
+/** The operation that runs now. */
+export const running = (m: Machine): Execution => present(m.port.current, 'hypervisor code runs within an execution');
+
+/** Its slot. */
+export const ownSlot = (m: Machine): number => running(m).slot;
 
 /** Keeps others from changing entries of a frame, and its type from ending; false: it has none that is valid, or its count is full. */
 export function* lockPage(m: Machine, mfn: number): Step<boolean> {
@@ -47,6 +51,25 @@ export function* lockPage(m: Machine, mfn: number): Step<boolean> {
 }
 
 export const unlockPage = (m: Machine, mfn: number): Step<void> => m.port.unlock('pageLock', m.f.pageLock, mfn);
+
+/** How far a partial table is: so many of its entries are held, and of the next one perhaps its frame alone. */
+export interface Progress {
+  readonly entries: number;
+  readonly holds: boolean;
+}
+
+/** Says how far a table is that is partial from here on. */
+export const setPartial = (m: Machine, mfn: number, { entries, holds }: Progress): void =>
+  m.f.framePartial.set(mfn, 1 + 2 * entries + (holds ? 1 : 0));
+
+/** How far a partial table was, which is in hand from here on; undefined: it is none. */
+export function takePartial(m: Machine, mfn: number): Progress | undefined {
+  const code = m.f.framePartial.get(mfn) - 1;
+  if (code < 0) return undefined;
+  m.f.framePartial.set(mfn, 0);
+  m.f.frameValidator.set(mfn, ownSlot(m));
+  return { entries: Math.floor(code / 2), holds: code % 2 === 1 };
+}
 
 /** In whose name tables are read and written. */
 export const tableOf = (owner: number): Principal => ({ domain: owner as DomId, purpose: 'table' });

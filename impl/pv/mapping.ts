@@ -76,5 +76,5 @@ function* change(m: Machine, agent: VcpuAgent, op: Mapping): Step<Errno | undefi
   const changed = isTable ? yield* changeEntry(m, { mfn, level: 1, owner: agent.domain }, entry) : 'EINVAL';
   if (isLocked) yield* unlockPage(m, mfn);
   yield* putReference(m, mfn);
-  return typeof changed === 'string' ? changed : undefined;
+  return typeof changed === 'string' && changed !== 'restart' ? changed : undefined;
 }

@@ -117,7 +117,7 @@ describe('the end', () => {
       replies.push(reply);
       stages.add(domStages[guest.m.f.domStage.get(DOM)] ?? '');
     }
-    expect([replies.length, stages]).toEqual([3 + total + 1, new Set(['roots', 'pages'])]);
+    expect([replies.length, stages]).toEqual([3 + total + 2, new Set(['roots', 'pages'])]);
     expect([domStates[guest.m.f.domState.get(DOM)], free() - before]).toEqual(['none', total + 2]);
   });
 

@@ -3,13 +3,14 @@
 // A first reader may begin at `putType`. Sources: Xen arch/x86/mm.c (_put_page_type, free_page_type, free_l1_table to free_l4_table,
 // put_page_from_l1e to put_page_from_l4e).
 
+import type { Mfn } from '#abi/address.ts';
 import { tableEntries } from '#abi/geometry.ts';
 import { invariant } from '#lib/invariant.ts';
 import type { Machine } from '../machine.ts';
 import { putReference } from '../memory/frames.ts';
 import type { Step } from '../port.ts';
 import { frameIn, isPresent, isWritable, isXenSlot, levelOfCode, WRITABLE, type Entry } from './entry.ts';
-import { isMemory, ownSlot, tableOf } from './frames.ts';
+import { isMemory, ownSlot, running, setPartial, tableOf, takePartial, type Progress } from './frames.ts';
 
 /** A frame that is used, or about to be used, as a table. */
 export interface Table {
@@ -18,8 +19,11 @@ export interface Table {
   readonly owner: number;
 }
 
-/** One use of a frame by its type less. */
-export function* putType(m: Machine, mfn: number): Step<void> {
+/** An operation has been told to stop within a table: that is left partial, and is gone on with by whoever comes to it. */
+export type Stopped = 'restart';
+
+/** One use of a frame by its type less; or it is a table that is left partial now, and has that use by itself. */
+export function* putType(m: Machine, mfn: number): Step<Stopped | undefined> {
   const { frameType, frameTypeCount, frameValidated, frameValidator, frameOwner, pageLock } = m.f;
   yield* m.port.point('reference', 'frame');
   while (pageLock.get(mfn) !== 0 && frameTypeCount.get(mfn) === 1) {
@@ -32,17 +36,78 @@ export function* putType(m: Machine, mfn: number): Step<void> {
   const type = frameType.get(mfn);
   if (type === WRITABLE || count > 1) {
     setCount(m, mfn, count - 1);
-    return;
+    return undefined;
   }
   frameValidated.set(mfn, 0);
   frameValidator.set(mfn, ownSlot(m));
   const table = { mfn, level: levelOfCode(type), owner: frameOwner.get(mfn) - 1 };
   const last = tableEntries(m.geometry) - 1;
-  if (table.level === 1) yield* letGoOf(m, table, { from: 0, to: last });
-  else yield* letGoOf(m, table, { from: last, to: 0 });
+  if (table.level > 1) return yield* letGoOfTables(m, table, { index: last, holds: false, keeps: false });
+  yield* letGoOf(m, table, { from: 0, to: last });
+  yield* endUse(m, mfn);
+  return undefined;
+}
+
+function* endUse(m: Machine, mfn: number): Step<void> {
   yield* m.port.point('store', 'frame');
-  frameValidator.set(mfn, 0);
+  m.f.frameValidator.set(mfn, 0);
   setCount(m, mfn, 0);
+}
+
+/** Lets go of what a partial table holds, and of its own use and reference; one that is whole, or none, by now is left alone. */
+export function* putPartial(m: Machine, mfn: number): Step<Stopped | undefined> {
+  const { frameOwner, frameType } = m.f;
+  yield* m.port.point('reference', 'frame');
+  const progress = takePartial(m, mfn);
+  if (progress === undefined) return undefined;
+  const { entries, holds } = progress;
+  const table = { mfn, level: levelOfCode(frameType.get(mfn)), owner: frameOwner.get(mfn) - 1 };
+  return yield* letGoOfTables(m, table, { index: holds ? entries : entries - 1, holds, keeps: true });
+}
+
+/** Whether operations look within tables of a level whether they are to stop. Lowest ones are not stopped in, and those of level 4 by what is below. */
+export const isDivided = (level: number): boolean => level === 2 || level === 3;
+
+/** Where letting go begins, downwards; whether that entry holds a frame alone; whether the table's reference as a partial one is in hand. */
+interface Letting {
+  readonly index: number;
+  readonly holds: boolean;
+  readonly keeps: boolean;
+}
+
+/** Lets go of tables, from an entry down. */
+function* letGoOfTables(m: Machine, table: Table, { index, holds, keeps }: Letting): Step<Stopped | undefined> {
+  const { mfn, level, owner } = table;
+  let isFirst = true;
+  for (let at = index; at >= 0; at -= 1) {
+    if (isXenSlot(m, level, at) || !isPresent(entryAt(m, table, at))) continue;
+    const isChecked = isDivided(level) && !isFirst;
+    if (isChecked && m.port.preemptsWithin({ mfn: mfn as Mfn, index: at, way: 'drops' }))
+      return yield* park(m, mfn, { entries: at + 1, holds: false, keeps });
+    isFirst = false;
+    yield* m.port.load(tableOf(owner), 'table', { mfn, index: at });
+    const below = frameIn({ lo: m.port.lo, hi: m.port.hi });
+    const stopped = holds && at === index ? yield* putPartial(m, below) : yield* putType(m, below);
+    if (stopped !== undefined) return yield* park(m, mfn, { entries: at, holds: true, keeps });
+    yield* putReference(m, below);
+  }
+  yield* endUse(m, mfn);
+  if (keeps) yield* putReference(m, mfn);
+  return undefined;
+}
+
+/** Leaves a table partial: its use and a reference are its own from here on. */
+export function* park(
+  m: Machine,
+  mfn: number,
+  { entries, holds, keeps }: Progress & { readonly keeps: boolean },
+): Step<Stopped> {
+  yield* m.port.point('store', 'frame');
+  setPartial(m, mfn, { entries, holds });
+  m.f.frameValidator.set(mfn, 0);
+  // One is spare: see `getReference`.
+  if (!keeps) m.f.frameRefs.set(mfn, m.f.frameRefs.get(mfn) + 1);
+  return 'restart';
 }
 
 /** Counts; and notes when a frame was used by its type last, for processors may still know it so. */
@@ -51,18 +116,18 @@ export function setCount(m: Machine, mfn: number, count: number): void {
   if (count === 0) m.f.frameTypeStamp.set(mfn, m.f.tlbClock.get(0));
 }
 
-/** Lets go of the entries of a table from one to another, up or down; what is absent or the hypervisor's is passed over. */
+/** Lets go of the entries of a lowest table from one to another, up or down; what is absent is passed over. */
 export function* letGoOf(
   m: Machine,
   table: Table,
   { from, to }: { readonly from: number; readonly to: number },
 ): Step<void> {
-  const { mfn, level, owner } = table;
+  const { mfn, owner } = table;
   const by = from <= to ? 1 : -1;
   for (let index = from; index !== to + by; index += by) {
-    if (isXenSlot(m, level, index) || !isPresent(entryAt(m, table, index))) continue;
+    if (!isPresent(entryAt(m, table, index))) continue;
     yield* m.port.load(tableOf(owner), 'table', { mfn, index });
-    yield* letGo(m, level, { lo: m.port.lo, hi: m.port.hi });
+    yield* letGo(m, { lo: m.port.lo, hi: m.port.hi });
   }
 }
 
@@ -72,16 +137,18 @@ export function entryAt(m: Machine, { mfn, owner }: Table, index: number): Entry
   return { lo, hi: m.port.hi };
 }
 
-/** Lets go of what a present entry of a table at `level` holds. */
-export function* letGo(m: Machine, level: number, entry: Entry): Step<void> {
+/** Lets go of what a present entry of a lowest table holds. */
+export function* letGo(m: Machine, entry: Entry): Step<void> {
   const mfn = frameIn(entry);
-  if (level === 1 && !isMemory(m, mfn)) return;
-  if (level > 1 || isWritable(entry)) yield* putType(m, mfn);
+  if (!isMemory(m, mfn)) return;
+  if (isWritable(entry)) yield* putType(m, mfn);
   yield* putReference(m, mfn);
 }
 
-/** Lets go of a frame that is held, and used by its type. */
-export function* putPageAndType(m: Machine, mfn: number): Step<void> {
-  yield* putType(m, mfn);
-  yield* putReference(m, mfn);
+/** Lets go of a frame that is held, and used by its type. A table that is left partial by that keeps the reference, and is parked. */
+export function* putPageAndType(m: Machine, mfn: number): Step<Stopped | undefined> {
+  const stopped = yield* putType(m, mfn);
+  if (stopped === undefined) yield* putReference(m, mfn);
+  else running(m).parked = mfn;
+  return stopped;
 }

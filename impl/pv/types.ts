@@ -4,6 +4,7 @@
 // A first reader may begin at `getType`. Sources: Xen arch/x86/mm.c (_get_page_type, validate_page, alloc_l1_table to alloc_l4_table,
 // get_page_from_l1e to get_page_from_l4e, get_page_and_type_from_mfn).
 
+import type { Mfn } from '#abi/address.ts';
 import { tableEntries } from '#abi/geometry.ts';
 import type { Errno } from '#abi/reply.ts';
 import { frameRoles } from '#abi/roles.ts';
@@ -27,13 +28,16 @@ import {
   WRITABLE,
   type Entry,
 } from './entry.ts';
-import { countMax, getPage, isMemory, ownSlot, tableOf } from './frames.ts';
-import { entryAt, letGoOf, putType, setCount, type Table } from './release.ts';
+import { countMax, getPage, isMemory, ownSlot, running, tableOf, takePartial, type Progress } from './frames.ts';
+import { entryAt, isDivided, letGoOf, park, putType, setCount, type Stopped, type Table } from './release.ts';
 
 const RAM = frameRoles.indexOf('ram');
 
+/** Why a frame is not used so, or not yet. */
+export type Unfit = Errno | Stopped;
+
 /** One use more of a frame, which is held, by type `code`; or why not. */
-export function* getType(m: Machine, mfn: number, code: number): Step<Errno | undefined> {
+export function* getType(m: Machine, mfn: number, code: number): Step<Unfit | undefined> {
   const { frameType, frameTypeCount, frameTypeStamp, frameValidated, frameValidator, frameOwner, pageLock } = m.f;
   yield* m.port.point('reference', 'frame');
   for (;;) {
@@ -45,6 +49,8 @@ export function* getType(m: Machine, mfn: number, code: number): Step<Errno | un
       frameTypeCount.set(mfn, count + 1);
       return undefined;
     }
+    const progress = takePartial(m, mfn);
+    if (progress !== undefined) return yield* goOn(m, mfn, progress);
     yield* m.port.wait(frameValidator.get(mfn));
   }
   const isChanged = frameType.get(mfn) !== code;
@@ -58,6 +64,14 @@ export function* getType(m: Machine, mfn: number, code: number): Step<Errno | un
   return code === WRITABLE ? yield* confirm(m, mfn) : yield* validate(m, { mfn, level: levelOfCode(code), owner });
 }
 
+/** Goes on with a table that was left partial. Whoever wants it holds it, so that the reference of its own can go. */
+function* goOn(m: Machine, mfn: number, { entries, holds }: Progress): Step<Unfit | undefined> {
+  const { frameRefs, frameOwner, frameType } = m.f;
+  frameRefs.set(mfn, frameRefs.get(mfn) - 1);
+  const table = { mfn, level: levelOfCode(frameType.get(mfn)), owner: frameOwner.get(mfn) - 1 };
+  return yield* validate(m, table, { index: entries, holds });
+}
+
 /** The frame is what its type says. */
 function* confirm(m: Machine, mfn: number): Step<undefined> {
   yield* m.port.point('store', 'frame');
@@ -65,16 +79,31 @@ function* confirm(m: Machine, mfn: number): Step<undefined> {
   m.f.frameValidator.set(mfn, 0);
 }
 
+/** Where looking through begins, and whether that entry holds its frame already. */
+interface Begin {
+  readonly index: number;
+  readonly holds: boolean;
+}
+
+const FIRST: Begin = { index: 0, holds: false };
+
 /** Looks a table through; the error of the first entry that may not be. */
-function* validate(m: Machine, table: Table): Step<Errno | undefined> {
+function* validate(m: Machine, table: Table, from = FIRST): Step<Unfit | undefined> {
   const { mfn, level, owner } = table;
-  for (let index = 0; index < tableEntries(m.geometry); index += 1) {
+  let isFirst = true;
+  for (let { index } = from; index < tableEntries(m.geometry); index += 1) {
     if (isXenSlot(m, level, index) || !isPresent(entryAt(m, table, index))) continue;
+    const isChecked = isDivided(level) && !isFirst;
+    if (isChecked && m.port.preemptsWithin({ mfn: mfn as Mfn, index, way: 'takes' }))
+      return yield* park(m, mfn, { entries: index, holds: false, keeps: false });
+    isFirst = false;
+    const holds = from.holds && index === from.index;
     yield* m.port.load(tableOf(owner), 'table', { mfn, index });
     const { lo, hi } = m.port;
-    const taken = refusal(m, table, { lo, hi }) ?? (yield* takeEntry(m, table, { lo, hi }));
+    const taken = refusal(m, table, { lo, hi }) ?? (yield* takeEntry(m, table, { lo, hi, holds, retains: true }));
+    if (taken === 'restart') return yield* park(m, mfn, { entries: index, holds: true, keeps: false });
     if (typeof taken === 'string') {
-      yield* giveUp(m, table, index);
+      yield* giveUp(m, table, { index, holds });
       return taken;
     }
     if (taken.lo !== lo || taken.hi !== hi) yield* m.port.store(tableOf(owner), 'table', { mfn, index, ...taken });
@@ -97,12 +126,22 @@ function* clearXenSlots(m: Machine, table: Table): Step<void> {
   for (const index of filled) m.port.poke(tableOf(owner), { mfn, index, lo: 0, hi: 0 });
 }
 
-/** The entry at `index` may not be: those before it are let go of. Where nothing had to be, the type is forgotten as well. */
-function* giveUp(m: Machine, table: Table, index: number): Step<void> {
+/**
+ * The entry at `index` may not be. Those of a lowest table before it are let go of at once; a higher table is left partial and parked, and
+ * holds the table below that was parked for the same reason. With nothing held the type is forgotten.
+ */
+function* giveUp(m: Machine, table: Table, { index, holds }: Begin): Step<void> {
   const { mfn, level } = table;
-  if (index > 0) yield* letGoOf(m, table, { from: index - 1, to: 0 });
+  const current = running(m);
+  const isHeld = holds || current.parked !== 0;
+  if (level > 1 && (index > 0 || isHeld)) {
+    yield* park(m, mfn, { entries: index, holds: isHeld, keeps: false });
+    current.parked = mfn;
+    return;
+  }
+  if (level === 1 && index > 0) yield* letGoOf(m, table, { from: index - 1, to: 0 });
   yield* m.port.point('store', 'frame');
-  if (level === 1 || index === 0) m.f.frameType.set(mfn, 0);
+  m.f.frameType.set(mfn, 0);
   m.f.frameValidator.set(mfn, 0);
   setCount(m, mfn, 0);
 }
@@ -111,17 +150,25 @@ function* giveUp(m: Machine, table: Table, index: number): Step<void> {
 export const refusal = (m: Machine, { level, owner }: Table, entry: Entry): 'EINVAL' | undefined =>
   isRefused(entry, level, isPermittedSome(m, owner)) ? 'EINVAL' : undefined;
 
+/** An entry that is to be taken. `holds`: it holds its frame already. `retains`: it goes on holding it when that is left partial. */
+interface Wanted extends Entry {
+  readonly holds?: boolean;
+  readonly retains?: boolean;
+}
+
 /** Holds what a present entry leads to; the entry as it may stand then, or why it may not. */
-export function* takeEntry(m: Machine, table: Table, entry: Entry): Step<Entry | Errno> {
+export function* takeEntry(m: Machine, table: Table, entry: Wanted): Step<Entry | Unfit> {
   const { level, owner } = table;
   const wanted = adjusted(entry, level, level === m.geometry.levels);
   if (level === 1) return yield* takeLeaf(m, owner, wanted);
   const mfn = frameIn(wanted);
-  if (!(yield* getPage(m, mfn, owner))) return 'EINVAL';
-  const errno = yield* getType(m, mfn, codeOfLevel(level - 1));
-  if (errno === undefined) return wanted;
-  yield* putReference(m, mfn);
-  return errno;
+  const isHeld = entry.holds === true;
+  if (!isHeld && !(yield* getPage(m, mfn, owner))) return 'EINVAL';
+  const unfit = yield* getType(m, mfn, codeOfLevel(level - 1));
+  if (unfit === undefined) return wanted;
+  const isRetained = unfit === 'restart' ? entry.retains === true : running(m).parked === mfn;
+  if (!isHeld && !isRetained) yield* putReference(m, mfn);
+  return unfit;
 }
 
 /** The same of an entry for a page: of the owner's, or of a device that it may be given. */

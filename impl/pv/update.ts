@@ -18,8 +18,9 @@ import { changeEntry, type Replaced } from './change.ts';
 import { levelOfCode, WRITABLE } from './entry.ts';
 import { getPage, lockPage, unlockPage } from './frames.ts';
 import { foundAs, frameOwner, mayChange, ownerIn } from './owner.ts';
-import { letGo, putType } from './release.ts';
-import { getType } from './types.ts';
+import { begin, conclude, type Outcome } from './parked.ts';
+import { putPageAndType, putType } from './release.ts';
+import { getType, type Unfit } from './types.ts';
 
 type Update = Extract<PvOp<'concrete'>, { kind: 'pv.mmuUpdate' }>;
 type Element = Update['elements'][number];
@@ -35,22 +36,24 @@ const HVM = domKinds.indexOf('hvm');
 /** The whole batch, up to its end, a failure or a preemption. */
 export function* mmuUpdate(m: Machine, call: Call, op: Update): Step<Reply> {
   if (m.f.domKind.get(callerIn(call)) === HVM) return reply('ENOSYS');
+  if ((yield* begin(m, call)) !== undefined) return reply('preempted', { done: op.start });
   const owner = ownerIn(m, call, op.owner);
   if (owner === 'ESRCH') return reply(owner);
   const found = foundAs(m, owner);
   for (let index = op.start; index < op.elements.length; index += 1) {
     if (index > op.start && m.port.preempts(index)) return reply('preempted', { done: index });
-    const errno = yield* update(m, call, {
+    const outcome = yield* update(m, call, {
       ...(op.elements[index] as Element),
       caller: callerIn(call),
       owner: frameOwner(m, found),
     });
-    if (errno !== undefined) return reply(errno, { done: index });
+    const answer = yield* conclude(m, call, { outcome, index });
+    if (answer !== undefined) return answer;
   }
   return reply('ok', { done: Math.max(op.start, op.elements.length) });
 }
 
-function* update(m: Machine, call: Call, one: Updating): Step<Errno | undefined> {
+function* update(m: Machine, call: Call, one: Updating): Step<Outcome> {
   const { command, owner, caller } = one;
   switch (command) {
     case 'unknown':
@@ -78,7 +81,7 @@ function* name(m: Machine, { frame, owner, value }: Updating): Step<Errno | unde
   return undefined;
 }
 
-function* writeWord(m: Machine, one: Updating): Step<Errno | undefined> {
+function* writeWord(m: Machine, one: Updating): Step<Outcome> {
   const { frame, owner } = one;
   if (!(yield* getPage(m, frame, owner))) return 'EINVAL';
   const isLocked = yield* lockPage(m, frame);
@@ -88,12 +91,12 @@ function* writeWord(m: Machine, one: Updating): Step<Errno | undefined> {
   yield* putReference(m, frame);
   if (typeof changed === 'string') return changed;
   if (level > 1) yield* flushNative(m, () => pcpusOf(m, owner), true);
-  if (changed !== undefined) yield* letGo(m, changed.level, changed.entry);
-  return undefined;
+  if (changed === undefined) return undefined;
+  return (yield* putPageAndType(m, changed.below)) === undefined ? undefined : 'onwards';
 }
 
 /** A frame whose type is sure to stay: an entry of a table, or a word of what is writable. */
-function* writeLocked(m: Machine, one: Updating): Step<Errno | Replaced | undefined> {
+function* writeLocked(m: Machine, one: Updating): Step<Unfit | Replaced | undefined> {
   const { frame, owner, command, value } = one;
   const type = m.f.frameType.get(frame);
   if (type === WRITABLE) {

@@ -1,7 +1,7 @@
 // The paging context of a vCPU: its registers by name, and what the rules of access rights make of them.
 // A first reader may skip this file. Sources: Intel SDM vol. 3A, "Paging Modes and Control Bits", "Canonical Addressing".
 
-import type { DomId, Gfn } from '#abi/address.ts';
+import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import type { Agent, VcpuAgent } from '#abi/agents.ts';
 import type { Geometry } from '#abi/geometry.ts';
 import { controls, type AccessOp, type Control } from '#abi/paging.ts';
@@ -18,6 +18,7 @@ export const RESET: Context = {
   loaded: [],
   userRoot: 0 as Gfn,
   isUser: false,
+  oldTable: 0 as Mfn,
 };
 
 type Vcpu = Pick<VcpuAgent, 'domain' | 'vcpu'>;
@@ -35,6 +36,7 @@ export function withContext(state: State, vcpu: Vcpu, change: Partial<Context>):
     loaded: change.loaded ?? old.loaded,
     userRoot: change.userRoot ?? old.userRoot,
     isUser: change.isUser ?? old.isUser,
+    oldTable: change.oldTable ?? old.oldTable,
   };
   return withParts(state, { contexts: state.contexts.set(vcpuKey(state, vcpu.domain, vcpu.vcpu), context) });
 }

@@ -5,11 +5,12 @@
 import { DOMID_INVALID, DOMID_SELF, INVALID_MFN, type DomId, type Mfn } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import { preemption, type Cut } from '../cut.ts';
+import { contextOf, withContext } from '../paging/context.ts';
 import { at, changedWork, end, go, type Situation, type Task, type Turn } from '../progress.ts';
 import { frameOf, isParavirtual, type State } from '../state.ts';
 import { enterMode } from './roots.ts';
-import { prepare, runOne, type Ran } from './run.ts';
-import type { Todo } from './work.ts';
+import { isHalt, prepare, runOne, type Ran } from './run.ts';
+import { letGoOfParked, NO_PV_WORK, type Todo } from './work.ts';
 
 /** Whose memory a call is about: SELF is the caller, who may not say so by number. */
 export const ownerOf = ({ caller, op }: Task<{ readonly owner: DomId }>): DomId =>
@@ -48,6 +49,42 @@ export function enterKernel(cut: Cut, { agent }: Situation): Cut {
   return entered === undefined ? cut : at(cut, entered);
 }
 
+/** What is left partial is kept for the next call of the same vCPU. */
+function keepOld(cut: Cut, { agent }: Situation, mfn: Mfn | undefined): Cut {
+  return agent.kind !== 'vcpu' || mfn === undefined ? cut : at(cut, withContext(cut.state, agent, { oldTable: mfn }));
+}
+
+/** A call begins with what its vCPU's last one has left partial. Undefined: there is nothing. */
+export function beginWithOld(cut: Cut, task: Task<Batch>): Turn | undefined {
+  const vcpu = paravirtualCaller(cut, task);
+  const { at: where, pv } = task.work;
+  if (where === 'settle') {
+    const ran = runOne(cut, pv.todo);
+    if (ran.todo.length > 0) return go(ran.cut, task, { pv: { todo: ran.todo } });
+    if (isHalt(ran.failed)) return end(keepOld(ran.cut, task, ran.parked), 'preempted', { done: task.op.start });
+    return go(ran.cut, task, { at: 'begin', pv: NO_PV_WORK });
+  }
+  const old = vcpu === undefined ? 0 : contextOf(cut.state, vcpu).oldTable;
+  if (where !== 'begin' || vcpu === undefined || old === 0) return undefined;
+  const taken = at(cut, withContext(enterKernel(cut, task).state, vcpu, { oldTable: 0 as Mfn }));
+  return go(taken, task, { at: 'settle', pv: { todo: prepare(taken, letGoOfParked(old as Mfn)).todo } });
+}
+
+/** Nothing more is to be done of an element. What it has left partial is let go of before the call ends. */
+function ended(ran: Ran, task: Task<Batch>): Turn {
+  const { index, pv } = task.work;
+  const { cut, failed, parked } = ran;
+  if (isHalt(failed)) {
+    const kept = keepOld(cut, task, parked);
+    if (pv.ends !== undefined) return end(kept, pv.ends, { done: index });
+    return end(kept, 'preempted', { done: failed === 'onwards' ? index + 1 : index });
+  }
+  if (failed === undefined && pv.ends === undefined) return go(cut, task, { at: 'complete' });
+  const errno = pv.ends ?? failed ?? 'EINVAL';
+  if (parked === undefined) return end(cut, errno, { done: index });
+  return go(cut, task, { pv: { todo: prepare(cut, letGoOfParked(parked)).todo, ends: errno } });
+}
+
 /** What a call that is one list has come to; undefined: acts are still due. */
 export const running = (cut: Cut, { work }: Situation, todo: () => Todo): Ran =>
   work.at === 'begin' ? prepare(cut, todo()) : runOne(cut, work.pv.todo);
@@ -69,7 +106,7 @@ function border(ran: Ran, task: Task<Batch>, from: { element: Element; index: nu
     const preempted = index > op.start ? preemption(now.cut, index) : undefined;
     if (preempted !== undefined) return end(preempted, 'preempted', { done: index });
     now = prepare(now.cut, from.element(now.cut.state, index));
-    if (now.failed !== undefined) return end(now.cut, now.failed, { done: index });
+    if (now.failed !== undefined) return ended(now, { ...task, work: changedWork(task.work, { index }) });
     if (now.todo.length > 0) return go(now.cut, task, { at: 'next', index, pv: { todo: now.todo } });
   }
 }
@@ -86,15 +123,17 @@ export function nextInBatch(cut: Cut, task: Task<Batch>, element: Element): Turn
   if (work.at === 'complete')
     return border({ cut, todo: [], failed: undefined }, task, { element, index: work.index + 1 });
   const ran = runOne(cut, work.pv.todo);
-  if (ran.todo.length > 0) return go(ran.cut, task, { pv: { todo: ran.todo } });
-  if (ran.failed !== undefined) return end(ran.cut, ran.failed, { done: work.index });
+  if (ran.todo.length > 0) return go(ran.cut, task, { pv: { ...work.pv, todo: ran.todo } });
   // Whether it is preempted is decided after the last act of an element, not with it.
-  return go(ran.cut, task, { at: 'complete' });
+  return ended(ran, task);
 }
 
 /** One micro-step of a call that is one list. */
 export function inOne(cut: Cut, task: Situation, todo: () => Todo): Turn {
   const ran = running(cut, task, todo);
-  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: { todo: ran.todo } });
-  return end(ran.cut, ran.failed ?? 'ok');
+  const { ends } = task.work.pv;
+  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: { ...task.work.pv, todo: ran.todo } });
+  const errno = ends ?? (ran.failed === undefined || isHalt(ran.failed) ? undefined : ran.failed);
+  if (errno === undefined || ran.parked === undefined) return end(ran.cut, errno ?? 'ok');
+  return go(ran.cut, task, { at: 'next', pv: { todo: prepare(ran.cut, letGoOfParked(ran.parked)).todo, ends: errno } });
 }

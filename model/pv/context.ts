@@ -10,7 +10,7 @@ import { at, end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { withDomain, type State } from '../state.ts';
 import { enterKernel, inOne } from './batch.ts';
 import { hold } from './roots.ts';
-import { attempt, type Item, type Todo } from './work.ts';
+import { attempt, putUnparked, type Item, type Todo } from './work.ts';
 
 /** vCPU 0 brings what its domain is to be assisted with. */
 const assisting = (state: State, { op: { target, vcpu, by } }: Task<OpOf<'pv.setContext'>>): State =>
@@ -31,7 +31,7 @@ export function setContext(cut: Cut, task: Task<OpOf<'pv.setContext'>>): Turn {
   if (root !== 0) return end(cut, root === (mfn as number) ? 'ok' : 'EOPNOTSUPP');
   const giving: Todo = [
     attempt({ do: 'getPage', mfn, owner: domain.id }, 'EINVAL'),
-    attempt({ do: 'getType', mfn, type: tableType(cut.state.geometry.levels) }, undefined, { do: 'putPage', mfn }),
+    attempt({ do: 'getType', mfn, type: tableType(cut.state.geometry.levels) }, undefined, putUnparked(mfn)),
     attempt({ do: 'beginContext', vcpu, mfn }, 'EINVAL', { do: 'putType', mfn }, { do: 'putPage', mfn }),
   ];
   const held = at(cut, hold(assisting(cut.state, task), domain.id, 1));

@@ -12,6 +12,7 @@ import { end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { isParavirtual, type State } from '../state.ts';
 import {
   beginBatch,
+  beginWithOld,
   enterKernel,
   holderOf,
   isOwner,
@@ -22,7 +23,7 @@ import {
   type Element,
 } from './batch.ts';
 import { isInvalidated } from './flush.ts';
-import { attempt, fail, type Item, type Todo } from './work.ts';
+import { attempt, fail, halting, putUnparked, type Item, type Todo } from './work.ts';
 
 type Extended = OpOf<'pv.mmuext'>;
 type Asked = Extended['elements'][number];
@@ -41,8 +42,8 @@ function pinning({ geometry }: State, by: Asker, { frame: mfn }: Asked, level: n
   if (level > geometry.levels) return [];
   return [
     attempt({ do: 'getPage', mfn, owner: by.owner }, 'EINVAL'),
-    attempt({ do: 'getType', mfn, type: tableType(level) }, undefined, put(mfn)),
-    attempt({ do: 'pin', mfn, caller: by.caller }, 'EINVAL', putType(mfn), put(mfn)),
+    attempt({ do: 'getType', mfn, type: tableType(level) }, undefined, putUnparked(mfn)),
+    attempt({ do: 'pin', mfn, caller: by.caller }, 'EINVAL', halting(putType(mfn), [fail('EINVAL', mfn)]), put(mfn)),
   ];
 }
 
@@ -50,7 +51,7 @@ function pinning({ geometry }: State, by: Asker, { frame: mfn }: Asked, level: n
 const unpinning = (by: Asker, { frame: mfn }: Asked): Todo => [
   attempt({ do: 'getPage', mfn, owner: by.owner }, 'EINVAL'),
   attempt({ do: 'unpin', mfn }, 'EINVAL', put(mfn)),
-  putType(mfn),
+  halting(putType(mfn), [put(mfn), fail('onwards', mfn)]),
   put(mfn),
   put(mfn),
 ];
@@ -69,7 +70,7 @@ export function newRoot(
   if (which === 'user' && mfn === 0) return [set];
   return [
     attempt({ do: 'getPage', mfn, owner: vcpu.domain }, 'EINVAL'),
-    attempt({ do: 'getType', mfn, type: tableType(state.geometry.levels) }, undefined, put(mfn)),
+    attempt({ do: 'getType', mfn, type: tableType(state.geometry.levels) }, undefined, putUnparked(mfn)),
     set,
   ];
 }
@@ -145,6 +146,8 @@ const elementOf =
 /** One micro-step of mmuext_op. */
 export function mmuext(cut: Cut, task: Task<Extended>): Turn {
   const { state } = cut;
+  const old = beginWithOld(cut, task);
+  if (old !== undefined) return old;
   const element = elementOf(task, paravirtualCaller(cut, task));
   if (task.work.at !== 'begin') return nextInBatch(cut, task, element);
   const entered = enterKernel(cut, task);

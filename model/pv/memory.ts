@@ -8,7 +8,7 @@ import { storeWord } from '../buffers.ts';
 import type { Cut } from '../cut.ts';
 import { at, end, go, isSame, type OpOf, type Task, type Turn } from '../progress.ts';
 import { frameOf, withFrame, type Domain, type State } from '../state.ts';
-import { prepare, runOne, type Ran } from './run.ts';
+import { isHalt, prepare, runOne, type Ran } from './run.ts';
 import { attempt, fail, type Todo } from './work.ts';
 
 type Populate = Task<OpOf<'memory.populate' | 'memory.populateOnDemand' | 'memory.increase' | 'memory.decrease'>>;
@@ -55,7 +55,7 @@ export function giveBack(cut: Cut, task: Populate, domain: Domain): Turn {
   const { op, work } = task;
   const { index, part, pv } = work;
   const ran: Ran = pv.todo.length > 0 ? runOne(cut, pv.todo) : prepare(cut, leaving(cut.state, task, domain));
-  if (ran.failed !== undefined) return end(ran.cut, ran.failed, { done: index });
+  if (ran.failed !== undefined && !isHalt(ran.failed)) return end(ran.cut, ran.failed, { done: index });
   if (ran.todo.length > 0) return go(ran.cut, task, { pv: { todo: ran.todo } });
   const none = { todo: [] };
   if (part + 1 === pow2(op.order)) return go(ran.cut, task, { at: 'next', index: index + 1, pv: none });

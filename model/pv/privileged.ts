@@ -7,10 +7,12 @@ import type { Mfn } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import { bit } from '#lib/bits.ts';
 import { ask, type Cut } from '../cut.ts';
+import { contextOf, withContext } from '../paging/context.ts';
 import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
 import { enterKernel, running } from './batch.ts';
 import { newRoot } from './extended.ts';
 import { forget, isInvalidated } from './flush.ts';
+import { letGoOfParked, type Todo } from './work.ts';
 
 /** What a paravirtual guest cannot do at all. */
 export const refusePrivileged = (cut: Cut): Turn => end(cut, 'generalProtection');
@@ -21,9 +23,15 @@ export function setPvRoot(cut: Cut, task: Task<OpOf<'paging.setRoot'>>, vcpu: Vc
   if (op.flush === 'keeping') return refusePrivileged(cut);
   const entered = work.at === 'begin' ? enterKernel(cut, task) : cut;
   const mfn = op.gfn as number as Mfn;
-  const ran = running(entered, task, () => newRoot(entered.state, vcpu, { frame: mfn, which: 'kernel' }));
+  // Nothing stops within this; what a failure leaves partial is kept all the same.
+  const { oldTable } = contextOf(entered.state, vcpu);
+  const old: Todo = oldTable === 0 ? [] : [{ do: 'keepOld', vcpu, mfn: 0 as Mfn }, ...letGoOfParked(oldTable)];
+  const ran = running(entered, task, () => [...old, ...newRoot(entered.state, vcpu, { frame: mfn, which: 'kernel' })]);
   if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: { todo: ran.todo } });
-  return ran.failed === undefined ? end(ran.cut, 'ok') : refusePrivileged(ran.cut);
+  if (ran.failed === undefined) return end(ran.cut, 'ok');
+  const { parked } = ran;
+  if (parked === undefined) return refusePrivileged(ran.cut);
+  return refusePrivileged(at(ran.cut, withContext(ran.cut.state, vcpu, { oldTable: parked })));
 }
 
 /** INVLPG: its processor forgets a linear frame. */

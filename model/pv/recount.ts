@@ -31,19 +31,29 @@ function forEntries(state: State, table: { mfn: Mfn; level: number }, visit: (in
   }
 }
 
-const levelIn = ({ validated, type }: Frame): number => (validated ? levelOfType(type) : 0);
+const levelIn = ({ validated, partial, type }: Frame): number =>
+  validated || partial !== undefined ? levelOfType(type) : 0;
+
+/** How an entry holds what it names: the one at which a partial table has stopped may hold the frame alone. */
+function holding({ partial }: Frame, index: number): 'whole' | 'frame' | 'nothing' {
+  if (partial === undefined || index < partial.entries) return 'whole';
+  return index === partial.entries && partial.holds ? 'frame' : 'nothing';
+}
 
 /** What a frame refers to as a table, and what keeps it as what it is. */
 export function countFrame(state: State, mfn: Mfn, into: Uses): void {
   const frame = frameOf(state, mfn);
   if (frame.pinned) use(into, mfn, true);
+  if (frame.partial !== undefined) use(into, mfn, true);
   if (frame.role === 'sharedInfo' && isParavirtual(state, frame.owner)) increase(into.types, mfn);
   const level = levelIn(frame);
   if (level === 0) return;
   forEntries(state, { mfn, level }, (index) => {
     const word = wordAt(state, mfn, index);
     const named = mfnIn(word);
-    if (named < state.geometry.frameCount) use(into, named, level > 1 || isWritable(word));
+    const held = holding(frame, index);
+    if (named >= state.geometry.frameCount || held === 'nothing') return;
+    use(into, named, held === 'whole' && (level > 1 || isWritable(word)));
   });
 }
 
@@ -51,8 +61,9 @@ export function countFrame(state: State, mfn: Mfn, into: Uses): void {
 export function countRoots(state: State, { id, kind, vcpus }: Domain, into: Uses): void {
   if (kind !== 'pv') return;
   for (let vcpu = 0; vcpu < vcpus; vcpu += 1) {
-    const { root, userRoot } = contextOf(state, vcpuAgent(id, vcpu as VcpuId));
+    const { root, userRoot, oldTable } = contextOf(state, vcpuAgent(id, vcpu as VcpuId));
     for (const one of [root, userRoot]) if (one !== 0) use(into, one, true);
+    if (oldTable !== 0) use(into, oldTable, false);
   }
 }
 
@@ -60,6 +71,7 @@ export function countRoots(state: State, { id, kind, vcpus }: Domain, into: Uses
 function isWrong(state: State, at: { mfn: Mfn; level: number; index: number }): boolean {
   const { mfn, level } = at;
   const word = wordAt(state, mfn, at.index);
+  if (holding(frameOf(state, mfn), at.index) !== 'whole') return false;
   const named = mfnIn(word);
   const { owner } = frameOf(state, mfn);
   const to = frameOf(state, named);
@@ -76,7 +88,8 @@ export function typeProblem(state: State, mfn: Mfn, { types }: Uses): string | u
   const count = types.get(mfn) ?? 0;
   if (frame.typeCount !== count) return `frame ${mfn} counts ${frame.typeCount} uses as ${frame.type} of ${count}`;
   if (frame.locked) return `frame ${mfn} is locked by nobody`;
-  if (count > 0 && !frame.validated) return `frame ${mfn} is used as ${frame.type} and was not found fit`;
+  if (count > 0 && !frame.validated && frame.partial === undefined)
+    return `frame ${mfn} is used as ${frame.type} and was not found fit`;
   const level = levelIn(frame);
   let wrong: number | undefined;
   if (level > 0)

@@ -14,17 +14,12 @@ import { isParavirtual, withDomain, type State } from '../state.ts';
 import { invalidateAllButGlobals } from '../tlb/loaded.ts';
 import type { Effect, Performers } from './effect.ts';
 import { forget } from './flush.ts';
-import type { Todo } from './work.ts';
+import { fail, halting, type Todo } from './work.ts';
 
-/** A root is let go of, if there is one. */
-export const putRoot = (root: Gfn): Todo => {
+/** A root is let go of, if there is one. `parks`: what is done when the operation stops in the course of that. */
+export const putRoot = (root: Gfn, parks: (mfn: Mfn) => Todo = (mfn) => [fail('restart', mfn)]): Todo => {
   const mfn = root as number as Mfn;
-  return root === 0
-    ? []
-    : [
-        { do: 'putType', mfn },
-        { do: 'putPage', mfn },
-      ];
+  return root === 0 ? [] : [halting({ do: 'putType', mfn }, parks(mfn)), { do: 'putPage', mfn }];
 };
 
 /** Registers of a paravirtual guest's processor that have a bit of their own here. With PCIDs no page is global. */
@@ -38,7 +33,7 @@ const controlsOf = ({ policies }: State): number => {
   return on.reduce((sum, control) => sum + bit(controls.indexOf(control)), 0);
 };
 
-type RootActs = 'setRoot' | 'beginContext' | 'resume';
+type RootActs = 'setRoot' | 'beginContext' | 'resume' | 'keepOld';
 
 export const roots: Performers<RootActs> = {
   setRoot: (state, { vcpu, which, mfn }): Effect => {
@@ -56,6 +51,8 @@ export const roots: Performers<RootActs> = {
     if (state.domains.get(vcpu.domain)?.state !== 'running') return { state, failed: 'EINVAL' };
     return { state: withContext(state, vcpu, { root, controls: controlsOf(state), isUser: false }) };
   },
+
+  keepOld: (state, { vcpu, mfn }) => ({ state: withContext(state, vcpu, { oldTable: mfn }) }),
 
   resume: (state, { domain }) => ({ state: hold(state, domain, -1) }),
 };

@@ -2,9 +2,9 @@
 // the next act is due. What is worked out may look at the state, as it is right after the act.
 // A first reader may skip `passOver`. The design is docs/decisions/0002.
 
-import type { Word } from '#abi/address.ts';
+import type { Mfn, Word } from '#abi/address.ts';
 import type { Errno } from '#abi/reply.ts';
-import { ask, cutAt, type Cut } from '../cut.ts';
+import { ask, cutAt, preemptionWithin, type Cut } from '../cut.ts';
 import type { State } from '../state.ts';
 import { contents } from './contents.ts';
 import { references } from './references.ts';
@@ -13,7 +13,7 @@ import { tables } from './tables.ts';
 import { types } from './types.ts';
 import { writes } from './writes.ts';
 import type { Effect, Performers } from './effect.ts';
-import type { Act, Item, Plan, Todo } from './work.ts';
+import type { Act, Failing, Halt, Item, Plan, Todo } from './work.ts';
 
 const performers: Performers<Item['do']> = {
   ...references,
@@ -22,9 +22,14 @@ const performers: Performers<Item['do']> = {
   ...contents,
   ...roots,
   ...writes,
-  attempt: (state, { todo, errno, undo }) => ({ state, first: [...todo, { do: 'attempted', errno, undo }] }),
+  attempt: (state, { todo, errno, undo, parks }) => ({
+    state,
+    first: [...todo, { do: 'attempted', errno, undo, parks }],
+  }),
   attempted: (state) => ({ state }),
-  fail: (state, { errno }) => ({ state, failed: errno }),
+  // What the log says of it is looked up where it is due (`checked`).
+  check: (state) => ({ state }),
+  fail: (state, { errno, parked }) => ({ state, failed: errno, parked }),
 };
 
 const perform = (state: State, item: Item): Effect =>
@@ -35,6 +40,8 @@ const plans: Readonly<Record<Plan['do'], true>> = {
   validate: true,
   takeRest: true,
   dropRest: true,
+  giveUp: true,
+  keepOld: true,
   checkMemory: true,
   update: true,
   change: true,
@@ -53,17 +60,34 @@ const isAct = (item: Item): item is Act => !(item.do in plans);
 export interface Ran {
   readonly cut: Cut;
   readonly todo: Todo;
-  readonly failed: Errno | undefined;
+  readonly failed: Errno | Halt | undefined;
+  /** What was left partial by the failure. */
+  readonly parked?: Mfn | undefined;
   /** What the act came upon that the caller will hear of. */
   readonly seen?: Word | undefined;
 }
 
+/** Whether an operation has not failed, but stops. */
+export const isHalt = (errno: Errno | Halt | undefined): errno is Halt => errno === 'restart' || errno === 'onwards';
+
+/** What undoes an attempt, knowing why it failed and what was left partial. */
+const knowing = (undo: Todo, { errno, parked }: Failing): Todo =>
+  undo
+    .filter((item) => !(item.do === 'putPage' && item.unlessParked === true && item.mfn === parked))
+    .map((item) => (item.do === 'giveUp' ? { ...item, errno, parked } : item));
+
 /** What is done after a failure: up to the end of the attempt nothing. */
-function passOver(todo: Todo, failed: Errno): Todo | undefined {
+function passOver(todo: Todo, failing: Failing): Todo | undefined {
   const at = todo.findIndex((item) => item.do === 'attempted');
   const next = todo[at];
   if (next?.do !== 'attempted') return undefined;
-  return [...next.undo, { do: 'fail', errno: next.errno ?? failed }, ...todo.slice(at + 1)];
+  const { errno, parked } = failing;
+  const isHalted = isHalt(errno);
+  return [
+    ...knowing(isHalted ? next.parks : next.undo, failing),
+    { do: 'fail', errno: isHalted ? errno : (next.errno ?? errno), parked },
+    ...todo.slice(at + 1),
+  ];
 }
 
 /** Works out what there is until an act is due or nothing is left. */
@@ -77,8 +101,9 @@ export function prepare(cut: Cut, first: Todo): Ran {
     ({ state } = effect);
     todo = effect.first === undefined ? rest : [...effect.first, ...rest];
     if (effect.failed === undefined) continue;
-    const undo = passOver(rest, effect.failed);
-    if (undo === undefined) return { cut: cutAt(cut, state), todo: [], failed: effect.failed };
+    const { failed: errno, parked } = effect;
+    const undo = passOver(rest, { errno, parked });
+    if (undo === undefined) return { cut: cutAt(cut, state), todo: [], failed: errno, parked };
     todo = undo;
   }
 }
@@ -86,12 +111,22 @@ export function prepare(cut: Cut, first: Todo): Ran {
 /** Whether processors forget in an act because their guest has asked for it: the log tells when. */
 const isToldOf = (act: Item): boolean => act.do === 'forget' || (act.do === 'setRoot' && act.which === 'kernel');
 
+/** A preemption check within a table: told to stop, the operation leaves it partial. */
+function checked(cut: Cut, act: Extract<Act, { do: 'check' }>, rest: Todo): readonly [Cut, Todo] {
+  const stopped = preemptionWithin(cut, act);
+  if (stopped === undefined) return [cut, rest];
+  const entries = act.way === 'takes' ? act.index : act.index + 1;
+  return [stopped, [{ do: 'park', mfn: act.mfn, entries, holds: false, keeps: act.keeps, errno: 'restart' }, ...rest]];
+}
+
 /** Performs the act that is due, and works out what follows from it. */
 export function runOne(before: Cut, todo: Todo): Ran {
   const [act, ...rest] = todo;
   if (act === undefined) return { cut: before, todo, failed: undefined };
+  if (act.do === 'check') return prepare(...checked(before, act, rest));
   const cut = isToldOf(act) ? ask(before, ['forgotten']).cut : before;
-  const { state, first = [], failed, seen } = perform(cut.state, act);
-  const next: Todo = failed === undefined ? [...first, ...rest] : [{ do: 'fail', errno: failed }, ...rest];
+  const { state, first = [], failed, parked, seen } = perform(cut.state, act);
+  const next: Todo =
+    failed === undefined ? [...first, ...rest] : [...first, { do: 'fail', errno: failed, parked }, ...rest];
   return { ...prepare(cutAt(cut, state), next), seen };
 }

@@ -24,7 +24,7 @@ import {
 } from './entries.ts';
 import { isRunSomewhere } from './flush.ts';
 import type { Effect, Performers } from './effect.ts';
-import { attempt, fail, type Slot, type Todo } from './work.ts';
+import { attempt, fail, halting, putUnparked, type Item, type Todo } from './work.ts';
 
 /** What taking an entry comes to: what has to be taken, and the entry as it may stand; or the error. */
 interface Taken {
@@ -49,23 +49,34 @@ function takeLowest(state: State, owner: DomId, word: Word): Taken {
   return { todo: [attempt({ do: 'getPage', mfn, owner }, 'EBUSY'), ...writing, ...looking], word };
 }
 
+/** An entry that is to be taken. `holds`: it holds its frame already; `retains`: it goes on holding it if the operation stops. */
+interface Wanted {
+  readonly level: number;
+  readonly word: Word;
+  readonly holds?: boolean;
+  readonly retains?: boolean;
+}
+
 /** A present entry of a table at `level` is taken for `owner`. */
-export function takeEntry(state: State, owner: DomId, { level, word }: { level: number; word: Word }): Taken {
+export function takeEntry(state: State, owner: DomId, { level, word, holds, retains }: Wanted): Taken {
   if (level === 1) return takeLowest(state, owner, word);
   const mfn = mfnIn(word);
+  const typed: Item = { do: 'getType', mfn, type: tableType(level - 1) };
+  if (holds === true) return { todo: [typed], word };
+  const undo = putUnparked(mfn);
   const taken: Todo = [
     attempt({ do: 'getPage', mfn, owner }, 'EINVAL'),
-    attempt({ do: 'getType', mfn, type: tableType(level - 1) }, undefined, { do: 'putPage', mfn }),
+    retains === true ? halting(typed, [], undo) : attempt(typed, undefined, undo),
   ];
   return { todo: taken, word };
 }
 
-/** An entry lets go of what it held. */
-export function letGo(state: State, level: number, word: Word): Todo {
+/** An entry lets go of what it held. `parks`: what is done when the operation stops in the course of that. */
+export function letGo(state: State, level: number, word: Word, parks: Todo = []): Todo {
   const mfn = mfnIn(word);
   if (!isPresent(word) || mfn >= state.geometry.frameCount) return [];
-  const isTyped = level > 1 || isWritable(word);
-  return isTyped
+  if (level > 1) return [halting({ do: 'putType', mfn }, parks), { do: 'putPage', mfn }];
+  return isWritable(word)
     ? [
         { do: 'putType', mfn },
         { do: 'putPage', mfn },
@@ -75,11 +86,8 @@ export function letGo(state: State, level: number, word: Word): Todo {
 
 export const hasDevices = (state: State, owner: DomId): boolean => (state.domains.get(owner)?.iomem.size ?? 0) > 0;
 
-/** What is undone when the entry at a place fails: those before it, in descending order; the type is kept where others were tried. */
-const undone = ({ mfn, level, index }: Slot): Todo => [
-  { do: 'dropRest', mfn, level, index: index - 1, by: -1 },
-  { do: 'clearCount', mfn, forgets: level === 1 || index === 0 },
-];
+/** Whether an operation looks within tables of a level whether it is to stop: not in the lowest, nor in those that have few tables below. */
+const hasChecks = (level: number): boolean => level === 2 || level === 3;
 
 /** The last acts of finding a table fit. */
 function completed(state: State, mfn: Mfn, level: number): Todo {
@@ -95,31 +103,48 @@ function completed(state: State, mfn: Mfn, level: number): Todo {
 }
 
 type TableActs =
-  | 'take' | 'takeRest' | 'drop' | 'dropRest' | 'checkMemory' | 'adjust' | 'zeroSlots' | 'write' | 'change' | 'replace' | 'forgetChanged'; // prettier-ignore
+  | 'take' | 'takeRest' | 'giveUp' | 'drop' | 'dropRest' | 'checkMemory' | 'adjust' | 'zeroSlots' | 'write' | 'change' | 'replace' | 'forgetChanged'; // prettier-ignore
 
 export const tables: Performers<TableActs> = {
-  takeRest: (state, { mfn, level, index }): Effect => {
+  takeRest: (state, { mfn, level, index, isFirst, holds }): Effect => {
     const next = nextPresent(state, { mfn, level, index });
+    if (next === undefined) return { state, first: completed(state, mfn, level) };
+    const take: Item = { do: 'take', mfn, level, index: next, holds: holds === true && next === index };
+    const isChecked = hasChecks(level) && isFirst !== true;
     return {
       state,
-      first: next === undefined ? completed(state, mfn, level) : [{ do: 'take', mfn, level, index: next }],
+      first: isChecked ? [{ do: 'check', mfn, level, index: next, way: 'takes', keeps: false }, take] : [take],
     };
   },
 
   take: (state, slot): Effect => {
-    const { mfn, level, index } = slot;
+    const { mfn, level, index, holds } = slot;
     const owner = frameOf(state, mfn).owner as DomId;
     const old = wordAt(state, mfn, index);
     const isForbidden = hasForbidden(old, level, hasDevices(state, owner));
     const { todo, word } = isForbidden
       ? { todo: [fail('EINVAL')], word: old }
-      : takeEntry(state, owner, { level, word: old });
+      : takeEntry(state, owner, { level, word: old, holds: holds === true, retains: true });
+    const parks: Todo = [{ do: 'park', mfn, entries: index, holds: true, keeps: false, errno: 'restart' }];
     const stands = adjusted(state.geometry, word, level);
     const adjust: Todo = isSameWord(stands, old) ? [] : [{ do: 'adjust', mfn, index, word: stands }];
     return {
       state,
-      first: [attempt(todo, undefined, ...undone(slot)), ...adjust, { do: 'takeRest', mfn, level, index: index + 1 }],
+      first: [
+        halting(todo, parks, { ...slot, do: 'giveUp', errno: 'EINVAL' }),
+        ...adjust,
+        { do: 'takeRest', mfn, level, index: index + 1 },
+      ],
     };
+  },
+
+  // What was found fit of a higher table is left to whoever asked, if it is any, and so is a table below that was left so.
+  giveUp: (state, { mfn, level, index, holds, errno, parked }): Effect => {
+    const clear: Item = { do: 'clearCount', mfn, forgets: true };
+    if (level === 1) return { state, first: [{ do: 'dropRest', mfn, level, index: index - 1, by: -1 }, clear] };
+    const isHeld = holds === true || parked !== undefined;
+    if (index === 0 && !isHeld) return { state, first: [clear] };
+    return { state, first: [{ do: 'park', mfn, entries: index, holds: isHeld, keeps: false, errno }] };
   },
 
   adjust: (state, { mfn, index, word: { lo, hi } }) => ({
@@ -134,14 +159,28 @@ export const tables: Performers<TableActs> = {
     return { state: now };
   },
 
-  dropRest: (state, { mfn, level, index, by }): Effect => {
+  dropRest: (state, { mfn, level, index, by, isFirst, holds, keeps = false }): Effect => {
     const next = nextPresent(state, { mfn, level, index }, by);
     if (next === undefined) return { state };
-    const rest = { do: 'dropRest', mfn, level, index: next + by, by } as const;
-    return { state, first: [{ do: 'drop', mfn, level, index: next }, rest] };
+    const drop: Item = { do: 'drop', mfn, level, index: next, holds: holds === true && next === index, keeps };
+    const rest: Todo = [drop, { do: 'dropRest', mfn, level, index: next + by, by, keeps }];
+    const isChecked = hasChecks(level) && isFirst !== true;
+    return {
+      state,
+      first: isChecked ? [{ do: 'check', mfn, level, index: next, way: 'drops', keeps }, ...rest] : rest,
+    };
   },
 
-  drop: (state, { mfn, level, index }) => ({ state, first: letGo(state, level, wordAt(state, mfn, index)) }),
+  drop: (state, { mfn, level, index, holds, keeps = false }): Effect => {
+    const word = wordAt(state, mfn, index);
+    const parks: Todo = [{ do: 'park', mfn, entries: index, holds: true, keeps, errno: 'restart' }];
+    if (holds !== true) return { state, first: letGo(state, level, word, parks) };
+    const below = mfnIn(word);
+    return {
+      state,
+      first: [halting({ do: 'putPartial', mfn: below }, parks), { do: 'putPage', mfn: below }],
+    };
+  },
 
   checkMemory: (state, { mfn, isWritable: isTyped }): Effect => {
     if (frameOf(state, mfn).role === 'ram') return { state };
@@ -169,7 +208,7 @@ export const tables: Performers<TableActs> = {
     const isKept = isHarmless(old, word);
     const taken = isPresent(word) && !isKept ? takeEntry(state, owner, { level, word }) : { todo: [], word };
     const write = { do: 'write', mfn, index, word: taken.word, keepsFlags, author } as const;
-    const left = isKept ? [] : letGo(state, level, old);
+    const left = isKept ? [] : letGo(state, level, old, [fail('onwards', mfnIn(old))]);
     const last: Todo = level === 1 ? [...left, ...after] : [...after, { do: 'forgetChanged', domain: owner }, ...left];
     return { state, first: [attempt(taken.todo, undefined, ...after), write, ...last] };
   },

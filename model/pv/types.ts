@@ -3,18 +3,29 @@
 // A first reader may skip `validate`. Sources: Xen arch/x86/mm.c (_get_page_type, _put_page_type, _put_final_page_type,
 // validate_page, devalidate_page).
 
+import type { Mfn } from '#abi/address.ts';
 import { levelOfType } from '#abi/pv.ts';
 import { tableEntries } from '#abi/geometry.ts';
 import { invariant } from '#lib/invariant.ts';
 import { wait } from '../cut.ts';
 import { rightsOfFrame } from '../entitlement.ts';
-import { frameOf, withFrame } from '../state.ts';
+import { frameOf, withFrame, type State, type TableProgress } from '../state.ts';
 import { flushType, rememberType } from './flush.ts';
 import { countMax, usesOf } from './references.ts';
 import type { Effect, Performers } from './effect.ts';
 import type { Item } from './work.ts';
 
-type TypeActs = 'getType' | 'flushType' | 'setValidated' | 'putType' | 'clearCount' | 'validate';
+type TypeActs =
+  'getType' | 'flushType' | 'setValidated' | 'putType' | 'putPartial' | 'park' | 'clearCount' | 'validate';
+
+/** A partial table is gone on with; who asks for it holds it, so the reference that it has by itself goes at once. */
+function takeUp(state: State, mfn: Mfn, { entries, holds }: TableProgress): Effect {
+  const { type, refs } = frameOf(state, mfn);
+  return {
+    state: withFrame(state, mfn, { partial: undefined, refs: refs - 1 }),
+    first: [{ do: 'takeRest', mfn, level: levelOfType(type), index: entries, holds, isFirst: true }],
+  };
+}
 
 export const types: Performers<TypeActs> = {
   getType: (state, { mfn, type }): Effect => {
@@ -23,6 +34,7 @@ export const types: Performers<TypeActs> = {
     if (uses === countMax(state)) return { state, failed: 'EINVAL' };
     if (uses > 0) {
       if (frame.type !== type) return { state, failed: 'EINVAL' };
+      if (frame.partial !== undefined) return takeUp(state, mfn, frame.partial);
       return frame.validated ? { state: withFrame(state, mfn, { typeCount: frame.typeCount + 1 }) } : wait();
     }
     const validate: Item = { do: 'validate', mfn };
@@ -42,7 +54,8 @@ export const types: Performers<TypeActs> = {
     const { validated, type } = frameOf(state, mfn);
     const level = levelOfType(type);
     if (validated) return { state };
-    return { state, first: [level === 0 ? { do: 'setValidated', mfn } : { do: 'takeRest', mfn, level, index: 0 }] };
+    if (level === 0) return { state, first: [{ do: 'setValidated', mfn }] };
+    return { state, first: [{ do: 'takeRest', mfn, level, index: 0, isFirst: true }] };
   },
 
   putType: (state, { mfn }): Effect => {
@@ -52,7 +65,7 @@ export const types: Performers<TypeActs> = {
     const level = levelOfType(type);
     if (level === 0 || typeCount > 1) return { state: withFrame(state, mfn, { typeCount: typeCount - 1 }) };
     const last = tableEntries(state.geometry) - 1;
-    const order = level === 1 ? ({ index: 0, by: 1 } as const) : ({ index: last, by: -1 } as const);
+    const order = level === 1 ? ({ index: 0, by: 1 } as const) : ({ index: last, by: -1, isFirst: true } as const);
     return {
       state: withFrame(state, mfn, { validated: false }),
       first: [
@@ -61,6 +74,31 @@ export const types: Performers<TypeActs> = {
       ],
     };
   },
+
+  // Whoever took it up meanwhile has the use that it had by itself.
+  putPartial: (state, { mfn }): Effect => {
+    const { partial, type } = frameOf(state, mfn);
+    if (partial === undefined) return { state };
+    const { entries, holds } = partial;
+    const first = { mfn, level: levelOfType(type), index: holds ? entries : entries - 1, holds };
+    return {
+      state: withFrame(state, mfn, { partial: undefined }),
+      first: [
+        { do: 'dropRest', ...first, by: -1, isFirst: true, keeps: true },
+        { do: 'clearCount', mfn, forgets: false },
+        { do: 'putPage', mfn },
+      ],
+    };
+  },
+
+  park: (state, { mfn, entries, holds, keeps, errno }) => ({
+    state: withFrame(state, mfn, {
+      partial: { entries, holds },
+      refs: frameOf(state, mfn).refs + (keeps ? 0 : 1),
+    }),
+    failed: errno,
+    parked: errno === 'restart' ? undefined : mfn,
+  }),
 
   // No processor walks a table that nobody refers to: whoever let go of it has had them flushed, or has left their root.
   clearCount: (state, { mfn, forgets }) => ({

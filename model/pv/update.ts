@@ -11,6 +11,7 @@ import { end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { isParavirtual, type State } from '../state.ts';
 import {
   beginBatch,
+  beginWithOld,
   enterKernel,
   holderOf,
   inOne,
@@ -82,6 +83,8 @@ const hasUpdates = (state: State, caller: DomId): boolean => caller === 0 || isP
 
 /** One micro-step of mmu_update. */
 export function mmuUpdate(cut: Cut, task: Task<Update>): Turn {
+  const old = beginWithOld(cut, task);
+  if (old !== undefined) return old;
   if (task.work.at !== 'begin') return nextInBatch(cut, task, elementOf(task));
   if (!hasUpdates(cut.state, task.caller)) return end(cut, 'ENOSYS');
   const entered = enterKernel(cut, task);

@@ -6,8 +6,10 @@
 
 import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
+import type { WithinTable } from '#abi/choices.ts';
 import type { FrameType } from '#abi/pv.ts';
 import type { Errno } from '#abi/reply.ts';
+import type { TableProgress } from '../state.ts';
 
 /** An entry of a table: in which frame, of which level, where. */
 export interface Slot {
@@ -53,22 +55,54 @@ export interface TableWrite {
   readonly expected: Word | undefined;
 }
 
-/** What is done when an attempt fails, and the error that it then fails with. */
+/** An operation stops at a preemption check within an element: before that is done (`restart`), or after (`onwards`). */
+export type Halt = 'restart' | 'onwards';
+
+/** Why something fails, and which table was left partial by that: whoever asked lets go of it, before it does anything else. */
+export interface Failing {
+  readonly errno: Errno | Halt;
+  readonly parked?: Mfn | undefined;
+}
+
+/** What is done when an attempt fails, and the error that it then fails with; and when it halts, if that is something else. */
 interface Failure {
   readonly errno: Errno | undefined;
   readonly undo: Todo;
+  readonly parks: Todo;
+}
+
+/** An entry of a table that is reached in the course of others; `holds`: it holds its frame from an earlier attempt. */
+interface Reached extends Slot {
+  readonly holds?: boolean;
+}
+
+/** Entries that are let go of one by one; `keeps`: the reference of a partial table is in hand. */
+interface Dropped extends Reached {
+  readonly keeps?: boolean;
+}
+
+/** Where one begins: no check for preemption comes before the first entry. */
+interface Begun {
+  readonly isFirst?: boolean;
 }
 
 /** One indivisible part. */
 export type Act =
   | { readonly do: 'getPage'; readonly mfn: Mfn; readonly owner: DomId }
-  | { readonly do: 'putPage'; readonly mfn: Mfn }
+  /** `unlessParked`: what was left partial keeps it. */
+  | { readonly do: 'putPage'; readonly mfn: Mfn; readonly unlessParked?: boolean }
   /** The owner's own reference goes. */
   | { readonly do: 'dropAllocated'; readonly mfn: Mfn }
   | { readonly do: 'getType'; readonly mfn: Mfn; readonly type: FrameType }
   | { readonly do: 'flushType'; readonly mfn: Mfn }
   | { readonly do: 'setValidated'; readonly mfn: Mfn }
   | { readonly do: 'putType'; readonly mfn: Mfn }
+  /** The use that a partial table has by itself goes, if it still is one. */
+  | { readonly do: 'putPartial'; readonly mfn: Mfn }
+  /** A table is left partial, and that is why this fails. */
+  | ({ readonly do: 'park'; readonly keeps: boolean } & TableProgress & { readonly mfn: Mfn } & Failing)
+  /** Whether the operation is to stop here. */
+  | ({ readonly do: 'check'; readonly level: number; readonly keeps: boolean } & WithinTable)
   /** The count is 0 again; `forgets`: and the type none. */
   | { readonly do: 'clearCount'; readonly mfn: Mfn; readonly forgets: boolean }
   | { readonly do: 'lock'; readonly mfn: Mfn; readonly then: Todo; readonly otherwise: Todo }
@@ -76,8 +110,8 @@ export type Act =
   | { readonly do: 'pin'; readonly mfn: Mfn; readonly caller: DomId }
   | { readonly do: 'unpin'; readonly mfn: Mfn }
   /** Entries are loaded: to be taken, to be let go of, to be replaced. */
-  | ({ readonly do: 'take' } & Slot)
-  | ({ readonly do: 'drop' } & Slot)
+  | ({ readonly do: 'take' } & Reached)
+  | ({ readonly do: 'drop' } & Dropped)
   | ({ readonly do: 'replace' } & Change)
   | { readonly do: 'adjust'; readonly mfn: Mfn; readonly index: number; readonly word: Word }
   | { readonly do: 'zeroSlots'; readonly mfn: Mfn }
@@ -110,8 +144,12 @@ export type Plan =
   /** What a frame holds is found fit for its type, if it has not been yet. */
   | { readonly do: 'validate'; readonly mfn: Mfn }
   /** Entries are taken from `index` on, or let go of in steps of `by`. */
-  | ({ readonly do: 'takeRest' } & Slot)
-  | ({ readonly do: 'dropRest'; readonly by: 1 | -1 } & Slot)
+  | ({ readonly do: 'takeRest' } & Reached & Begun)
+  | ({ readonly do: 'dropRest'; readonly by: 1 | -1 } & Dropped & Begun)
+  /** An entry could not be taken: those before it are let go of, at once or later. */
+  | ({ readonly do: 'giveUp' } & Reached & Failing)
+  /** What a vCPU's next call begins with. */
+  | { readonly do: 'keepOld'; readonly vcpu: VcpuAgent; readonly mfn: Mfn }
   | { readonly do: 'checkMemory'; readonly mfn: Mfn; readonly isWritable: boolean }
   /** A frame that is locked is written, or what it holds as a table is changed; `lowest`: it must be a table of level 1. */
   | { readonly do: 'update'; readonly lowest: boolean; readonly change: Omit<Change, 'level'> }
@@ -124,7 +162,7 @@ export type Plan =
   | ({ readonly do: 'attempt'; readonly todo: Todo } & Failure)
   /** The end of an attempt that has begun. */
   | ({ readonly do: 'attempted' } & Failure)
-  | { readonly do: 'fail'; readonly errno: Errno };
+  | ({ readonly do: 'fail' } & Failing);
 
 export type Item = Act | Plan;
 
@@ -136,6 +174,8 @@ export interface PvWork {
   /** Of a write that is made for a guest: the fault that it hears of otherwise, and what a compare-exchange came upon. */
   readonly fault?: PageFault;
   readonly seen?: Word | undefined;
+  /** How the call ends, once what it has left partial is let go of. */
+  readonly ends?: Errno;
 }
 
 /** A page fault as a guest hears of it. */
@@ -152,6 +192,25 @@ export const attempt = (todo: Item | Todo, errno: Errno | undefined, ...undo: To
   todo: 'do' in todo ? [todo] : todo,
   errno,
   undo,
+  parks: undo,
 });
 
-export const fail = (errno: Errno): Item => ({ do: 'fail', errno });
+/** The same where something else is to be done if the operation stops in the course of it. */
+export const halting = (todo: Item | Todo, parks: Todo, ...undo: Todo): Item => ({
+  do: 'attempt',
+  todo: 'do' in todo ? [todo] : todo,
+  errno: undefined,
+  undo,
+  parks,
+});
+
+export const fail = (errno: Errno | Halt, parked?: Mfn): Item => ({ do: 'fail', errno, parked });
+
+/** A reference goes unless a table that was left partial needs it. */
+export const putUnparked = (mfn: Mfn): Item => ({ do: 'putPage', mfn, unlessParked: true });
+
+/** A table that was left partial is let go of, and the reference that comes with it; who stops in the course of that keeps it. */
+export const letGoOfParked = (mfn: Mfn): Todo => [
+  halting({ do: 'putPartial', mfn }, [fail('onwards', mfn)]),
+  { do: 'putPage', mfn },
+];

@@ -28,13 +28,6 @@ export const exhibit: Exhibit = {
   const isKept = isThere && isPresent(old) && (isAlike || isHarmless(old, wanted));
 `,
     },
-    {
-      file: 'pv/change.ts',
-      before: `import { adjusted, isHarmless, isPresent, isXenSlot, keepingFlags, type Entry } from './entry.ts';
-`,
-      after: `import { adjusted, frameIn, isHarmless, isPresent, isXenSlot, keepingFlags, type Entry } from './entry.ts';
-`,
-    },
   ],
   killedBy: ['hap/noGuestWritesTables', 'hap/nobodyReachesWhatIsNotTheirs'],
   trace: 'trace.json',

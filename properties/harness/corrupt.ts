@@ -37,7 +37,9 @@ function twisted(choice: Choice, reply: Reply, prng: Prng): Choice | undefined {
     case 'failed':
       return { ...choice, class: 'iommuTable' };
     case 'preempted':
-      return { kind: 'preempted', done: (choice.done ?? 0) + 1 };
+      return choice.within === undefined
+        ? { kind: 'preempted', done: (choice.done ?? 0) + 1 }
+        : { kind: 'preempted', within: { ...choice.within, index: choice.within.index + 1 } };
     case 'podSplit':
     case 'podExhausted':
       return { ...choice, gfn: (choice.gfn + 1024) as typeof choice.gfn };

@@ -7,6 +7,7 @@ import { callerOf } from '#abi/agents.ts';
 import type { FailureClass } from '#abi/failures.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { OpKind } from '#abi/operation.ts';
+import { contextOf } from '#model/paging/context.ts';
 import { frameOf, type Domain, type State } from '#model/state.ts';
 import type { SometimesLaw } from './law.ts';
 import { isError } from './replies.ts';
@@ -47,6 +48,9 @@ const wasRefused = ({ log, failures }: Returned, refused: FailureClass, byFate: 
 /** Whether an access was made again, and not for memory on demand: then for a write that is logged. */
 const isNoted = (log: Returned['log']): boolean =>
   log.some(({ choice }) => choice.kind === 'retried') && !log.some(({ choice }) => choice.kind.startsWith('pod'));
+
+const isStoppedWithin = (log: Returned['log'], way: 'takes' | 'drops'): boolean =>
+  log.some(({ choice }) => choice.kind === 'preempted' && choice.within?.way === way);
 
 const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -172,6 +176,33 @@ const others: readonly Moment[] = [
       op.kind === 'paging.write' &&
       reply.status === 'violation' &&
       domainIn(before, agent.domain)?.p2m.get(op.gfn)?.type === 'ramRo',
+  }),
+  moment('pv/tablesAreStoppedIn', {
+    invariant: 'WORK',
+    statement: 'A call of a paravirtual guest stops within a table, while entries are taken.',
+    isShown: ({ log }) => isStoppedWithin(log, 'takes'),
+  }),
+  moment('pv/tablesAreStoppedInOnTheWayOut', {
+    invariant: 'WORK',
+    statement: 'A call of a paravirtual guest, or its end, stops within a table, while entries are let go of.',
+    isShown: ({ log }) => isStoppedWithin(log, 'drops'),
+  }),
+  moment('pv/partialTablesAreGoneOnWith', {
+    invariant: 'REF',
+    statement: 'A table that was left partial is pinned.',
+    isShown: ({ op, reply, before }) =>
+      op.kind === 'pv.mmuext' &&
+      op.elements
+        .slice(op.start, reply.done)
+        .some(({ command, frame }) => command.startsWith('pin') && frameOf(before, frame).partial !== undefined),
+  }),
+  moment('pv/oldTablesAreLetGoOf', {
+    invariant: 'REF',
+    statement: 'A call of a vCPU begins with the table that its last one has left partial.',
+    isShown: ({ agent, op, before }) =>
+      agent.kind === 'vcpu' &&
+      (op.kind === 'pv.mmuext' || op.kind === 'pv.mmuUpdate') &&
+      contextOf(before, agent).oldTable !== 0,
   }),
   moment('grants/pinsAreFull', {
     invariant: 'REF',

@@ -255,6 +255,9 @@ export const partsPerCheck: Readonly<Partial<Record<OpKind, number>>> = {
   'grants.copy': 1,
 };
 
+/** Kinds that look for preemption within their parts too, if they come to what is long: rarely, so they are told to stop more often. */
+const withinParts: Readonly<Partial<Record<OpKind, true>>> = { 'pv.mmuUpdate': true, 'pv.mmuext': true };
+
 /** What fate adds to a step. */
 export interface Fate {
   readonly pause?: Pause;
@@ -312,11 +315,12 @@ export class Schedule {
     const pause = isIdle ? undefined : this.#opening(op, at);
     const classes = isIdle ? undefined : failuresOf[op.kind];
     const failing = this.#fails && classes !== undefined && this.#prng.chance(1, 4);
-    const preempting = this.#preempts && op.kind in partsPerCheck && this.#prng.chance(1, 2);
+    const isDivided = op.kind in withinParts;
+    const preempting = (this.#preempts || isDivided) && op.kind in partsPerCheck && this.#prng.chance(1, 2);
     return {
       ...(pause === undefined ? {} : { pause }),
       ...(failing ? { failures: [{ class: this.#prng.pick(classes), nth: 1 + this.#prng.below(2) }] } : {}),
-      ...(preempting ? { preempt: 1 + this.#prng.below(3) } : {}),
+      ...(preempting ? { preempt: isDivided ? this.#prng.pick([1, 1, 2, 3]) : 1 + this.#prng.below(3) } : {}),
     };
   }
 

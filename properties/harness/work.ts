@@ -209,7 +209,9 @@ export const workIsBounded: AlwaysLaw = {
     if (worst > most) return problem('acts', `performs ${worst} acts without a preemption check; ${most} are allowed`);
     const { checks, call } = machine.finished ?? { checks: 0, call: undefined };
     if (call?.op !== op) return undefined;
-    if (call.preempt !== undefined && checks >= call.preempt && reply.status !== 'preempted')
+    // What is told to stop while it lets go of what a failure has left answers with the failure.
+    const isStopped = reply.status === 'preempted' || returned.log.some(({ choice }) => choice.kind === 'preempted');
+    if (call.preempt !== undefined && checks >= call.preempt && !isStopped)
       return problem(
         'stop',
         `is to stop at preemption check ${call.preempt}, passes ${checks}, and answers ${reply.status}`,

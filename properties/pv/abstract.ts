@@ -39,6 +39,14 @@ const types: Relation<Sides> = {
       machine: ({ m, mfn }) => m.f.frameValidated.get(mfn) === 1,
     },
     {
+      // How far a table has come is of no meaning for any other.
+      name: 'partial',
+      breaks: 'REF',
+      model: ({ frame: { partial } }) =>
+        partial === undefined ? 0 : 1 + 2 * partial.entries + (partial.holds ? 1 : 0),
+      machine: ({ m, mfn }) => m.f.framePartial.get(mfn),
+    },
+    {
       name: 'pinned',
       breaks: 'REF',
       model: ({ frame }) => frame.pinned,

@@ -187,9 +187,64 @@ export function someSlot(g: Gen, id: DomId): Slot {
   return { mfn, level: g.share(70) ? 1 : 1 + g.prng.below(g.geometry.levels), index: indexIn(g) };
 }
 
-/** A frame that could be pinned or loaded as a table of `level`. */
+/** What a table of `level` leads to where it is as guests build them: tables that there are, or that were built and are not looked through yet. */
+function below(g: Gen, id: DomId, level: number): Mfn {
+  if (level === 1) return firstOf(g, id, [memoryOf(g, id)]);
+  const ready = tablesAt(g, id, level - 1);
+  return firstOf(g, id, level > 2 && g.share(65) ? [built(g, id), ready] : [ready, idle(g, id)]);
+}
+
+/** Frames that nothing uses and that hold several entries. */
+const built = (g: Gen, id: DomId): readonly Mfn[] => idle(g, id).filter((mfn) => presentIn(g, mfn).length > 1);
+
+/** A table that is partial, or that was built and is in no use; and as which level. Undefined: there is none. */
+export function tableWaiting(g: Gen, id: DomId): { readonly mfn: Mfn; readonly level: number } | undefined {
+  const begun = framesOf(g.state, id).filter((mfn) => frameOf(g.state, mfn).partial !== undefined);
+  const one = begun.length > 0 && g.share(70) ? g.prng.pick(begun) : undefined;
+  if (one !== undefined) return { mfn: one, level: levelOf(g, one) };
+  const trees = g.geometry.levels > 2 && g.share(65) ? treesBuilt(g, id) : [];
+  const list = trees.length > 0 ? trees : built(g, id);
+  if (list.length === 0) return undefined;
+  return { mfn: g.prng.pick(list), level: trees.length > 0 ? 3 + g.prng.below(g.geometry.levels - 2) : 2 };
+}
+
+/** Frames that nothing uses and that lead to such frames. */
+function treesBuilt(g: Gen, id: DomId): readonly Mfn[] {
+  const parts = new Set<number>(built(g, id));
+  return idle(g, id).filter((mfn) => presentIn(g, mfn).some((index) => parts.has(frameAt(g, mfn, index))));
+}
+
+/** A table that a guest builds of a frame which nothing uses: several entries at once, in order, of which each could be. */
+export function tableBuilt(
+  g: Gen,
+  id: DomId,
+  count: number,
+): readonly { readonly slot: Slot; readonly value: Literal }[] {
+  const frames = idle(g, id);
+  if (frames.length === 0) return [];
+  const mfn = g.prefer(frames, (one) => presentIn(g, one).length === 0) ?? g.prng.pick(frames);
+  const level = g.prng.below(4) === 0 ? 1 : 2 + g.prng.below(g.geometry.levels - 1);
+  const first = g.prng.below(2);
+  return g.list(Math.min(count, tableEntries(g.geometry) - first), (i) => {
+    const target = g.share(70) ? below(g, id, level) : aim(g, id, level);
+    const value = { as: 'tableEntry', flags: flagsFor(g, level, target), gfn: numberNamed(g.state, target) } as const;
+    return { slot: { mfn, level, index: first + i }, value };
+  });
+}
+
+/** Tables of a guest that an operation has left partial. */
+const partialAt = (g: Gen, id: DomId, level: number): readonly Mfn[] =>
+  framesOf(g.state, id).filter((mfn) => frameOf(g.state, mfn).partial !== undefined && levelOf(g, mfn) === level);
+
+/** A frame that could be pinned or loaded as a table of `level`: rather one that was begun to be, or that was built so. */
 export function tableLike(g: Gen, id: DomId, level: number): Mfn {
   if (g.bends()) return strange(g, id);
+  const begun = g.share(60) ? partialAt(g, id, level) : [];
+  if (begun.length > 0) return g.prng.pick(begun);
+  const trees = level > 2 && g.share(60) ? treesBuilt(g, id) : [];
+  const whole = level > 1 && g.share(50) ? built(g, id) : [];
+  const fit = trees.length > 0 ? trees : whole;
+  if (fit.length > 0) return g.prng.pick(fit);
   const ready = tablesAt(g, id, level);
   const unused = idle(g, id).filter((mfn) => frameOf(g.state, mfn).type === tableType(level));
   return firstOf(

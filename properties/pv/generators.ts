@@ -11,7 +11,19 @@ import { contextOf } from '#model/paging/context.ts';
 import type { Gen, Generators, Needs, Symbolic, Weights } from '../harness/decisions.ts';
 import { linearOf, pagesNow, treeOf } from '../paging/tables.ts';
 import { noteChange, takenBack } from './changes.ts';
-import { askers, contested, indexIn, levelOf, memoryOf, newEntry, someSlot, tableLike, tablesAt } from './entries.ts';
+import {
+  askers,
+  contested,
+  indexIn,
+  levelOf,
+  memoryOf,
+  newEntry,
+  someSlot,
+  tableBuilt,
+  tableLike,
+  tablesAt,
+  tableWaiting,
+} from './entries.ts';
 import { framesOf, frameNamed, numberNamed } from './names.ts';
 
 /** How operations of direct paging are drawn. Shares are per cent. */
@@ -21,6 +33,8 @@ export interface Settings {
   readonly usual: number;
   /** Calls that the toolstack makes for a guest. */
   readonly served: number;
+  /** Updates that build a table of a frame which nothing uses, and calls that pin what was built. */
+  readonly building: number;
 }
 
 const weights: Settings['weights'] = {
@@ -32,10 +46,10 @@ const weights: Settings['weights'] = {
 };
 
 /** Guests that change their tables as systems do. */
-export const plausible = (): Settings => ({ weights, usual: 2, served: 12 });
+export const plausible = (): Settings => ({ weights, usual: 2, served: 10, building: 30 });
 
 /** Guests that try what they must not. */
-export const hostile = (): Settings => ({ weights, usual: 4, served: 20 });
+export const hostile = (): Settings => ({ weights, usual: 4, served: 15, building: 24 });
 
 /** Lets a guest act, or the toolstack for it. Answers whose tables it is about, and how the call names it. */
 function asOwner(g: Gen, s: Settings): { readonly id: DomId; readonly owner: DomId } {
@@ -80,6 +94,13 @@ function updateElement(g: Gen, id: DomId): Update['elements'][number] {
 
 function mmuUpdate(g: Gen, s: Settings): Update {
   const { id, owner } = asOwner(g, s);
+  const built = g.share(s.building) ? tableBuilt(g, id, 2 + g.prng.below(3)) : [];
+  if (built.length > 0) {
+    const elements = built.map(({ slot: { mfn, index }, value }) => {
+      return { command: 'normal', frame: frameNamed(g.state, mfn), index, value } as const;
+    });
+    return { kind: 'pv.mmuUpdate', elements, owner, start: g.start(elements.length) };
+  }
   const count = Math.min(g.batch(s.usual), 16);
   return { kind: 'pv.mmuUpdate', elements: g.list(count, () => updateElement(g, id)), owner, start: g.start(count) };
 }
@@ -89,10 +110,10 @@ type Extended = Symbolic<'pv.mmuext'>['elements'][number];
 /** How often each command is asked for. */
 const commandWeights: Readonly<Record<MmuextCommand, number>> = {
   pinL1: 12,
-  pinL2: 6,
-  pinL3: 6,
-  pinL4: 6,
-  unpin: 22,
+  pinL2: 12,
+  pinL3: 10,
+  pinL4: 8,
+  unpin: 26,
   newBaseptr: 20,
   newUserBaseptr: 12,
   tlbFlushLocal: 5,
@@ -163,8 +184,20 @@ function extendedElement(g: Gen, id: DomId): Extended {
   return { command: which, frame: frameFor(g, id, which), source, page, vcpus };
 }
 
+/** A table that was built, or begun with, is pinned; and mostly let go of again at once. */
+function pinnedAndBack(g: Gen, id: DomId): readonly Extended[] {
+  const waiting = tableWaiting(g, id);
+  const pin = waiting && mmuextCommands[waiting.level - 1];
+  if (waiting === undefined || pin === undefined) return [];
+  const asked = { frame: frameNamed(g.state, waiting.mfn), source: { raw: 0 }, page: { path: [0] }, vcpus: 0 } as const;
+  const elements = [{ ...asked, command: pin }, { ...asked, command: 'unpin' } as const];
+  return g.share(70) ? elements : elements.slice(0, 1);
+}
+
 function mmuext(g: Gen, s: Settings): Symbolic<'pv.mmuext'> {
   const { id, owner } = asOwner(g, s);
+  const waiting = g.share(s.building) ? pinnedAndBack(g, id) : [];
+  if (waiting.length > 0) return { kind: 'pv.mmuext', elements: waiting, owner, start: g.start(waiting.length) };
   const count = Math.min(g.batch(s.usual), 16);
   return { kind: 'pv.mmuext', elements: g.list(count, () => extendedElement(g, id)), owner, start: g.start(count) };
 }

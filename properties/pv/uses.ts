@@ -1,4 +1,4 @@
-// What uses the frames of paravirtual guests, recounted from the machine: entries of validated tables, pins, roots of vCPUs.
+// What uses the frames of paravirtual guests, recounted from the machine: entries of validated tables and of partial ones, pins, roots of vCPUs.
 // A first reader may skip it. Source: Xen arch/x86/mm.c (get_page_from_l1e to get_page_from_l4e).
 
 import { tableEntries } from '#abi/geometry.ts';
@@ -34,16 +34,18 @@ class Recount {
     if (type !== undefined) uses.types.set(type, (uses.types.get(type) ?? 0) + 1);
   }
 
-  /** Every present entry of a validated table. Frames of devices are not counted. */
-  table(mfn: number, level: number): void {
+  /** Every present entry of a table up to one, which may hold a frame alone. Frames of devices are not counted. */
+  table(mfn: number, level: number, { entries, holds }: { readonly entries: number; readonly holds: boolean }): void {
     const { f, geometry } = this.#m;
-    for (let index = 0; index < tableEntries(geometry); index += 1) {
+    const last = Math.min(tableEntries(geometry), entries + (holds ? 1 : 0));
+    for (let index = 0; index < last; index += 1) {
       const at = 2 * (mfn * geometry.wordsPerFrame + index);
       const lo = f.memory.get(at);
       if (!has(lo, PRESENT)) continue;
       const target = Math.floor(lo / 0x1000) + (f.memory.get(at + 1) % 0x10_0000) * 0x10_0000;
       if (target >= geometry.frameCount) continue;
-      this.note(target, level > 1 ? frameTypes[level] : has(lo, WRITE) ? 'writable' : undefined);
+      const isUsed = index < entries && (level > 1 || has(lo, WRITE));
+      this.note(target, isUsed ? (level > 1 ? frameTypes[level] : 'writable') : undefined);
     }
   }
 }
@@ -55,12 +57,21 @@ export function usesByTables(m: Machine): ReadonlyMap<number, Uses> {
   for (let mfn = 1; mfn < geometry.frameCount; mfn += 1) {
     const type = frameTypes[f.frameType.get(mfn)] ?? 'none';
     if (f.framePinned.get(mfn) === 1) recount.note(mfn, type);
-    if (f.frameValidated.get(mfn) === 1 && levelOfType(type) > 0) recount.table(mfn, levelOfType(type));
+    if (levelOfType(type) === 0) continue;
+    if (f.frameValidated.get(mfn) === 1) recount.table(mfn, levelOfType(type), { entries: Infinity, holds: false });
+    if (f.framePartial.get(mfn) === 0) continue;
+    // What is partial is used by itself.
+    recount.note(mfn, type);
+    const code = f.framePartial.get(mfn) - 1;
+    const partial = { entries: Math.floor(code / 2), holds: code % 2 === 1 };
+    recount.table(mfn, levelOfType(type), partial);
   }
   const root = frameTypes[geometry.levels + 1];
   for (let key = 0; key < f.vcpuOn.length; key += 1) {
     if (!isDirect(m, Math.floor(key / geometry.capacity.vcpusPerDomain))) continue;
     for (const mfn of [f.vcpuRoot.getWide(key), f.vcpuUserRoot.get(key)]) if (mfn !== 0) recount.note(mfn, root);
+    const old = f.vcpuOldTable.get(key);
+    if (old !== 0) recount.note(old, undefined);
   }
   return recount.uses;
 }

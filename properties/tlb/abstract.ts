@@ -52,6 +52,12 @@ const vcpus: Relation<Sides> = {
       machine: ({ m, key }) => m.f.vcpuUserRoot.get(key),
     },
     {
+      name: 'oldTable',
+      breaks: 'REF',
+      model: ({ state, key }) => state.contexts.get(key)?.oldTable ?? 0,
+      machine: ({ m, key }) => m.f.vcpuOldTable.get(key),
+    },
+    {
       name: 'isUser',
       breaks: 'refines',
       model: ({ state, key }) => state.contexts.get(key)?.isUser ?? false,
