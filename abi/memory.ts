@@ -47,15 +47,21 @@ export const memoryOps = {
     replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'ENOENT', 'ENXIO', 'ENOMEM'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
+  /**
+   * `start`: nr_exchanged, in elements of `given`. `before`: 0; or else nr_exchanged is so many less than the largest number of 64 bits, and
+   * both lists are said to have as many elements as that.
+   */
   'memory.exchange': {
-    says: 'exchanges {given} of order {givenOrder} of {target} for order {takenOrder} from {start}',
-    replies: ['ok', 'E2BIG', 'EINVAL', 'ESRCH', 'EFAULT', 'EOPNOTSUPP'],
+    says: 'exchanges {given} of order {givenOrder} of {target} for {taken} of order {takenOrder} from {start} ({before} before the end)',
+    replies: ['ok', 'preempted', 'E2BIG', 'EINVAL', 'ESRCH', 'EFAULT', 'EOPNOTSUPP', 'ENOMEM'],
     fields: {
       target: domainField,
       given: extentsField,
       givenOrder: orderField,
+      taken: extentsField,
       takenOrder: orderField,
       start: startField,
+      before: { type: 'int', min: 0, max: 64 },
     },
   },
   'memory.addToPhysmap': {

@@ -74,9 +74,10 @@ const argumentClasses: {
   'memory.decrease': listClasses,
   'memory.addToPhysmap': sourceClasses,
   'memory.removeFromPhysmap': (state, id, { gfn }) => gfnClass(state, id, gfn),
-  'memory.exchange': (state, id, { given, givenOrder, takenOrder, start }) => [
-    compared(givenOrder, takenOrder) * 2 + Math.min(start, 1),
+  'memory.exchange': (state, id, { given, taken, givenOrder, takenOrder, start, before }) => [
+    (compared(givenOrder, takenOrder) * 2 + Math.min(start, 1)) * 2 + Math.min(before, 1),
     ...extentClasses(state, id, given),
+    taken.by === 'value' ? 0 : 1,
   ],
   'memory.increase': (state, _id, { count, order }) => [
     countClass(count, state.geometry.capacity.batch) * 4 + Math.min(order, 3),
