@@ -16,7 +16,11 @@ import {
 } from './field.ts';
 import type { Phase } from './operand.ts';
 
-export const memorySpaces = ['sharedInfo', 'grantTable', 'gmfn', 'gmfnForeign'] as const;
+/** Where what is put at a gfn comes from (XENMAPSPACE_*). */
+export const memorySpaces = ['sharedInfo', 'grantTable', 'gmfn', 'gmfnForeign', 'devMmio'] as const;
+
+/** The same by batch, which ranges are not. */
+export const batchSpaces = [...memorySpaces, 'gmfnRange'] as const;
 
 /** What a device model can make of a gfn: RAM, RAM that is only read, what a device model emulates; the last one is refused. */
 export const memTypes = ['ramRw', 'ramRo', 'mmioDm', 'unused'] as const;
@@ -73,6 +77,27 @@ export const memoryOps = {
       foreign: domainField,
       index: gfnField,
       gfn: gfnField,
+    },
+  },
+  /** XENMAPSPACE_gmfn_range: so many gfns of the target's own. */
+  'memory.addRange': {
+    says: 'puts {count} gfns of {target} from {index} on at {gfn} from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'ENXIO', 'EINVAL', 'EACCES', 'ENOMEM', 'EILSEQ', 'EOVERFLOW'],
+    fields: { target: domainField, index: gfnField, gfn: gfnField, count: rangeField, start: startField },
+  },
+  /** XENMEM_add_to_physmap_batch: as many as there are `indices`. What became of each is told in `results`, a word each (null: in none). */
+  'memory.addBatch': {
+    says: 'puts {space} {indices} (of {foreign}) at {gfns} of {target} from {start}, told in {results}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'EACCES', 'EILSEQ', 'EOPNOTSUPP'],
+    elements: ['ok', 'EPERM', 'ESRCH', 'ENXIO', 'EINVAL', 'EBUSY', 'ENOMEM'],
+    fields: {
+      target: domainField,
+      space: { type: 'oneOf', values: batchSpaces },
+      foreign: domainField,
+      indices: extentsField,
+      gfns: extentsField,
+      results: bufferField,
+      start: startField,
     },
   },
   'memory.removeFromPhysmap': {

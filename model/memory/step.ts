@@ -20,6 +20,7 @@ import { exchange } from './exchange.ts';
 import { createDomain, killDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
 import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
 import { iomemPermission, mapMmio } from './mmio.ts';
+import { addBatch, addRange } from './physmap-lists.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
 import { podTarget, setPodTarget } from './pod.ts';
 import { reservation, reservationStep } from './reservation.ts';
@@ -31,6 +32,8 @@ const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.decrease': reservationStep,
   'memory.increase': reservationStep,
   'memory.addToPhysmap': addToPhysmap,
+  'memory.addRange': addRange,
+  'memory.addBatch': addBatch,
   'memory.removeFromPhysmap': removeFromPhysmap,
   'memory.exchange': exchange,
   'memory.reservation': reservation,

@@ -112,7 +112,7 @@ async function exchange(caller: Caller, op: OpOf<'memory.exchange'>): Promise<He
 /** "No gfn" has all 64 bits set for Xen. */
 const gfnWord = (gfn: number): number => (gfn === INVALID_GFN ? -1 : gfn);
 
-const SPACES = { sharedInfo: 0, grantTable: 1, gmfn: 2, gmfnForeign: 4 } as const;
+const SPACES = { sharedInfo: 0, grantTable: 1, gmfn: 2, gmfnForeign: 4, devMmio: 5 } as const;
 
 /** Foreign frames are only taken in batches: here of one, whose index, gfn and error follow the structure. */
 async function addForeign(caller: Caller, op: OpOf<'memory.addToPhysmap'>): Promise<Heard> {

@@ -51,6 +51,8 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.decrease': { base: 8, frame: 12 },
   'memory.exchange': { base: 20, frame: 16 },
   'memory.addToPhysmap': { base: 22, grantFrame: 4 },
+  'memory.addRange': { base: 22 },
+  'memory.addBatch': { base: 28, grantFrame: 4 },
   'memory.removeFromPhysmap': { base: 22 },
   'memory.reservation': NONE,
   'memory.createDomain': { base: 22, grantFrame: 6 },
@@ -111,6 +113,7 @@ export const hasBuffer = (op: Op<'concrete'>): boolean =>
 function wordsOf(geometry: Geometry, op: Op<'concrete'>): number {
   if (op.kind === 'memory.logDirty') return toldBy(geometry, op);
   if (op.kind === 'grants.setupTable') return geometry.capacity.grantFrames;
+  if (op.kind === 'memory.addBatch') return 3;
   if (op.kind === 'memory.exchange') return 3 * framesOf(geometry, op);
   return partsPerCheck[op.kind] === 1 ? 1 : elementsOf(op);
 }

@@ -6,8 +6,8 @@ import type { DomId, Gfn } from '#abi/address.ts';
 import type { MemoryOp } from '#abi/memory.ts';
 import { tableEntries } from '#abi/geometry.ts';
 import type { Extents } from '#abi/operand.ts';
-import { isRamType, type Domain } from '#model/state.ts';
-import { demandOf, deskOf, domainsOf, gfnsOf, listLength, mappedOf, ramOf, usableOf } from '../harness/census.ts';
+import type { Domain } from '#model/state.ts';
+import { demandOf, deskOf, domainsOf, gfnsOf, listLength, mappedOf, ramOf } from '../harness/census.ts';
 import { decreaseDirect } from '../pv/generators.ts';
 import { directGuests } from '../pv/names.ts';
 import { directDesk, exchangeDirect, populateDirect, readyAt } from '../pv/lists.ts';
@@ -16,6 +16,7 @@ import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
 import { linearOf } from '../paging/tables.ts';
 import * as living from './life-generators.ts';
 import * as logging from './log-generators.ts';
+import * as placing from './physmap-generators.ts';
 import * as mapping from './mapping-generators.ts';
 
 /** How memory operations are drawn. Shares are per cent. */
@@ -37,7 +38,7 @@ const weights: Settings['weights'] = {
   'memory.increase': 3,
   'memory.decrease': 12,
   'memory.exchange': 8,
-  'memory.addToPhysmap': 12,
+  ...placing.weights,
   'memory.removeFromPhysmap': 5,
   'memory.reservation': 1,
   'memory.createDomain': 8,
@@ -211,38 +212,6 @@ function exchange(g: Gen): Extract<MemoryOp<'symbolic'>, { kind: 'memory.exchang
   };
 }
 
-type Add = Extract<MemoryOp<'symbolic'>, { kind: 'memory.addToPhysmap' }>;
-
-function addToPhysmap(g: Gen): Add {
-  const foreigners = domainsOf(g.state).filter(({ id }) => id !== 0 && ramOf(g.state, id).length > 0);
-  const hasGrants = (domain: Domain): boolean => domain.grants.limit > 0;
-  const space = g.prng.pick(['gmfn', 'gmfn', 'grantTable', 'grantTable', 'sharedInfo', 'gmfnForeign'] as const);
-  const isForeign = space === 'gmfnForeign' && foreigners.length > 0;
-  const id = isForeign ? (0 as DomId) : target(g, space === 'grantTable' ? hasGrants : () => true);
-  g.asManager(id);
-  const foreign = isForeign ? g.prng.pick(foreigners).id : g.prng.pick([id, 0 as DomId, 1 as DomId]);
-  const domain = g.state.domains.get(id);
-  const index = (): number => {
-    if (space === 'sharedInfo') return 0;
-    if (space === 'grantTable') return g.below(Math.max(1, Math.min(domain?.grants.limit ?? 1, 2)));
-    return g.oneOf(usableOf(g.state, isForeign ? foreign : id));
-  };
-  const at = g.share(70)
-    ? g.unmapped(id)
-    : g.oneOf(
-        gfnsOf(g.state, id, ({ type }) => isRamType(type)),
-        id,
-      );
-  return {
-    kind: 'memory.addToPhysmap',
-    target: g.domain(id),
-    space,
-    foreign: g.domain(foreign),
-    index: g.gfn(index()),
-    gfn: g.gfn(at),
-  };
-}
-
 /** The generators of memory operations. */
 export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
   'memory.populate': (g) => (g.share(20) ? populateDirect(g) : undefined) ?? populate(g, s),
@@ -257,7 +226,7 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
   },
   'memory.decrease': (g) => (g.share(15) ? decreaseDirect(g) : undefined) ?? decrease(g, s),
   'memory.exchange': (g) => (g.share(85) ? exchangeDirect(g) : undefined) ?? exchange(g),
-  'memory.addToPhysmap': addToPhysmap,
+  ...placing.generators,
   'memory.removeFromPhysmap': (g) => {
     const isRemovable = ({ type }: { type: string }): boolean => type === 'foreign' || type.startsWith('ram');
     const id = target(g, (domain) => gfnsOf(g.state, domain.id, ({ type }) => type === 'foreign').length > 0);
