@@ -37,7 +37,7 @@ const weights: Settings['weights'] = {
   'memory.podTarget': 1,
   'memory.increase': 3,
   'memory.decrease': 12,
-  'memory.exchange': 8,
+  'memory.exchange': 9,
   ...placing.weights,
   'memory.removeFromPhysmap': 5,
   'memory.reservation': 1,
@@ -57,7 +57,7 @@ export const plausible = (): Settings => ({ weights, usual: 2, large: 55, fetche
 
 /** Guests and tools that push: long batches, lists that others can change, domains that come and go. */
 export const hostile = (): Settings => ({
-  weights: { ...weights, 'memory.exchange': 9, 'memory.killDomain': 5, 'memory.pauseDomain': 3, 'memory.setPool': 8 },
+  weights: { ...weights, 'memory.exchange': 10, 'memory.killDomain': 5, 'memory.pauseDomain': 3, 'memory.setPool': 8 },
   usual: 4,
   large: 55,
   fetched: 60,
@@ -214,7 +214,7 @@ function exchange(g: Gen): Extract<MemoryOp<'symbolic'>, { kind: 'memory.exchang
 
 /** The generators of memory operations. */
 export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
-  'memory.populate': (g) => (g.share(20) ? populateDirect(g) : undefined) ?? populate(g, s),
+  'memory.populate': (g) => (g.share(12) ? populateDirect(g) : undefined) ?? populate(g, s),
   'memory.populateOnDemand': (g) => markOnDemand(g, s.usual),
   'memory.setPodTarget': setPodTarget,
   'memory.podTarget': podTarget,
@@ -278,7 +278,7 @@ export const needs: Needs<MemoryOp<'symbolic'>> = {
   'memory.setPodTarget': canTarget,
   'memory.increase': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
   // Others are refused, whatever they say.
-  'memory.exchange': (g) => g.share(12) || directGuests(g.state).length > 0,
+  'memory.exchange': (g) => g.share(6) || directGuests(g.state).length > 0,
   'memory.decrease': (g) => domainsOf(g.state).some((domain) => ramOf(g.state, domain.id).length > 1),
   'memory.setPool': someDomain((domain) => isRunning(domain) && domain.pool.frames.size - domain.pool.used < 4),
 };

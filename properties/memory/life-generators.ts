@@ -1,5 +1,5 @@
-// Domains that come and go: the toolstack creates them where there is room, pauses them and lets them go on, and kills them, rather those that
-// something is going on about. A first reader may skip it.
+// Domains that come and go: the toolstack creates them where there is room, pauses them and lets them go on, and kills them, rather those
+// whose frames others use. A first reader may skip it.
 
 import type { DomId } from '#abi/address.ts';
 import type { MemoryOp } from '#abi/memory.ts';
@@ -29,12 +29,12 @@ const sharesGrants = ({ grants }: Domain): boolean => grants.handles.size + gran
 const life =
   <K extends 'memory.pauseDomain' | 'memory.unpauseDomain' | 'memory.killDomain'>(
     kind: K,
-    likes: (domain: Domain, g: Gen) => boolean,
+    likes: (domain: Domain) => boolean,
   ) =>
   (g: Gen): { readonly kind: K; readonly target: DomId } => {
     g.asToolstack();
     const from = domainsOf(g.state).filter(({ id }) => id !== 0);
-    const id = g.prefer(from, (domain) => likes(domain, g))?.id ?? (1 as DomId);
+    const id = g.prefer(from, likes)?.id ?? (1 as DomId);
     return { kind, target: g.domain(id) };
   };
 
@@ -43,10 +43,7 @@ export const generators = {
   'memory.createDomain': createDomain,
   'memory.pauseDomain': life('memory.pauseDomain', (domain) => domain.pauseCount === 0),
   'memory.unpauseDomain': life('memory.unpauseDomain', (domain) => domain.pauseCount > 0),
-  'memory.killDomain': life(
-    'memory.killDomain',
-    (domain, g) => domain.state === 'dying' || sharesGrants(domain) || g.focus.domains.has(domain.id),
-  ),
+  'memory.killDomain': life('memory.killDomain', (domain) => domain.state === 'dying' || sharesGrants(domain)),
 };
 
 const isRunning = (domain: Domain): boolean => domain.state === 'running';
@@ -58,7 +55,5 @@ export const needs = {
   'memory.createDomain': (g: Gen) => vacant(g.state).length > 0 && g.room() > 6,
   'memory.unpauseDomain': someDomain((domain) => isRunning(domain) && domain.pauseCount > 0),
   'memory.pauseDomain': someDomain((domain) => domain.id !== 0 && domain.pauseCount === 0),
-  // In the middle of what somebody does about a guest is a good time.
-  'memory.killDomain': (g: Gen) =>
-    g.share(30) || someDomain(({ id, state }) => state === 'dying' || (id !== 0 && g.focus.domains.has(id)))(g),
+  'memory.killDomain': (g: Gen) => g.share(30) || someDomain((domain) => domain.state === 'dying')(g),
 };

@@ -9,7 +9,7 @@ import { deskOf, domainsOf, gfnsOf, listLength, ramOf, usableOf } from '../harne
 import type { Gen, Symbolic } from '../harness/decisions.ts';
 
 /** How often. */
-export const weights = { 'memory.addToPhysmap': 12, 'memory.addRange': 4, 'memory.addBatch': 6 } as const;
+export const weights = { 'memory.addToPhysmap': 11, 'memory.addRange': 2, 'memory.addBatch': 3 } as const;
 
 const isRunning = (domain: Domain): boolean => domain.state === 'running';
 

@@ -142,7 +142,7 @@ export function exchangeDirect(g: Gen): Exchange | undefined {
   const [givenOrder, takenOrder] = g.prng.pick(orders);
   const larger = Math.max(givenOrder, takenOrder);
   const room = Math.floor(g.geometry.capacity.batch / 2 ** (larger - Math.min(givenOrder, takenOrder)));
-  const chunks = Math.max(1, Math.min(room, 1 + g.prng.below(g.bends() ? 4 : 2)));
+  const chunks = Math.max(1, Math.min(room, 1 + g.prng.below(g.bends() ? 5 : 3)));
   const count = chunks * 2 ** (larger - givenOrder);
   const takenCount = chunks * 2 ** (larger - takenOrder) + (g.bends() ? 1 : 0);
   const desk = directDesk(g.state, g.agent);
