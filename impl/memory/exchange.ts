@@ -35,6 +35,8 @@ interface Admitted {
   readonly op: Exchange;
   readonly caller: DomId;
   readonly target: DomId;
+  /** In which life the target was found: by the same id there may be another one later on. */
+  readonly life: number;
   readonly start: number;
   readonly end: number;
   /** Elements of either list in a chunk, by power of two: one of them is 0. */
@@ -81,7 +83,7 @@ function admit(m: Machine, call: Call, op: Exchange): Admitted | Reply {
   if (!mayName(m, caller, { extents: op.taken, index: first * pow2(takenOrder) })) return reply('EFAULT', { done });
   const target = targetOf(m, call, op.target);
   if (typeof target === 'string') return reply(target, { done });
-  return { call, op, caller, target, start, end, givenOrder, takenOrder };
+  return { call, op, caller, target, life: m.f.domLife.get(target), start, end, givenOrder, takenOrder };
 }
 
 /** The whole call, up to its end, a failure or a preemption between two chunks. */
@@ -130,7 +132,7 @@ function* takeChunk(m: Machine, of: Admitted, { chunk, hand }: InChunk): Step<Er
     if (first < 0) return 'EFAULT';
     for (let i = 0; i < pow2(op.givenOrder); i += 1) {
       const gfn = first + i;
-      const errno = yield* isParavirtual(m, target) ? takePage(m, target, gfn) : refuse(m, target, gfn);
+      const errno = yield* isParavirtual(m, target) ? takePage(m, of, gfn) : refuse(m, of, gfn);
       if (errno !== undefined) return errno;
       hand.taken.push(gfn);
     }
@@ -138,19 +140,27 @@ function* takeChunk(m: Machine, of: Admitted, { chunk, hand }: InChunk): Step<Er
   return undefined;
 }
 
+/** Whether the target is there, and the one that was found. */
+const isStill = (m: Machine, { target, life }: Admitted): boolean =>
+  exists(m, target) && m.f.domLife.get(target) === life;
+
 /** A translated guest's frame is looked for, and not taken. */
-function* refuse(m: Machine, target: DomId, gfn: number): Step<Errno> {
-  if (!exists(m, target)) return 'EINVAL';
+function* refuse(m: Machine, of: Admitted, gfn: number): Step<Errno> {
+  const { target } = of;
+  if (!isStill(m, of)) return 'EINVAL';
   if (isOnDemand(m, target, gfn)) yield* demand(m, target, gfn);
+  if (!isStill(m, of)) return 'EINVAL';
   const found = lookup(m, target, gfn);
   return found === undefined || found.mfn === 0 ? 'EINVAL' : 'EOPNOTSUPP';
 }
 
 /** Takes a page from its guest, if that alone refers to it: from now on nobody can. What it was used as is over. */
-function* takePage(m: Machine, target: DomId, mfn: number): Step<Errno | undefined> {
+function* takePage(m: Machine, of: Admitted, mfn: number): Step<Errno | undefined> {
   const { f } = m;
+  const { target } = of;
   if (!isMemory(m, mfn)) return 'EINVAL';
   yield* m.port.point('reference', 'frame');
+  if (!isStill(m, of)) return 'EINVAL';
   if (f.frameRole.get(mfn) !== RAM || f.frameOwner.get(mfn) !== target + 1) return 'EINVAL';
   if (f.frameAllocated.get(mfn) === 0 || f.frameRefs.get(mfn) !== 1) return 'EINVAL';
   invariant(f.frameTypeCount.get(mfn) === 0, 'a frame without references is used as nothing');

@@ -93,6 +93,19 @@ describe('memory', () => {
     expect([reply.status, reply.done, guest.m.f.domTotalPages.get(DOM)]).toEqual([status, done, total]);
   });
 
+  it('is not taken from who has come by the same id', () => {
+    const guest = Guest.running();
+    const given = values(guest.mfn(9), guest.mfn(10));
+    const call = guest.m.start({ agent: toolstack, op: exchange({ target: DOM, given, taken: values(33, 34) }) });
+    let references = 0;
+    call.run(() => guest.m.port.pointClass === 'reference' && (references += 1) === 3);
+    guest.by(toolstack, { kind: 'memory.killDomain', target: DOM });
+    expect(guest.by(toolstack, { kind: 'memory.createDomain', target: DOM, vcpus: 1, maxPages: 99, grantFrames: 0, guest: 'hvm' }).status).toBe('ok'); // prettier-ignore
+    guest.by(toolstack, { kind: 'memory.increase', target: DOM, count: 6, order: 2, start: 0 });
+    guest.by(toolstack, { kind: 'memory.increase', target: DOM, count: 6, order: 2, start: 0 });
+    expect(call.run()).toMatchObject({ reply: { status: 'EINVAL', done: 1 } });
+  });
+
   it('is given back if there is none to be had for it; of a dying guest it is freed', () => {
     const failures = [{ class: 'heap', nth: 1 }] as const;
     const guest = Guest.running();

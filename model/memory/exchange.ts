@@ -125,7 +125,21 @@ function begin(cut: Cut, task: Exchange): Turn {
   if (!isThere) return end(cut, 'EFAULT', { done });
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target, { done });
-  return go(cut, task, { at: 'next', index: first });
+  return go(cut, task, { at: 'next', index: first, arriving: lifeOf(cut.state, target) });
+}
+
+/** A domain by its structure: another one may have its id later on. */
+const lifeOf = (state: State, { structure: mfn }: Domain): Task<unknown>['work']['arriving'] => ({
+  mfn,
+  incarnation: frameOf(state, mfn).incarnation,
+});
+
+/** Whose frames the call is about; undefined: that domain has gone. */
+function targetStill(state: State, task: Exchange): Domain | undefined {
+  const target = domainNamed(state, task.op.target, task.caller);
+  const { mfn, incarnation } = task.work.arriving;
+  const isStill = target?.structure === mfn && frameOf(state, mfn).incarnation === incarnation;
+  return isStill ? target : undefined;
 }
 
 /** The border between two chunks. */
@@ -153,7 +167,7 @@ function take(cut: Cut, task: Exchange): Turn {
   const { op, work } = task;
   const { state } = cut;
   const gfn = (work.gfn + (work.part % pow2(op.givenOrder))) as Gfn;
-  const target = domainNamed(state, op.target, task.caller);
+  const target = targetStill(state, task);
   if (target?.kind !== 'pv') return refuseTranslated(cut, task, { target, gfn });
   const mfn = gfn as number as Mfn;
   if (mfn >= state.geometry.frameCount) return fail(cut, task, 'EINVAL');
