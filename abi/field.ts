@@ -4,7 +4,6 @@
 
 import type { DomId, GrantRef, PcpuId, VcpuId, Word } from './address.ts';
 import type { Buffer, Extents, Operands, Phase } from './operand.ts';
-import type { GrantStatus } from './grants.ts';
 import type { Status } from './reply.ts';
 
 /** The declaration of one argument. `int` ranges bound what a trace may hold, not what is legal. */
@@ -62,7 +61,7 @@ export interface Declaration {
   /** What the caller can hear, besides what any call can be answered with (operation.ts). */
   readonly replies: readonly Status[];
   /** What it can hear of an element of a batch. */
-  readonly elements?: readonly GrantStatus[];
+  readonly elements?: readonly Status[];
   readonly fields: Fields;
 }
 

@@ -16,7 +16,11 @@ import {
 } from './field.ts';
 import type { Phase } from './operand.ts';
 
-export const memorySpaces = ['sharedInfo', 'grantTable', 'gmfn', 'gmfnForeign'] as const;
+/** Where what is put at a gfn comes from (XENMAPSPACE_*). */
+export const memorySpaces = ['sharedInfo', 'grantTable', 'gmfn', 'gmfnForeign', 'devMmio'] as const;
+
+/** The same by batch, which ranges are not. */
+export const batchSpaces = [...memorySpaces, 'gmfnRange'] as const;
 
 /** What a device model can make of a gfn: RAM, RAM that is only read, what a device model emulates; the last one is refused. */
 export const memTypes = ['ramRw', 'ramRo', 'mmioDm', 'unused'] as const;
@@ -47,15 +51,21 @@ export const memoryOps = {
     replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'ENOENT', 'ENXIO', 'ENOMEM'],
     fields: { target: domainField, extents: extentsField, order: orderField, start: startField },
   },
+  /**
+   * `start`: nr_exchanged, in elements of `given`. `before`: 0; or else nr_exchanged is so many less than the largest number of 64 bits, and
+   * both lists are said to have as many elements as that.
+   */
   'memory.exchange': {
-    says: 'exchanges {given} of order {givenOrder} of {target} for order {takenOrder} from {start}',
-    replies: ['ok', 'E2BIG', 'EINVAL', 'ESRCH', 'EFAULT', 'EOPNOTSUPP'],
+    says: 'exchanges {given} of order {givenOrder} of {target} for {taken} of order {takenOrder} from {start} ({before} before the end)',
+    replies: ['ok', 'preempted', 'E2BIG', 'EINVAL', 'ESRCH', 'EFAULT', 'EOPNOTSUPP', 'ENOMEM'],
     fields: {
       target: domainField,
       given: extentsField,
       givenOrder: orderField,
+      taken: extentsField,
       takenOrder: orderField,
       start: startField,
+      before: { type: 'int', min: 0, max: 64 },
     },
   },
   'memory.addToPhysmap': {
@@ -67,6 +77,27 @@ export const memoryOps = {
       foreign: domainField,
       index: gfnField,
       gfn: gfnField,
+    },
+  },
+  /** XENMAPSPACE_gmfn_range: so many gfns of the target's own. */
+  'memory.addRange': {
+    says: 'puts {count} gfns of {target} from {index} on at {gfn} from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'ENXIO', 'EINVAL', 'EACCES', 'ENOMEM', 'EILSEQ', 'EOVERFLOW'],
+    fields: { target: domainField, index: gfnField, gfn: gfnField, count: rangeField, start: startField },
+  },
+  /** XENMEM_add_to_physmap_batch: as many as there are `indices`. What became of each is told in `results`, a word each (null: in none). */
+  'memory.addBatch': {
+    says: 'puts {space} {indices} (of {foreign}) at {gfns} of {target} from {start}, told in {results}',
+    replies: ['ok', 'preempted', 'E2BIG', 'ESRCH', 'EFAULT', 'EINVAL', 'EACCES', 'EILSEQ', 'EOPNOTSUPP'],
+    elements: ['ok', 'EPERM', 'ESRCH', 'ENXIO', 'EINVAL', 'EBUSY', 'ENOMEM'],
+    fields: {
+      target: domainField,
+      space: { type: 'oneOf', values: batchSpaces },
+      foreign: domainField,
+      indices: extentsField,
+      gfns: extentsField,
+      results: bufferField,
+      start: startField,
     },
   },
   'memory.removeFromPhysmap': {

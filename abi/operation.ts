@@ -2,7 +2,7 @@
 // Operations are data and total: a bad call is a value with a reply, never an operation that may not be called.
 
 import type { Declaration, OpsOf } from './field.ts';
-import { grantsOps, type GrantStatus } from './grants.ts';
+import { grantsOps } from './grants.ts';
 import { hapOps } from './hap.ts';
 import { memoryOps } from './memory.ts';
 import type { Phase } from './operand.ts';
@@ -48,7 +48,7 @@ const always = ['EPERM', 'gone'] as const satisfies readonly Status[];
 export const repliesOf = (kind: OpKind): readonly Status[] => [...(declarations.get(kind)?.replies ?? []), ...always];
 
 /** Every status that an element of such a batch can have; none: it is no batch. */
-export const elementRepliesOf = (kind: OpKind): readonly GrantStatus[] => declarations.get(kind)?.elements ?? [];
+export const elementRepliesOf = (kind: OpKind): readonly Status[] => declarations.get(kind)?.elements ?? [];
 
 const mechanismByKind = Object.fromEntries(
   mechanisms.flatMap((mechanism) => Object.keys(opTables[mechanism]).map((kind) => [kind, mechanism])),

@@ -6,10 +6,16 @@ import type { GrantStatus } from './grants.ts';
 
 /** Xen's errno names that any operation here can answer with. */
 export const errnos = [
-  'EPERM', 'ENOENT', 'ESRCH', 'ENXIO', 'E2BIG', 'ENOMEM', 'EFAULT', 'EACCES', 'EBUSY', 'EEXIST', 'EXDEV', 'EINVAL', 'ENOSPC', 'ENOSYS', 'ENOTEMPTY', 'EOPNOTSUPP', 'ERESTART',
+  'EPERM', 'ENOENT', 'ESRCH', 'ENXIO', 'E2BIG', 'ENOMEM', 'EFAULT', 'EACCES', 'EBUSY', 'EEXIST', 'EXDEV', 'EINVAL', 'ENOSPC', 'ENOSYS', 'ENOTEMPTY', 'EOPNOTSUPP', 'ERESTART', 'EILSEQ', 'EOVERFLOW',
 ] as const; // prettier-ignore
 
 export type Errno = (typeof errnos)[number];
+
+/** Their numbers, where a caller is told of one in its memory. */
+export const errnoNumbers: Readonly<Record<Errno, number>> = {
+  EPERM: 1, ENOENT: 2, ESRCH: 3, ENXIO: 6, E2BIG: 7, ENOMEM: 12, EACCES: 13, EFAULT: 14, EBUSY: 16, EEXIST: 17, EXDEV: 18, EINVAL: 22,
+  ENOSPC: 28, ENOSYS: 38, ENOTEMPTY: 39, EOVERFLOW: 75, EILSEQ: 84, ERESTART: 85, EOPNOTSUPP: 95,
+}; // prettier-ignore
 
 /**
  * ok: done. preempted: stopped at a boundary, `done` elements complete, to be taken up with `start` = done.

@@ -14,12 +14,14 @@ export const frameRoles = [
   'pool',
   'mmio',
   'xen',
+  'inHand',
 ] as const;
 
 /**
  * free: in the heap. ram: guest memory. sharedInfo, grantFrame, statusFrame, apicAccess, requestPage, overlay: hypervisor
  * pages that one guest may map. pool: the paging pool of a domain, nested page tables among it. mmio: device registers.
- * xen: the hypervisor's own data (domain structure, maptrack).
+ * xen: the hypervisor's own data (domain structure, maptrack). inHand: on its way from a guest to the heap or from there to a guest, in an
+ * exchange: nobody's memory.
  */
 export type FrameRole = (typeof frameRoles)[number];
 

@@ -17,6 +17,8 @@ import { memoryStep } from './memory/step.ts';
 import { isParavirtual, isRunning } from './memory/target.ts';
 import { pagingStep } from './paging/step.ts';
 import type { Step } from './port.ts';
+import { enterKernel } from './pv/mode.ts';
+import { keyOf } from './pv/owner.ts';
 import { pvStep } from './pv/step.ts';
 import { tlbStep } from './tlb/step.ts';
 
@@ -48,6 +50,9 @@ export function* startStep(m: Machine, call: Call): Step<Reply> {
   if ((agent.kind === 'background' || agent.kind === 'fate') && !isChore) return reply('EPERM');
   if (agent.kind !== 'vcpu') return yield* route(m, call);
   m.f.domBusy.add(agent.domain, 1);
+  // Calls come from the kernel of a paravirtual guest; instructions that are emulated see to it themselves.
+  const isCall = mechanismOf(op.kind) !== 'paging' && mechanismOf(op.kind) !== 'tlb';
+  if (isCall && isParavirtual(m, agent.domain)) enterKernel(m, keyOf(m, agent));
   const answer = yield* route(m, call);
   m.f.domBusy.add(agent.domain, -1);
   if (leavesGuest(op.kind) || answer.status === 'violation') resume(m, agent);

@@ -2,16 +2,16 @@
 // with paging on it is linear, and the hypervisor walks the guest's tables first (paging/software.ts): a micro-step that needs
 // such a word leaves by a `Detour`, as often as the walk has acts, and is performed again when the way is known.
 // A first reader may skip `partsOf`. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy): hypercall buffers may lie in the caller's own
-// RAM and in foreign entries, never in granted ones; copies to read-only RAM are dropped silently. Those of a paravirtual guest fault.
+// RAM and in foreign entries, never in granted ones; copies to read-only RAM are dropped silently. Paravirtual guests: pv/buffers.ts.
 
 import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
-import type { Buffer } from '#abi/operand.ts';
 import { Detour, type Cut } from './cut.ts';
 import { wish } from './memory/pod-demand.ts';
 import { linearContext, PAGES } from './paging/context.ts';
 import { isNowhere, type Trail } from './paging/software.ts';
 import { noting } from './progress.ts';
+import { fetchDirect, storeDirect, type Element } from './pv/buffers.ts';
 import { entryOf, frameOf, isParavirtual, type State } from './state.ts';
 import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Piece } from './words.ts';
 
@@ -22,11 +22,6 @@ interface User {
   readonly work: { readonly trail: Trail };
 }
 
-interface Element {
-  readonly buffer: Buffer<'concrete'>;
-  readonly index: number;
-}
-
 /** A piece of an element where it lies; undefined: nowhere. */
 type Part = Piece | undefined;
 
@@ -35,7 +30,6 @@ function partsOf(cut: Cut, user: User, of: Element & { write: boolean }): readon
   const { buffer, index, write } = of;
   if (buffer.in !== 'guest') return [undefined];
   const { state } = cut;
-  if (isParavirtual(state, user.caller)) return [undefined];
   const parts = pieces(state, { gfn: buffer.gfn, offset: buffer.offset + index * 8 }, 8);
   if (linearContext(state, user.agent) === undefined) return parts;
   return parts.map((part): Part => {
@@ -62,15 +56,16 @@ function wishFor(cut: Cut, user: User, part: Part): void {
 }
 
 /** Element `index` of an array of words of the caller; undefined: a fault. */
-export function fetchWord(cut: Cut, user: User, from: Element): Word | undefined {
+export function fetchWord(cut: Cut, user: User, from: Element): { readonly cut: Cut; readonly word: Word | undefined } {
+  if (isParavirtual(cut.state, user.caller)) return fetchDirect(cut, user.agent, from);
   const bytes: number[] = [];
   for (const part of partsOf(cut, user, { ...from, write: false })) {
     wishFor(cut, user, part);
     const frame = bufferFrame(cut.state, user.caller, part);
-    if (part === undefined || frame === undefined) return undefined;
+    if (part === undefined || frame === undefined) return { cut, word: undefined };
     bytes.push(...readBytes(cut.state, { mfn: frame.mfn, offset: part.offset }, part.count));
   }
-  return wordOf(bytes);
+  return { cut, word: wordOf(bytes) };
 }
 
 /** Stores an element of an array of words of the caller. A fault leaves the pieces before it written. */
@@ -79,6 +74,7 @@ export function storeWord(
   user: User,
   to: Element & { readonly word: Word },
 ): { readonly cut: Cut; readonly ok: boolean } {
+  if (isParavirtual(cut.state, user.caller)) return storeDirect(cut, user.agent, to);
   let rest = bytesOf(to.word, 8);
   let now = cut;
   for (const part of partsOf(cut, user, { ...to, write: true })) {

@@ -52,6 +52,7 @@ export const visibleAs: Readonly<Record<FrameRole, 'own' | 'special' | undefined
   pool: undefined,
   mmio: undefined,
   xen: undefined,
+  inHand: undefined,
 };
 
 /**

@@ -31,7 +31,10 @@ export interface Objection {
   readonly invariant: Invariant;
 }
 
-/** Why the heap may not hand this frame over, or undefined. RAM must come erased; the hypervisor clears its own. */
+/** What a guest will see next: it must come erased. The hypervisor clears its own. */
+const isForGuests = (role: FrameRole): boolean => role === 'ram' || role === 'inHand';
+
+/** Why the heap may not hand this frame over, or undefined. */
 function objection(state: State, mfn: Mfn, role: FrameRole): Objection | undefined {
   const frame = frameOf(state, mfn);
   const said = `frame ${mfn} is handed over`;
@@ -39,16 +42,19 @@ function objection(state: State, mfn: Mfn, role: FrameRole): Objection | undefin
   if (frame.role !== 'free') return { reason: `${said} while in use (${frame.role})`, invariant: 'FREE' };
   if (hasDebt(state, mfn))
     return { reason: `${said} while a processor may still use a translation to it`, invariant: 'STALE' };
-  const isOwed = frame.dirty && role === 'ram';
+  const isOwed = frame.dirty && isForGuests(role);
   return isOwed ? { reason: `${said} before it was erased`, invariant: 'LEAK' } : undefined;
 }
 
 function give(state: State, mfn: Mfn, request: Request): State {
   const { role, owner } = request;
   const unknown = beforeGiven(state, mfn);
-  const cleared = role === 'ram' ? unknown : eraseFrame(unknown, mfn);
+  const cleared = isForGuests(role) ? unknown : eraseFrame(unknown, mfn);
   const incarnation = frameOf(state, mfn).incarnation + 1;
-  return withFrame(cleared, mfn, { role, owner, allocated: true, refs: 1, incarnation, dirty: false, mappings: [] });
+  const given = { role, incarnation, dirty: false, mappings: [] };
+  // What is only made ready for a guest is nobody's yet.
+  if (role === 'inHand') return withFrame(cleared, mfn, { ...given, owner: undefined, allocated: false, refs: 0 });
+  return withFrame(cleared, mfn, { ...given, owner, allocated: true, refs: 1 });
 }
 
 /** The heap hands frames over, unless it must not. The only way a frame gets an owner. */

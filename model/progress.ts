@@ -65,6 +65,8 @@ export interface Work {
   readonly elements: readonly ElementReply[];
   /** Frames in hand. */
   readonly given: readonly Mfn[];
+  /** Frames taken from a guest, for which those are given. */
+  readonly taken: readonly Mfn[];
   /** Uses of grants to let go of. */
   readonly grips: readonly Grip[];
   /** What the caller will hear of the element, or at the end. */
@@ -95,6 +97,7 @@ export const BEGIN: Work = {
   handle: 0,
   elements: [],
   given: [],
+  taken: [],
   grips: [],
   status: 'ok',
   source: undefined,
@@ -187,6 +190,7 @@ export const changedWork = (old: Work, change: Partial<Work>): Work => ({
   handle: change.handle ?? old.handle,
   elements: change.elements ?? old.elements,
   given: change.given ?? old.given,
+  taken: change.taken ?? old.taken,
   grips: change.grips ?? old.grips,
   status: change.status ?? old.status,
   source: 'source' in change ? change.source : old.source,

@@ -20,6 +20,7 @@ import { memoryStep } from './memory/step.ts';
 import { debtsAfter, doubt, settle } from './p2m.ts';
 import { NO_TRAIL, walkOn } from './paging/software.ts';
 import { pagingStep } from './paging/step.ts';
+import { enterMode } from './pv/roots.ts';
 import { pvStep } from './pv/step.ts';
 import {
   BEGIN,
@@ -128,10 +129,11 @@ function populating(cut: Cut, { work, debts }: Progress, demand: Demand): Going 
 }
 
 /** One turn of the handler, or one act of what it needs first. Throws `Stop`. */
-function turn(cut: Cut, progress: Progress): Turn {
+function turn(before: Cut, progress: Progress): Turn {
   const { agent, op, work, debts, perform } = progress;
-  const silent = work === BEGIN ? silence(cut.state, agent, op) : undefined;
-  if (silent !== undefined) return { cut, expected: { kind: 'exact', reply: reply(silent) } };
+  const silent = work === BEGIN ? silence(before.state, agent, op) : undefined;
+  if (silent !== undefined) return { cut: before, expected: { kind: 'exact', reply: reply(silent) } };
+  const cut = work === BEGIN ? cutAt(before, enterForCall(before.state, progress)) : before;
   if (work.trail.demand !== undefined) return populating(cut, progress, work.trail.demand);
   try {
     const next = perform(cut, { agent, caller: callerIn(agent), work, debts });
@@ -215,6 +217,13 @@ export function advanceLog(state: State, progress: Progress, log: readonly Logge
     : { kind: 'moved', state: next.state, progress: changedProgress(progress, { cursor: next.cursor }) };
 }
 
+/** Calls come from a paravirtual guest's kernel. (Instructions that are emulated see to it themselves.) */
+function enterForCall(state: State, { agent, op }: Progress): State {
+  const mechanism = mechanismOf(op.kind);
+  if (agent.kind !== 'vcpu' || mechanism === 'paging' || mechanism === 'tlb') return state;
+  return enterMode(state, agent, false) ?? state;
+}
+
 /** The registers of an operation that was let in: from here on it does not matter whether its vCPU may run. */
 const ADMITTED: Work = { ...BEGIN };
 
@@ -228,7 +237,7 @@ function admit(state: State, progress: Progress): Outcome {
       progress: changedProgress(progress, { ending: { kind: 'exact', reply: reply(silent) } }),
     };
   const admitted = changedProgress(progress, { work: ADMITTED, isCounted: true });
-  return { kind: 'moved', state: count(state, progress.agent, 1), progress: admitted };
+  return { kind: 'moved', state: count(enterForCall(state, progress), progress.agent, 1), progress: admitted };
 }
 
 /** With a complete log only calls in flight can be waited for. */

@@ -228,7 +228,7 @@ export const canaries: readonly Canary[] = [
     law: 'harness/framesAreErasedBeforeTheyAreHandedOver',
     edits: edit(
       'memory/heap.ts',
-      "  if (role === 'ram') for (let at = mfn; at < end; at += 1) if (m.f.frameDirty.get(at) !== 0) yield* scrubFrame(m, at);\n",
+      '  if (isForGuests(role))\n    for (let at = mfn; at < end; at += 1) if (m.f.frameDirty.get(at) !== 0) yield* scrubFrame(m, at);\n',
       '',
     ),
   },

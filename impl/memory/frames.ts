@@ -56,17 +56,22 @@ function* drop(m: Machine, mfn: number): Step<boolean> {
   invariant(refs > 0, 'a reference that is dropped was held');
   invariant(m.f.frameRole.get(mfn) !== FREE, 'no free frame is referenced');
   m.f.frameRefs.set(mfn, refs - 1);
-  if (refs === 1) {
-    // Nobody can hold the frame any more. Of others than paravirtual guests processors have forgotten it by now.
-    if (m.policies.flush === 'eager' && isParavirtual(m, owner)) yield* flushNative(m, () => pcpusOf(m, owner));
-    yield* m.port.point('free', 'heap');
-    yield* lockHeap(m);
-    yield* releaseFrame(m, mfn);
-    if (isOver(m, owner) && busyWith(m, owner) === 0) yield* bury(m, owner);
-    yield* unlockHeap(m);
-  }
+  if (refs === 1) yield* freeUnreferenced(m, mfn, 0);
   yield* buryIfOver(m, owner);
   return refs === 1;
+}
+
+/** Frees a frame that nobody can hold any more. `fewer`: pages that its owner has less beside. Whoever has no page left may be buried. */
+export function* freeUnreferenced(m: Machine, mfn: number, fewer: number): Step<void> {
+  const owner = m.f.frameOwner.get(mfn) - 1;
+  // Of others than paravirtual guests processors have forgotten it by now.
+  if (m.policies.flush === 'eager' && isParavirtual(m, owner)) yield* flushNative(m, () => pcpusOf(m, owner));
+  yield* m.port.point('free', 'heap');
+  yield* lockHeap(m);
+  if (fewer > 0) m.f.domTotalPages.add(owner, -fewer);
+  yield* releaseFrame(m, mfn);
+  if (isOver(m, owner) && busyWith(m, owner) === 0) yield* bury(m, owner);
+  yield* unlockHeap(m);
 }
 
 /** The frames that live as long as the domain structure, which is the last of them. */

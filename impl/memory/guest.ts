@@ -1,7 +1,8 @@
 // Arrays of 64-bit words in a guest's memory, as hypercalls fetch and store them: any byte address, also across frames. Of a vCPU
 // with paging on the address is linear, and its pages are looked for in the guest's tables first.
 // Buffers may lie in the caller's own RAM and hypervisor pages and in foreign entries, never in granted ones; what is stored
-// to read-only RAM is dropped silently. Buffers of paravirtual guests all fault. The hypervisor looks every frame up anew and uses it in the same act.
+// to read-only RAM is dropped silently. The hypervisor looks every frame up anew and uses it in the same act. In the memory of paravirtual
+// guests it reads and writes by the guest's own tables (pv/copy.ts).
 // A first reader may skip the byte arithmetic. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy), xen/guest_access.h.
 
 import type { Principal } from '#abi/acts.ts';
@@ -19,6 +20,7 @@ import { runningOf } from '../paging/step.ts';
 import { markGfn } from './dirty-log.ts';
 import { isRamType } from './p2m.ts';
 import { demand, isOnDemand } from './pod-demand.ts';
+import { fetchRaw, isNameable, storeRaw } from '../pv/copy.ts';
 import { isParavirtual } from './target.ts';
 
 /** Element `index` of an array of words of `domain`. */
@@ -132,7 +134,8 @@ function store(m: Machine, who: Principal, to: Place & { readonly lo: number; re
  * nobody changes half of it meanwhile.
  */
 export function* fetchWord(m: Machine, who: Principal, from: Element): Step<boolean> {
-  if (from.buffer.in !== 'guest' || isParavirtual(m, from.domain)) return false;
+  if (isParavirtual(m, from.domain)) return isNameable(m, from) && (yield* fetchRaw(m, who, from));
+  if (from.buffer.in !== 'guest') return false;
   const pages = yield* pagesOf(m, who, { ...from, write: false });
   yield* approach(m, from, pages, 'copyFrom');
   let lo = 0;
@@ -157,7 +160,8 @@ export function* storeWord(m: Machine, who: Principal, to: Stored): Step<boolean
     m.port.refuse('copyBack', to.done ?? to.index);
     return false;
   }
-  if (to.buffer.in !== 'guest' || isParavirtual(m, to.domain)) return false;
+  if (isParavirtual(m, to.domain)) return isNameable(m, to) && (yield* storeRaw(m, who, to));
+  if (to.buffer.in !== 'guest') return false;
   const pages = yield* pagesOf(m, who, { ...to, write: true });
   yield* approach(m, to, pages, 'copyTo');
   const { isStored, written } = storeBytes(m, who, to, pages);

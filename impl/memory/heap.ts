@@ -111,6 +111,9 @@ function overdrawn(m: Machine, { owner, order }: Wanted): Errno | undefined {
   return undefined;
 }
 
+/** Whether guests will see what the frames hold: nobody fills them before. */
+const isForGuests = (role: FrameRole): boolean => role === 'ram' || role === 'inHand';
+
 /** Takes a run off the free lists and makes it ready, the heap lock held. 0: refused. */
 function* take(m: Machine, { order, role }: Wanted): Step<number> {
   const injected = m.port.fails('heap');
@@ -121,7 +124,8 @@ function* take(m: Machine, { order, role }: Wanted): Step<number> {
   }
   const end = mfn + pow2(order);
   yield* flushForFrames(m, mfn, end - mfn);
-  if (role === 'ram') for (let at = mfn; at < end; at += 1) if (m.f.frameDirty.get(at) !== 0) yield* scrubFrame(m, at);
+  if (isForGuests(role))
+    for (let at = mfn; at < end; at += 1) if (m.f.frameDirty.get(at) !== 0) yield* scrubFrame(m, at);
   return mfn;
 }
 
@@ -133,10 +137,11 @@ function handOver(m: Machine, first: number, { order, owner, role }: Wanted): vo
   for (let mfn = first; mfn < end; mfn += 1) {
     invariant(f.frameRole.get(mfn) === FREE, 'what is handed over was free');
     invariant(f.frameRefs.get(mfn) === 0, 'a free frame has no references');
+    const isOwned = role !== 'inHand';
     f.frameRole.set(mfn, frameRoles.indexOf(role));
-    f.frameOwner.set(mfn, owner + 1);
-    f.frameAllocated.set(mfn, 1);
-    f.frameRefs.set(mfn, 1);
+    f.frameOwner.set(mfn, isOwned ? owner + 1 : 0);
+    f.frameAllocated.set(mfn, isOwned ? 1 : 0);
+    f.frameRefs.set(mfn, isOwned ? 1 : 0);
     f.frameDirty.set(mfn, 0);
     f.frameIncarnation.add(mfn, 1);
     furnish(m, mfn, role);
@@ -146,7 +151,7 @@ function handOver(m: Machine, first: number, { order, owner, role }: Wanted): vo
 
 /** What the hypervisor takes for itself or shows to a guest it fills. Pool frames are cleared when they become tables. */
 function furnish(m: Machine, mfn: number, role: FrameRole): void {
-  if (role === 'ram' || role === 'pool') return;
+  if (isForGuests(role) || role === 'pool') return;
   fill(m, mfn, { purpose: 'internal', half: role === 'xen' ? PRIVATE : 0 });
 }
 
@@ -190,7 +195,8 @@ export const isScrubbable = (m: Machine, mfn: number): boolean =>
 
 /** Under the lazy policy processors that run the owner may remember a frame that is let go. The eager one has flushed. */
 function mayBeRemembered(m: Machine, owner: number, role: FrameRole | undefined): boolean {
-  if (m.policies.flush === 'eager' || role === undefined || !guestVisibleRoles.includes(role)) return false;
+  if (m.policies.flush === 'eager' || owner < 0 || role === undefined) return false;
+  if (role !== 'inHand' && !guestVisibleRoles.includes(role)) return false;
   const { vcpusPerDomain } = m.geometry.capacity;
   for (let key = owner * vcpusPerDomain; key < (owner + 1) * vcpusPerDomain; key += 1)
     if (m.f.vcpuOn.get(key) !== 0) return true;

@@ -23,25 +23,31 @@ import { isRamType, isSpecialType, ownGfn, setP2m, settleP2m } from './p2m.ts';
 import { demand, isOnDemand } from './pod-demand.ts';
 import { giveTable } from './pool.ts';
 import { letGo } from './reservation.ts';
-import { exists, isAlive, isParavirtual, targetOf } from './target.ts';
+import { callerIn, exists, isAlive, isParavirtual, targetOf } from './target.ts';
 
 type Add = Extract<MemoryOp<'concrete'>, { kind: 'memory.addToPhysmap' }>;
 type Remove = Extract<MemoryOp<'concrete'>, { kind: 'memory.removeFromPhysmap' }>;
 
 const CONTROL = 0;
 
-/** Puts one frame at one gfn. */
-export function* addToPhysmap(m: Machine, call: Call, op: Add): Step<Reply> {
+/** Whether the target has places of its own, and this space is for it: devices are for the control domain itself. */
+export function hasSpace(m: Machine, call: Call, of: { readonly target: DomId; readonly space: string }): boolean {
+  if (isParavirtual(m, of.target)) return false;
+  return of.space !== 'devMmio' || (m.f.domKind.get(of.target) === CONTROL && callerIn(call) === of.target);
+}
+
+/** Puts one frame at one gfn. `done`: elements complete by then, of a call that puts several. */
+export function* addToPhysmap(m: Machine, call: Call, op: Add, done?: number): Step<Reply> {
   const target = targetOf(m, call, op.target);
   if (typeof target === 'string') return reply(target);
-  if (isParavirtual(m, target)) return reply('EACCES');
+  if (!hasSpace(m, call, { target, space: op.space })) return reply('EACCES');
   // Of the number of a grant frame 32 bits count.
   if (op.space === 'grantTable' && low32(op.index) < m.f.grantLimit.get(target)) {
     const isGrown = yield* growGrants(m, target, low32(op.index) + 1);
     if (!isGrown) return reply(exists(m, target) ? 'EINVAL' : 'ESRCH');
   }
   yield* lockP2m(m, target);
-  const errno = yield* place(m, call, op);
+  const errno = yield* place(m, call, { op, done });
   yield* unlockP2m(m, target);
   return reply(errno ?? 'ok');
 }
@@ -72,13 +78,19 @@ function* frameFor(m: Machine, target: DomId, op: Add): Step<number | Errno> {
       return yield* ownFrame(m, target, op.index);
     case 'gmfnForeign':
       return yield* foreignFrame(m, target, op);
+    case 'devMmio':
+      return 'EINVAL';
     default:
       return unreachable(op.space);
   }
 }
 
 /** Checks, reserves the tables, holds a foreign frame, and makes the changes. The P2M lock is held. */
-function* place(m: Machine, call: Call, op: Add): Step<Errno | undefined> {
+function* place(
+  m: Machine,
+  call: Call,
+  { op, done }: { readonly op: Add; readonly done: number | undefined },
+): Step<Errno | undefined> {
   const target = targetOf(m, call, op.target);
   if (typeof target === 'string') return target;
   const mfn = yield* frameFor(m, target, op);
@@ -90,7 +102,7 @@ function* place(m: Machine, call: Call, op: Add): Step<Errno | undefined> {
   if (previous !== undefined && isSpecialType(previous.type)) return 'ENXIO';
   if (previous?.mfn === mfn) return undefined;
   const count = tablesOf(m, target, planFor(m, target, { op, mfn }));
-  const pages = yield* reserve(m, target, { count, done: undefined });
+  const pages = yield* reserve(m, target, { count, done });
   if (pages === undefined) return 'ENOMEM';
   // A foreign frame may have gone meanwhile: it is looked up and held in one act.
   const held = op.space === 'gmfnForeign' ? yield* hold(m, target, op) : mfn;

@@ -1,9 +1,9 @@
-// Reservations: populate, increase, decrease, exchange, and the question how much a domain has.
+// Reservations: populate, increase, decrease, and the question how much a domain has.
 // Extents are served one after the other; a failing one ends the batch and is not counted, and what it did so far stays (a
 // populated extent that could not be mapped stays allocated; pages of a half-removed extent stay removed). What one extent
 // made stale is flushed before the next, but for pages that are free by then under the lazy policy.
-// A first reader may skip `exchange`, which only refuses. Sources: Xen common/memory.c (populate_physmap,
-// increase_reservation, decrease_reservation, guest_remove_page, memory_exchange), arch/x86/mm/p2m.c (p2m_add_page).
+// A first reader may skip nothing. Sources: Xen common/memory.c (populate_physmap, increase_reservation, decrease_reservation,
+// guest_remove_page), arch/x86/mm/p2m.c (p2m_add_page).
 
 import { type DomId, DOMID_CONTROL, INVALID_GFN } from '#abi/address.ts';
 import { gfnCount } from '#abi/geometry.ts';
@@ -25,7 +25,6 @@ import { allocateRam, type Given } from './heap.ts';
 import { crash } from './life.ts';
 import { isRamType, isSpecialType, setP2m, settleP2m } from './p2m.ts';
 import { decreaseOnDemand } from './pod-decrease.ts';
-import { demand, isOnDemand } from './pod-demand.ts';
 import { markOnDemand } from './pod.ts';
 import { callerIn, exists, isAlive, isParavirtual, targetOf } from './target.ts';
 
@@ -34,16 +33,20 @@ type Reservation = Op<'memory.populate' | 'memory.populateOnDemand' | 'memory.in
 
 const RAM = frameRoles.indexOf('ram');
 
-const countOf = (extents: Extents<'concrete'>): number =>
+export const countOf = (extents: Extents<'concrete'>): number =>
   extents.by === 'value' ? extents.gfns.length : extents.count;
 
-function orderMax(m: Machine, caller: DomId): number {
+export function orderMax(m: Machine, caller: DomId): number {
   const { orderMaxControl, orderMaxGuest } = m.geometry.capacity;
   return caller === DOMID_CONTROL ? orderMaxControl : orderMaxGuest;
 }
 
 /** The gfn that element `index` names; -1: its fetch faults. */
-function* fetchGfn(m: Machine, caller: DomId, from: { extents: Extents<'concrete'>; index: number }): Step<number> {
+export function* fetchGfn(
+  m: Machine,
+  caller: DomId,
+  from: { extents: Extents<'concrete'>; index: number },
+): Step<number> {
   const { extents, index } = from;
   if (extents.by === 'value') return extents.gfns[index] ?? -1;
   const who = { domain: caller, purpose: 'guest' } as const;
@@ -221,24 +224,6 @@ function* removeNative(m: Machine, { op, target }: Extent, first: number): Step<
     yield* putReference(m, mfn);
   }
   return undefined;
-}
-
-/** A translated guest has no frames to exchange: every path refuses, in Xen's order. */
-export function* exchange(m: Machine, call: Call, op: Op<'memory.exchange'>): Step<Reply> {
-  const count = countOf(op.given);
-  const caller = callerIn(call);
-  if (count > m.geometry.capacity.batch) return reply('E2BIG');
-  if (op.start !== 0) return reply('EINVAL');
-  if (Math.max(op.givenOrder, op.takenOrder) > orderMax(m, caller)) return reply('EPERM');
-  if ((count * pow2(op.givenOrder)) % pow2(op.takenOrder) !== 0) return reply('EINVAL');
-  if (count === 0) return reply('ok');
-  const target = targetOf(m, call, op.target);
-  if (typeof target === 'string') return reply(target);
-  const gfn = yield* fetchGfn(m, caller, { extents: op.given, index: 0 });
-  if (gfn < 0) return reply('EFAULT');
-  if (isOnDemand(m, target, gfn)) yield* demand(m, target, gfn);
-  const found = lookup(m, target, gfn);
-  return reply(found === undefined || found.mfn === 0 ? 'EINVAL' : 'EOPNOTSUPP');
 }
 
 /** How many frames of RAM a domain has, mapped or not. */

@@ -7,13 +7,15 @@ import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { exchange } from './exchange.ts';
 import { killDomain } from './kill.ts';
 import { createDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
 import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
 import { iomemPermission, mapMmio } from './mmio.ts';
 import { podTarget, setPodTarget } from './pod.ts';
+import { addBatch, addRange } from './physmap-lists.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
-import { exchange, reservation, reservationStep } from './reservation.ts';
+import { reservation, reservationStep } from './reservation.ts';
 import { scrubSome } from './scrub.ts';
 import { setMemType } from './types.ts';
 
@@ -29,6 +31,10 @@ export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): S
       return yield* exchange(m, call, op);
     case 'memory.addToPhysmap':
       return yield* addToPhysmap(m, call, op);
+    case 'memory.addRange':
+      return yield* addRange(m, call, op);
+    case 'memory.addBatch':
+      return yield* addBatch(m, call, op);
     case 'memory.removeFromPhysmap':
       return yield* removeFromPhysmap(m, call, op);
     case 'memory.reservation':

@@ -6,7 +6,7 @@ import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import { DOMID_SELF } from '#abi/address.ts';
 import type { Op } from '#abi/operation.ts';
 import { domStages, domStates } from '../layout.ts';
-import { DOM, Guest, LEAVES, machine, MIDDLE, OTHER_ROOT, ROOT, toolstack, vcpu } from './guest.testing.ts';
+import { bits, DOM, Guest, KEY, LEAVES, machine, MIDDLE, OTHER_ROOT, ROOT, toolstack, vcpu } from './guest.testing.ts';
 
 const values = (...gfns: readonly number[]) => ({ by: 'value', gfns: gfns.map((gfn) => gfn as Gfn) }) as const;
 
@@ -17,8 +17,114 @@ describe('memory', () => {
     const guest = Guest.running();
     const { reply } = guest.does(vcpu, { kind: 'memory.populate', target: DOMID_SELF, extents: values(40), order: 2, start: 0 }); // prettier-ignore
     expect([reply.status, [40, 41, 42, 43].map((frame) => guest.mfn(frame) - guest.mfn(40))]).toEqual(['ok', [0, 1, 2, 3]]); // prettier-ignore
-    const buffer = { in: 'guest', gfn: 0 as Gfn, offset: 0 } as const;
-    expect(guest.by(vcpu, { kind: 'memory.populate', target: DOMID_SELF, extents: { by: 'buffer', buffer, count: 1 }, order: 0, start: 0 }).status).toBe('EFAULT'); // prettier-ignore
+  });
+
+  const array = (gfn: number, offset: number, count = 1) => ({ by: 'buffer', buffer: { in: 'guest', gfn: gfn as Gfn, offset }, count }) as const; // prettier-ignore
+
+  it.each<readonly [status: string, page: number, offset: number]>([
+    ['ok', 3, 8],
+    // Across two pages; a page that cannot be written; one that is not there; the hole; the hypervisor's part; no address.
+    ['ok', 2, 28],
+    ['EFAULT', 1, 0],
+    ['EFAULT', 9, 0],
+    ['EFAULT', 31, 28],
+    ['EFAULT', 32, 0],
+    ['EFAULT', 2 ** 52 - 32, 0],
+    ['EFAULT', 2 ** 52 - 17, 28],
+    ['EFAULT', 2 ** 52 - 16, 0],
+  ])('is told of where the kernel has its list: %s at page %i + %i', (status, page, offset) => {
+    const guest = new Guest();
+    guest.word(LEAVES, 1, 1, { lo: bits.P + bits.U });
+    guest.setContext(ROOT);
+    guest.schedule(0, 0);
+    guest.m.f.vcpuUserRoot.set(KEY, 0);
+    const populate: Op<'concrete'> = { kind: 'memory.populate', target: DOMID_SELF, extents: array(page, offset), order: 0, start: 0 }; // prettier-ignore
+    expect(guest.by(vcpu, populate).status).toBe(status);
+  });
+
+  it('is told of by what the processor remembers, and marks what it reads', () => {
+    const guest = Guest.running();
+    guest.write(3);
+    guest.word(LEAVES, 3, 2);
+    const { reply, how } = guest.does(vcpu, { kind: 'memory.populate', target: DOMID_SELF, extents: array(3, 0), order: 0, start: 0 }); // prettier-ignore
+    expect([reply.status, how.filter((one) => one === 'combined').length]).toEqual(['ok', 2]);
+    expect(guest.m.f.memory.get(8 * guest.mfn(2))).toBe(0);
+  });
+
+  const exchange = (parts: Partial<Extract<Op<'concrete'>, { kind: 'memory.exchange' }>>): Op<'concrete'> => ({ kind: 'memory.exchange', target: DOMID_SELF, given: values(), givenOrder: 0, taken: values(), takenOrder: 0, start: 0, before: 0, ...parts }); // prettier-ignore
+
+  it('is exchanged for other frames, which are called as the guest says', () => {
+    const guest = Guest.running({ flush: 'lazy' });
+    const [old, total] = [guest.mfn(9), guest.m.f.domTotalPages.get(DOM)];
+    expect(guest.by(vcpu, exchange({ given: values(old), taken: values(33) })).status).toBe('ok');
+    expect([guest.mfn(33) === old, guest.m.f.domTotalPages.get(DOM)]).toEqual([false, total]);
+    expect([guest.refs(33), guest.typed(33), guest.m.f.frameOwner.get(old)]).toEqual([1, 'none 0', 0]);
+  });
+
+  it('is exchanged in larger pieces or smaller ones, chunk by chunk', () => {
+    const guest = Guest.running();
+    const fours = () => guest.by(vcpu, exchange({ given: values(...[8, 9, 10, 11].map((one) => guest.mfn(one))), taken: values(40), takenOrder: 2 })); // prettier-ignore
+    expect([fours().status, [41, 42, 43].map((frame) => guest.mfn(frame) - guest.mfn(40))]).toEqual(['ok', [1, 2, 3]]);
+    const first = guest.mfn(40);
+    const back = exchange({ given: values(first), givenOrder: 2, taken: values(8, 9, 10, 11) });
+    expect([guest.by(vcpu, back).status, [8, 9, 10, 11].every((frame) => guest.refs(frame) === 1)]).toEqual(['ok', true]); // prettier-ignore
+    const two = exchange({ given: values(guest.mfn(8), guest.mfn(9)), taken: values(50, 51) });
+    expect(guest.does(vcpu, two, 1).reply).toMatchObject({ status: 'preempted', done: 1 });
+  });
+
+  it.each<readonly [status: string, done: number, parts: (guest: Guest) => Parameters<typeof exchange>[0]]>([
+    ['EINVAL', 0, (guest) => ({ given: values(guest.mfn(3)), taken: values(33) })],
+    ['EINVAL', 0, (guest) => ({ given: values(guest.m.f.domSharedInfo.get(DOM)), taken: values(33) })],
+    ['EINVAL', 0, () => ({ given: values(96), taken: values(33) })],
+    ['EINVAL', 1, (guest) => ({ given: values(guest.mfn(9), guest.mfn(9)), taken: values(33, 34) })],
+    ['EINVAL', 0, (guest) => ({ given: values(guest.mfn(9)), taken: values(33, 34) })],
+    ['EINVAL', 2, (guest) => ({ given: values(guest.mfn(9)), taken: values(33), start: 2 })],
+    ['ok', 1, (guest) => ({ given: values(guest.mfn(9)), taken: values(33), start: 1 })],
+    ['EPERM', 0, (guest) => ({ given: values(guest.mfn(9)), givenOrder: 3, taken: values(33), takenOrder: 3 })],
+    ['E2BIG', 0, () => ({ given: values(0, 0, 0, 0, 0, 0, 0), taken: values(0, 0, 0, 0, 0, 0, 0) })],
+    ['EFAULT', 0, () => ({ given: array(2 ** 52 - 17, 0), taken: values(0) })],
+    ['EFAULT', 0, () => ({ given: array(2 ** 52 - 16, 0, 0), before: 1 })],
+    ['EFAULT', 0, (guest) => ({ given: values(guest.mfn(9)), taken: array(9, 0) })],
+    ['EINVAL', 0, () => ({ given: values(0), taken: values(0), givenOrder: 1, takenOrder: 1, before: 1 })],
+  ])('is exchanged on conditions: %s after %i', (status, done, parts) => {
+    const guest = Guest.running();
+    const total = guest.m.f.domTotalPages.get(DOM);
+    const reply = guest.by(vcpu, exchange(parts(guest)));
+    expect([reply.status, reply.done, guest.m.f.domTotalPages.get(DOM)]).toEqual([status, done, total]);
+  });
+
+  it('is not taken from who has come by the same id', () => {
+    const guest = Guest.running();
+    const given = values(guest.mfn(9), guest.mfn(10));
+    const call = guest.m.start({ agent: toolstack, op: exchange({ target: DOM, given, taken: values(33, 34) }) });
+    let references = 0;
+    call.run(() => guest.m.port.pointClass === 'reference' && (references += 1) === 3);
+    guest.by(toolstack, { kind: 'memory.killDomain', target: DOM });
+    expect(guest.by(toolstack, { kind: 'memory.createDomain', target: DOM, vcpus: 1, maxPages: 99, grantFrames: 0, guest: 'hvm' }).status).toBe('ok'); // prettier-ignore
+    guest.by(toolstack, { kind: 'memory.increase', target: DOM, count: 6, order: 2, start: 0 });
+    guest.by(toolstack, { kind: 'memory.increase', target: DOM, count: 6, order: 2, start: 0 });
+    expect(call.run()).toMatchObject({ reply: { status: 'EINVAL', done: 1 } });
+  });
+
+  it('is given back if there is none to be had for it; of a dying guest it is freed', () => {
+    const failures = [{ class: 'heap', nth: 1 }] as const;
+    const guest = Guest.running();
+    const [old, total] = [guest.mfn(9), guest.m.f.domTotalPages.get(DOM)];
+    const op = exchange({ target: DOM, given: values(old), taken: values(33) });
+    const refused = guest.m.start({ agent: vcpu, op, failures });
+    expect(refused.run()).toMatchObject({ reply: { status: 'ENOMEM', done: 0 } });
+    guest.m.finish(refused);
+    expect([guest.refs(9), guest.m.f.frameOwner.get(old), guest.m.f.domTotalPages.get(DOM)]).toEqual([
+      1,
+      DOM + 1,
+      total,
+    ]);
+    const call = guest.m.start({ agent: toolstack, op, failures });
+    call.run(() => guest.m.port.pointClass === 'allocate');
+    guest.by(toolstack, { kind: 'memory.killDomain', target: DOM });
+    expect([guest.m.f.domTotalPages.get(DOM), domStates[guest.m.f.domState.get(DOM)]]).toEqual([1, 'dead']);
+    expect(call.run()).toMatchObject({ reply: { status: 'ENOMEM' } });
+    expect([guest.m.f.frameOwner.get(old), domStates[guest.m.f.domState.get(DOM)]]).toEqual([0, 'none']);
   });
 
   it('is named in the buffer of who asks for it', () => {
@@ -61,7 +167,7 @@ describe('memory', () => {
     ['EACCES', { kind: 'memory.addToPhysmap', target: DOM, space: 'sharedInfo', foreign: DOM, index: 0 as Gfn, gfn: 0 as Gfn }], // prettier-ignore
     ['EACCES', { kind: 'memory.removeFromPhysmap', target: DOM, gfn: 0 as Gfn }],
     ['EINVAL', { kind: 'memory.addToPhysmap', target: 0 as DomId, space: 'gmfnForeign', foreign: DOM, index: 0 as Gfn, gfn: 9 as Gfn }], // prettier-ignore
-    ['EINVAL', { kind: 'memory.exchange', target: DOM, given: values(0), givenOrder: 0, takenOrder: 0, start: 0 }],
+    ['EINVAL', { kind: 'memory.exchange', target: DOM, given: values(0), givenOrder: 0, taken: values(0), takenOrder: 0, start: 0, before: 0 }], // prettier-ignore
     // A list in memory can hold numbers so large that adding 1 changes nothing.
     ['EINVAL', { kind: 'memory.decrease', target: DOM, extents: values(2 ** 60), order: 0, start: 0 }],
     ['EINVAL', { kind: 'memory.populateOnDemand', target: DOM, extents: values(0), order: 0, start: 0 }],

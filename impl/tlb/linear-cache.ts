@@ -11,7 +11,10 @@ import type { Machine } from '../machine.ts';
 /** Bits of an entry. The three lowest are what the guest's tables gave. */
 export const LINEAR = { write: 1, user: 2, execute: 4, page: 8, global: 16, dirty: 32 } as const;
 
-/** A processor that runs a vCPU: where, the vCPU's key, the root of its nested tables. */
+/**
+ * A processor that runs a vCPU: where, the vCPU's key, the root of its nested tables. pCPU -1: a vCPU that was put off its processor within a
+ * call. It goes on where it comes next, which has forgotten everything of such guests by then.
+ */
 export interface Running {
   readonly pcpu: number;
   readonly key: number;
@@ -55,6 +58,7 @@ function covers(m: Machine, slot: number, page: number): boolean {
 /** The age of the newest entry older than `age` that may answer for `page`; 0: there is none. */
 export function olderLinear(m: Machine, of: Running, at: { readonly page: number; readonly age: number }): number {
   const { f } = m;
+  if (of.pcpu < 0) return 0;
   const pcid = f.vcpuPcid.get(of.key);
   for (let age = at.age + 1; age <= m.geometry.capacity.cacheEntries; age += 1) {
     const slot = linearSlot(m, of.pcpu, age);
@@ -68,6 +72,7 @@ export function olderLinear(m: Machine, of: Running, at: { readonly page: number
 /** Remembers an entry. One that is known already keeps its place, and becomes dirty if it is. */
 export function insertLinear(m: Machine, of: Running, entry: LinearEntry): void {
   const { f } = m;
+  if (of.pcpu < 0) return;
   const size = m.geometry.capacity.cacheEntries;
   for (let slot = of.pcpu * size; slot < (of.pcpu + 1) * size; slot += 1)
     if (isSame(m, slot, of, entry)) {
@@ -129,6 +134,7 @@ export function invlpg(m: Machine, of: Running, page: number): void {
 
 /** A page fault at `page`: whatever would be used for it. */
 export function forgetFaulted(m: Machine, of: Running, page: number): void {
+  if (of.pcpu < 0) return;
   const pcid = m.f.vcpuPcid.get(of.key);
   forgetOwn(m, of.pcpu, (slot) => isOfPcid(m, slot, pcid) && covers(m, slot, page));
 }

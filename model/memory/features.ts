@@ -4,7 +4,7 @@
 import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import { isDeviceFrame } from '#abi/geometry.ts';
-import { memorySpaces, memTypes, type MemoryOp } from '#abi/memory.ts';
+import { batchSpaces, memorySpaces, memTypes, type MemoryOp } from '#abi/memory.ts';
 import type { Extents } from '#abi/operand.ts';
 import { countClass, domainClass, gfnClass, named, relation } from '../classes.ts';
 import type { OpOf } from '../progress.ts';
@@ -73,10 +73,22 @@ const argumentClasses: {
   'memory.populateOnDemand': listClasses,
   'memory.decrease': listClasses,
   'memory.addToPhysmap': sourceClasses,
+  'memory.addRange': (state, id, { index, gfn, count, start }) => [
+    ...gfnClass(state, id, index),
+    ...gfnClass(state, id, gfn),
+    compared(count, start) * 3 + compared(Math.abs(gfn - index), count),
+  ],
+  'memory.addBatch': (state, id, { foreign, space, indices, gfns, results, start }) => [
+    domainClass(state, foreign),
+    batchSpaces.indexOf(space) * 4 + Math.min(start, 1) * 2 + (results.in === 'null' ? 0 : 1),
+    ...extentClasses(state, id, indices),
+    ...extentClasses(state, id, gfns),
+  ],
   'memory.removeFromPhysmap': (state, id, { gfn }) => gfnClass(state, id, gfn),
-  'memory.exchange': (state, id, { given, givenOrder, takenOrder, start }) => [
-    compared(givenOrder, takenOrder) * 2 + Math.min(start, 1),
+  'memory.exchange': (state, id, { given, taken, givenOrder, takenOrder, start, before }) => [
+    (compared(givenOrder, takenOrder) * 2 + Math.min(start, 1)) * 2 + Math.min(before, 1),
     ...extentClasses(state, id, given),
+    taken.by === 'value' ? 0 : 1,
   ],
   'memory.increase': (state, _id, { count, order }) => [
     countClass(count, state.geometry.capacity.batch) * 4 + Math.min(order, 3),

@@ -25,7 +25,7 @@ type Found = { readonly mfn: Mfn } | { readonly errno: Errno };
 export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
-  if (target.kind === 'pv') return end(cut, 'EACCES');
+  if (target.kind === 'pv' || !isForCaller(task, target)) return end(cut, 'EACCES');
   if (task.work.at === 'begin') return begin(cut, task, target);
   if (task.work.at === 'hold') return populateBeside(cut, task, target);
   if (task.work.at === 'claim') return claim(cut, task, target);
@@ -33,6 +33,10 @@ export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
     return go(at(cut, release(cut, task, target)), task, { ...task.work.arriving, at: 'detach' });
   return task.work.at === 'detach' ? detach(cut, task, target) : install(cut, task, target);
 }
+
+/** Devices are for the control domain to map for itself. */
+export const isForCaller = ({ op, caller }: Task<{ readonly space: string }>, { kind, id }: Domain): boolean =>
+  op.space !== 'devMmio' || (kind === 'control' && id === caller);
 
 /** Whether it is being looked whether the operation can be: what it is about is populated then, once. */
 const isLooking = ({ work }: Task<Add>): boolean => work.at === 'begin';
@@ -79,6 +83,7 @@ const find = (cut: Cut, task: Task<Add>, target: Domain): Found =>
     .with('gmfn', () => ownFrame(cut, task, target))
     .with('grantTable', () => grantFrame(task, target))
     .with('gmfnForeign', () => foreignFrame(cut, task, target))
+    .with('devMmio', (): Found => ({ errno: 'EINVAL' }))
     .with('sharedInfo', (): Found => (task.op.index === 0 ? { mfn: target.sharedInfo } : { errno: 'EINVAL' }))
     .exhaustive();
 
@@ -119,7 +124,9 @@ function populateBeside(cut: Cut, task: Task<Add>, target: Domain): Turn {
 /** With tables in hand: finds the frame again, holds it if it is foreign, and unhooks what was at the gfn. */
 function claim(cut: Cut, task: Task<Add>, target: Domain): Turn {
   const { op } = task;
-  const failed = failure(cut, { class: 'pool', domain: target.id });
+  // Which of several elements was refused is told.
+  const which = task.work.part > 0 ? { done: task.work.index } : {};
+  const failed = failure(cut, { class: 'pool', domain: target.id, ...which });
   if (failed !== undefined) return end(failed, 'ENOMEM');
   const found = fitting(cut, task, target);
   if ('errno' in found) return end(cut, found.errno);

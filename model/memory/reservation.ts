@@ -1,9 +1,9 @@
-// Reservations: populate, increase, decrease, exchange, and the question how much a domain has.
+// Reservations: populate, increase, decrease, and the question how much a domain has.
 // Each extent is fetched, served and settled before the next; a failing one is not counted, and what it did so far stays
 // (a populated extent that could not be mapped stays allocated; pages of a half-removed extent stay removed).
 // Paravirtual guests name frames of the machine: pv/memory.ts.
-// Sources: Xen common/memory.c (populate_physmap, increase_reservation, decrease_reservation, guest_remove_page,
-// memory_exchange), arch/x86/mm/p2m.c (p2m_add_page).
+// Sources: Xen common/memory.c (populate_physmap, increase_reservation, decrease_reservation, guest_remove_page),
+// arch/x86/mm/p2m.c (p2m_add_page).
 
 import { DOMID_CONTROL, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
 import { gfnCount } from '#abi/geometry.ts';
@@ -15,31 +15,34 @@ import { crash, dropAllocated } from '../frames.ts';
 import { setP2m, settle } from '../p2m.ts';
 import { at, end, go, isSame, noting, targetOf, type OpOf, type Situation, type Task, type Turn } from '../progress.ts';
 import { isOnDemand } from '../pod.ts';
-import { domainNamed, entryOf, frameOf, isRamType, isSpecialType, type Domain, type State } from '../state.ts';
+import { domainNamed, frameOf, isRamType, isSpecialType, type Domain, type State } from '../state.ts';
 import { fetchWord } from '../buffers.ts';
 import { giveBack, nameExtent, tellExtent } from '../pv/memory.ts';
 import { podDecrease, pieceSize } from './pod-decrease.ts';
-import { wish } from './pod-demand.ts';
 import { NO_POD_WORK, type PodWork } from './pod-work.ts';
 import { markPiece } from './pod.ts';
 import { match } from 'ts-pattern';
 
 type Reservation = OpOf<'memory.populate' | 'memory.populateOnDemand' | 'memory.increase' | 'memory.decrease'>;
 
-const countOf = (extents: Extents<'concrete'>): number =>
+export const countOf = (extents: Extents<'concrete'>): number =>
   extents.by === 'value' ? extents.gfns.length : extents.count;
 
 const elementsOf = (op: Reservation): number => (op.kind === 'memory.increase' ? op.count : countOf(op.extents));
 
-const orderMax = (state: State, caller: DomId): number =>
+export const orderMax = (state: State, caller: DomId): number =>
   caller === 0 ? state.geometry.capacity.orderMaxControl : state.geometry.capacity.orderMaxGuest;
 
 /** The gfn that element `index` names; undefined: its fetch faults. */
-function fetchGfn(cut: Cut, user: Situation, from: { extents: Extents<'concrete'>; index: number }): Gfn | undefined {
+export function fetchGfn(
+  cut: Cut,
+  user: Situation,
+  from: { extents: Extents<'concrete'>; index: number },
+): { readonly cut: Cut; readonly gfn: Gfn | undefined } {
   const { extents, index } = from;
-  if (extents.by === 'value') return extents.gfns[index];
-  const word = fetchWord(cut, user, { buffer: extents.buffer, index });
-  return word && ((word.lo + word.hi * pow2(32)) as Gfn);
+  if (extents.by === 'value') return { cut, gfn: extents.gfns[index] };
+  const { cut: after, word } = fetchWord(cut, user, { buffer: extents.buffer, index });
+  return { cut: after, gfn: word && ((word.lo + word.hi * pow2(32)) as Gfn) };
 }
 
 /** populate, increase, decrease: one micro-step. */
@@ -72,13 +75,13 @@ function begin(cut: Cut, task: Task<Reservation>): Turn {
 }
 
 /** The border between two elements: the end, preemption, or the fetch of the next. */
-function next(cut: Cut, task: Task<Reservation>): Turn {
+function next(before: Cut, task: Task<Reservation>): Turn {
   const { op, work } = task;
-  if (work.index === elementsOf(op)) return end(cut, 'ok', { done: work.index });
-  const preempted = work.index > op.start ? preemption(cut, work.index) : undefined;
+  if (work.index === elementsOf(op)) return end(before, 'ok', { done: work.index });
+  const preempted = work.index > op.start ? preemption(before, work.index) : undefined;
   if (preempted !== undefined) return end(preempted, 'preempted', { done: work.index });
-  if (op.kind === 'memory.increase') return go(cut, task, { at: 'allocate' });
-  const gfn = fetchGfn(cut, task, { extents: op.extents, index: work.index });
+  if (op.kind === 'memory.increase') return go(before, task, { at: 'allocate' });
+  const { cut, gfn } = fetchGfn(before, task, { extents: op.extents, index: work.index });
   if (gfn === undefined) return end(cut, 'EFAULT', { done: work.index });
   return match(op)
     .with({ kind: 'memory.populate' }, () => go(cut, task, { at: 'allocate', gfn, part: 0 }))
@@ -198,25 +201,6 @@ function release(cut: Cut, task: Task<Reservation>, domain: Domain): Turn {
   // What was flushed for this page is taken in now: later it would pay the debt of the next one too.
   const freed = absorb(at(cut, letGo(cut, task, domain.id)));
   return onward(freed, task, task.work.pod);
-}
-
-/** A translated guest has no frames to exchange: every path refuses, in Xen's order. */
-export function exchange(cut: Cut, task: Task<OpOf<'memory.exchange'>>): Turn {
-  const { op, caller } = task;
-  const count = countOf(op.given);
-  const target = targetOf(cut, task);
-  if (count > cut.state.geometry.capacity.batch) return end(cut, 'E2BIG');
-  if (op.start !== 0) return end(cut, 'EINVAL');
-  if (Math.max(op.givenOrder, op.takenOrder) > orderMax(cut.state, caller)) return end(cut, 'EPERM');
-  if ((count * pow2(op.givenOrder)) % pow2(op.takenOrder) !== 0) return end(cut, 'EINVAL');
-  if (count === 0) return end(cut, 'ok');
-  if (typeof target === 'string') return end(cut, target);
-  const { work } = task;
-  const gfn = work.at === 'begin' ? fetchGfn(cut, task, { extents: op.given, index: 0 }) : work.gfn;
-  if (gfn === undefined) return end(cut, 'EFAULT');
-  if (work.at === 'begin') return go(cut, task, { at: 'check', gfn });
-  wish(cut, work, { domain: target.id, gfn });
-  return end(cut, entryOf(cut.state, target.id, gfn) === undefined ? 'EINVAL' : 'EOPNOTSUPP');
 }
 
 export function reservation(cut: Cut, task: Task<OpOf<'memory.reservation'>>): Turn {

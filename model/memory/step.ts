@@ -16,12 +16,14 @@ import {
   type Turn,
 } from '../progress.ts';
 import { frameOf } from '../state.ts';
+import { exchange } from './exchange.ts';
 import { createDomain, killDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
 import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
 import { iomemPermission, mapMmio } from './mmio.ts';
+import { addBatch, addRange } from './physmap-lists.ts';
 import { addToPhysmap, removeFromPhysmap } from './physmap.ts';
 import { podTarget, setPodTarget } from './pod.ts';
-import { exchange, reservation, reservationStep } from './reservation.ts';
+import { reservation, reservationStep } from './reservation.ts';
 import { setMemType } from './types.ts';
 
 const handlers: Handlers<MemoryOp<'concrete'>> = {
@@ -30,6 +32,8 @@ const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.decrease': reservationStep,
   'memory.increase': reservationStep,
   'memory.addToPhysmap': addToPhysmap,
+  'memory.addRange': addRange,
+  'memory.addBatch': addBatch,
   'memory.removeFromPhysmap': removeFromPhysmap,
   'memory.exchange': exchange,
   'memory.reservation': reservation,

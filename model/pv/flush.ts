@@ -40,11 +40,11 @@ function forgetFrame(state: State, domain: Domain, { mfn, rights }: { mfn: Mfn; 
   return now;
 }
 
-/** The paravirtual guest that owns a frame which it can see. */
+/** The paravirtual guest that owns a frame which it can see, or could before the frame was taken from it. */
 function ownerOf(state: State, mfn: Mfn): Domain | undefined {
   const { owner, role } = frameOf(state, mfn);
   const domain = owner === undefined ? undefined : state.domains.get(owner);
-  return domain?.kind === 'pv' && visibleAs[role] !== undefined ? domain : undefined;
+  return domain?.kind === 'pv' && (visibleAs[role] !== undefined || role === 'inHand') ? domain : undefined;
 }
 
 /** Who runs the owner may go on using a frame so. */
@@ -76,6 +76,15 @@ export function beforeFree(state: State, mfn: Mfn): State {
     return settleFrame(forgetFrame(state, owner, { mfn, rights: 0 }), owner.id, mfn);
   return stays(state, owner, { mfn, rights: rightsOfFrame(frameOf(state, mfn).type) });
 }
+
+/** A frame is taken from its owner, whose processors may go on using it for now. */
+export function beforeTaken(state: State, mfn: Mfn): State {
+  const owner = ownerOf(state, mfn);
+  return owner === undefined ? state : stays(state, owner, { mfn, rights: rightsOfFrame(frameOf(state, mfn).type) });
+}
+
+/** It has come back: what they know of it is true again. */
+export const afterReturned = (state: State, owner: DomId, mfn: Mfn): State => settleFrame(state, owner, mfn);
 
 /** A frame is handed over: whoever knew it has been flushed. */
 export function beforeGiven(state: State, mfn: Mfn): State {

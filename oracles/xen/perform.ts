@@ -64,8 +64,11 @@ function address(place: Place<'concrete'>): bigint {
 
 const padded = (head: Buffer, rest: Buffer): Buffer => Buffer.concat([head, Buffer.alloc(LIST_AT - head.length), rest]);
 
-/** A list of gfns: where it begins, how long it is, and its bytes if they lie in the arguments. */
-function listed(extents: Extents<'concrete'>): {
+/** A list of gfns: where it begins, how long it is, and its bytes if they lie in the arguments, from `at` on. */
+function listed(
+  extents: Extents<'concrete'>,
+  at = LIST,
+): {
   readonly start: bigint;
   readonly count: number;
   readonly bytes: Buffer;
@@ -73,7 +76,7 @@ function listed(extents: Extents<'concrete'>): {
   if (extents.by === 'buffer') return { start: address(extents.buffer), count: extents.count, bytes: Buffer.alloc(0) };
   const bytes = Buffer.alloc(8 * extents.gfns.length);
   extents.gfns.forEach((gfn, i) => bytes.writeBigUInt64LE(BigInt(gfn), 8 * i));
-  return { start: BigInt(LIST), count: extents.gfns.length, bytes };
+  return { start: BigInt(at), count: extents.gfns.length, bytes };
 }
 
 /** A command of memory_op, with the extent to begin at above its low six bits. */
@@ -95,18 +98,21 @@ async function increase(caller: Caller, op: OpOf<'memory.increase'>): Promise<He
 }
 
 async function exchange(caller: Caller, op: OpOf<'memory.exchange'>): Promise<Heard> {
-  const { start, count, bytes } = listed(op.given);
-  const taken = Math.floor((count * 2 ** op.givenOrder) / 2 ** op.takenOrder);
-  const given = reservation({ start, count, order: op.givenOrder, domain: op.target });
-  const out = reservation({ start: LIST, count: taken, order: op.takenOrder, domain: op.target });
-  const head = Buffer.concat([given, out, Buffer.alloc(8)]);
-  return { status: errnoName(await memoryOp(caller, command(MEMORY.exchange, op.start), padded(head, bytes))) };
+  const given = listed(op.given);
+  const taken = listed(op.taken, LIST + given.bytes.length);
+  const into = { ...given, order: op.givenOrder, domain: op.target };
+  const out = { ...taken, order: op.takenOrder, domain: op.target };
+  const done = Buffer.alloc(8);
+  done.writeBigUInt64LE(BigInt(op.start));
+  const head = Buffer.concat([reservation(into), reservation(out), done]);
+  const bytes = Buffer.concat([given.bytes, taken.bytes]);
+  return { status: errnoName(await memoryOp(caller, MEMORY.exchange, padded(head, bytes))) };
 }
 
 /** "No gfn" has all 64 bits set for Xen. */
 const gfnWord = (gfn: number): number => (gfn === INVALID_GFN ? -1 : gfn);
 
-const SPACES = { sharedInfo: 0, grantTable: 1, gmfn: 2, gmfnForeign: 4 } as const;
+const SPACES = { sharedInfo: 0, grantTable: 1, gmfn: 2, gmfnForeign: 4, devMmio: 5 } as const;
 
 /** Foreign frames are only taken in batches: here of one, whose index, gfn and error follow the structure. */
 async function addForeign(caller: Caller, op: OpOf<'memory.addToPhysmap'>): Promise<Heard> {

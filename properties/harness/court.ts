@@ -65,7 +65,12 @@ export class Court {
     this.#onLook = of.onLook;
     this.#synced = state;
     this.reach = this.#freshReach();
-    this.#acts = new ActJudge(machine, () => this.reach);
+    // An operation may use what it has only just put there.
+    this.#acts = new ActJudge(machine, () => {
+      this.#takeLog();
+      for (const domain of this.#touched.roots) this.reach.rootChanged(domain);
+      return this.reach;
+    });
     machine.port.watcher = this.#acts.watch;
   }
 

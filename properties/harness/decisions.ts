@@ -14,7 +14,7 @@ import type { Prng } from '#lib/prng.ts';
 import { linearContext } from '#model/paging/context.ts';
 import type { State } from '#model/state.ts';
 import { Changes } from '../paging/recent-changes.ts';
-import { addressOf, reachedOf, tablesOf } from '../paging/tables.ts';
+import { addressOf, reachedOf, tablesOf, treeOf } from '../paging/tables.ts';
 import { NO_FOCUS, type Focus } from './focus.ts';
 import { callersOf, freeFrames, mappedOf, usableOf } from './census.ts';
 
@@ -286,8 +286,10 @@ export class Gen {
   /** Room for `words` words of a call: RAM of `caller`, mostly within one frame; bent: where it must not be. */
   buffer(caller: DomId, words: number): Buffer<'symbolic'> {
     if (this.bends() && this.share(60)) return { in: this.prng.pick(['hypervisor', 'nonCanonical', 'null'] as const) };
-    const ram = usableOf(this.state, caller);
-    const usual = this.bends() ? mappedOf(this.state, caller) : ram.slice(ram.length > 1 ? 1 : 0);
+    const isDirect = this.state.domains.get(caller)?.kind === 'pv';
+    // What paravirtual guests have is what their tables lead to.
+    const ram = isDirect ? treeOf(this.state, this.agent).pages.map(({ gfn }) => gfn) : usableOf(this.state, caller);
+    const usual = this.bends() && !isDirect ? mappedOf(this.state, caller) : ram.slice(ram.length > 1 ? 1 : 0);
     const from = this.share(80) ? reachedOf(this.state, this.agent, usual) : usual;
     const size = bytesPerFrame(this.geometry);
     const last = Math.max(0, Math.min(3, this.geometry.wordsPerFrame - words));

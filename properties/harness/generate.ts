@@ -20,8 +20,9 @@ import { Gen, type Mood } from './decisions.ts';
 import { focusOn } from './focus.ts';
 import { headerOf } from './headers.ts';
 import { domainsNamed } from './marks.ts';
+import type { Leaves } from './points.ts';
 import { needs, profileOf, type Profile } from './profile.ts';
-import { Schedule, type Circumstances } from './schedule.ts';
+import { Schedule } from './schedule.ts';
 
 /** Where steps come from: two seeds and a number of completed operations, or a trace as it stands. */
 export type Source = Seeded | Fixed;
@@ -138,7 +139,7 @@ class Driver {
   }
 
   /** What an access may leave its guest for; with paging on its gfn is not known beforehand. */
-  #leaves(agent: Agent, op: AnyOp): Circumstances['leaves'] {
+  #leaves(agent: Agent, op: AnyOp): Leaves {
     const { state } = this.#run;
     const domain = state.domains.get(callerOf(agent) ?? -1);
     if (domain === undefined) return undefined;

@@ -11,7 +11,7 @@ import { contextOf } from '#model/paging/context.ts';
 import { frameOf, type Domain, type State } from '#model/state.ts';
 import type { SometimesLaw } from './law.ts';
 import { isError } from './replies.ts';
-import { partsPerCheck } from './schedule.ts';
+import { partsPerCheck } from './points.ts';
 import type { Returned } from './view.ts';
 
 /** A state that must be reached, and whether an operation that has returned shows it. */

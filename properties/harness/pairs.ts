@@ -56,13 +56,19 @@ export const flows: readonly Flow[] = [
   {
     because: 'the control domain may map frames of any domain',
     opens: ({ op, reply }, secret) =>
-      op.kind === 'memory.addToPhysmap' && op.space === 'gmfnForeign' && isDone(reply) && op.foreign === secret,
+      (op.kind === 'memory.addToPhysmap' || op.kind === 'memory.addBatch') &&
+      op.space === 'gmfnForeign' &&
+      (op.kind === 'memory.addBatch' || isDone(reply)) &&
+      op.foreign === secret,
   },
   {
     because: 'a living domain that gives memory back unscrubbed has erased it itself',
     opens: ({ op, caller, scrub }, secret) =>
       scrub === 'dying' &&
-      (op.kind === 'memory.decrease' || op.kind === 'memory.addToPhysmap') &&
+      (op.kind === 'memory.decrease' ||
+        op.kind === 'memory.addToPhysmap' ||
+        op.kind === 'memory.addRange' ||
+        op.kind === 'memory.addBatch') &&
       (op.target === secret || caller === secret),
   },
 ];
@@ -73,7 +79,8 @@ const isSteered = (op: Op<'concrete'>): boolean =>
   'via' in op ||
   mechanismOf(op.kind) === 'grants' ||
   ('extents' in op && op.extents.by === 'buffer') ||
-  ('given' in op && op.given.by === 'buffer');
+  ('given' in op && (op.given.by === 'buffer' || op.taken.by === 'buffer')) ||
+  ('indices' in op && (op.indices.by === 'buffer' || op.gfns.by === 'buffer'));
 
 const isBy = (step: Step, domain: DomId): step is ActStep =>
   isAct(step) && step.agent.kind === 'vcpu' && step.agent.domain === domain;

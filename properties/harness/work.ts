@@ -8,7 +8,7 @@ import { framesPerBitmap, superpageOrder, tableEntries, type Geometry } from '#a
 import { invariants } from '#abi/invariants.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
-import { partsPerCheck } from './schedule.ts';
+import { partsPerCheck } from './points.ts';
 import type { Returned, View } from './view.ts';
 
 /** Acts between two checks: `base`, and so many for each of what there can be several of. */
@@ -49,8 +49,10 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.podTarget': SMALL,
   'memory.increase': { base: 12, frame: 2 },
   'memory.decrease': { base: 8, frame: 12 },
-  'memory.exchange': SMALL,
+  'memory.exchange': { base: 20, frame: 16 },
   'memory.addToPhysmap': { base: 22, grantFrame: 4 },
+  'memory.addRange': { base: 22 },
+  'memory.addBatch': { base: 28, grantFrame: 4 },
   'memory.removeFromPhysmap': { base: 22 },
   'memory.reservation': NONE,
   'memory.createDomain': { base: 22, grantFrame: 6 },
@@ -94,6 +96,7 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
 function framesOf(geometry: Geometry, op: Op<'concrete'>): number {
   if (op.kind === 'memory.scrub') return op.frames;
   if (op.kind === 'memory.setPodTarget') return 2 ** superpageOrder(geometry);
+  if (op.kind === 'memory.exchange') return 2 ** Math.min(Math.max(op.givenOrder, op.takenOrder), 20);
   return 'order' in op ? 2 ** Math.min(op.order, 20) : 1;
 }
 
@@ -110,6 +113,8 @@ export const hasBuffer = (op: Op<'concrete'>): boolean =>
 function wordsOf(geometry: Geometry, op: Op<'concrete'>): number {
   if (op.kind === 'memory.logDirty') return toldBy(geometry, op);
   if (op.kind === 'grants.setupTable') return geometry.capacity.grantFrames;
+  if (op.kind === 'memory.addBatch') return 3;
+  if (op.kind === 'memory.exchange') return 3 * framesOf(geometry, op);
   return partsPerCheck[op.kind] === 1 ? 1 : elementsOf(op);
 }
 
@@ -174,6 +179,12 @@ export function mostActs(
   );
 }
 
+/** Chunks of an exchange that are done when `done` elements are. */
+function chunksOf(op: Extract<Op<'concrete'>, { kind: 'memory.exchange' }>, done: number): number {
+  const per = 2 ** Math.max(op.takenOrder - op.givenOrder, 0);
+  return Math.floor(done / per) - Math.floor((op.before > 0 ? 0 : op.start) / per);
+}
+
 /** Parts of a preemptible operation that are known to be done, from its reply or its log. */
 function partsOf({ op, reply, log }: Returned): number {
   const made = log.filter(({ choice: { kind } }) => {
@@ -181,6 +192,7 @@ function partsOf({ op, reply, log }: Returned): number {
     if (op.kind === 'memory.setPodTarget') return kind === 'frame' || kind === 'podTaken';
     return op.kind === 'memory.setPool' && (kind === 'poolGiven' || kind === 'frame');
   }).length;
+  if (op.kind === 'memory.exchange') return chunksOf(op, reply.done);
   return Math.max(made, 'start' in op ? reply.done - op.start : 0);
 }
 

@@ -6,22 +6,17 @@ import type { DomId, Gfn } from '#abi/address.ts';
 import type { MemoryOp } from '#abi/memory.ts';
 import { tableEntries } from '#abi/geometry.ts';
 import type { Extents } from '#abi/operand.ts';
-import { isRamType, type Domain } from '#model/state.ts';
-import {
-  demandOf,
-  deskOf,
-  domainsOf,
-  gfnsOf,
-  listLength,
-  mappedOf,
-  ramOf,
-  usableOf,
-  vacant,
-} from '../harness/census.ts';
+import type { Domain } from '#model/state.ts';
+import { demandOf, deskOf, domainsOf, gfnsOf, listLength, mappedOf, ramOf } from '../harness/census.ts';
 import { decreaseDirect } from '../pv/generators.ts';
+import { directGuests } from '../pv/names.ts';
+import { directDesk, exchangeDirect, populateDirect, readyAt } from '../pv/lists.ts';
 import { canMark, canTarget, givenBack, markOnDemand, podTarget, setPodTarget } from './pod-generators.ts';
 import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
+import { linearOf } from '../paging/tables.ts';
+import * as living from './life-generators.ts';
 import * as logging from './log-generators.ts';
+import * as placing from './physmap-generators.ts';
 import * as mapping from './mapping-generators.ts';
 
 /** How memory operations are drawn. Shares are per cent. */
@@ -42,8 +37,8 @@ const weights: Settings['weights'] = {
   'memory.podTarget': 1,
   'memory.increase': 3,
   'memory.decrease': 12,
-  'memory.exchange': 1,
-  'memory.addToPhysmap': 12,
+  'memory.exchange': 9,
+  ...placing.weights,
   'memory.removeFromPhysmap': 5,
   'memory.reservation': 1,
   'memory.createDomain': 8,
@@ -62,7 +57,7 @@ export const plausible = (): Settings => ({ weights, usual: 2, large: 55, fetche
 
 /** Guests and tools that push: long batches, lists that others can change, domains that come and go. */
 export const hostile = (): Settings => ({
-  weights: { ...weights, 'memory.exchange': 2, 'memory.killDomain': 5, 'memory.pauseDomain': 3, 'memory.setPool': 8 },
+  weights: { ...weights, 'memory.exchange': 10, 'memory.killDomain': 5, 'memory.pauseDomain': 3, 'memory.setPool': 8 },
   usual: 4,
   large: 55,
   fetched: 60,
@@ -90,6 +85,12 @@ function extents(
   g: Gen,
   of: { caller: DomId; fetched: number; count: number; fits: (gfn: number) => boolean; make: () => number },
 ): Extents<'symbolic'> {
+  const direct = directDesk(g.state, g.agent);
+  if (direct !== undefined && g.share(of.fetched)) {
+    const buffer = { in: 'guest', gfn: g.gfn(linearOf(g.geometry, direct.page)), offset: 0 } as const;
+    const there = readyAt(g.state, direct.mfn, of.fits);
+    if (there > 0) return { by: 'buffer', buffer, count: Math.min(of.count, there) };
+  }
   const ready = listLength(g.state, of.caller, of.fits);
   const desk = deskOf(g.state, of.caller);
   if (desk !== undefined && ready > 0 && g.share(of.fetched))
@@ -198,82 +199,22 @@ function exchange(g: Gen): Extract<MemoryOp<'symbolic'>, { kind: 'memory.exchang
   const caller = g.asManager(id);
   const count = g.share(30) ? 0 : g.batch(2);
   const make = (): number => g.oneOf(mappedOf(g.state, id));
+  const order = g.below(2);
   return {
     kind: 'memory.exchange',
     target: g.domain(id),
     given: extents(g, { caller, fetched: 30, count, fits: () => true, make }),
-    givenOrder: g.below(2),
-    takenOrder: g.below(2),
+    givenOrder: order,
+    taken: { by: 'value', gfns: g.list(count, () => g.gfn(make())) },
+    takenOrder: g.bends() ? order + 1 : order,
     start: g.start(count),
+    before: 0,
   };
 }
-
-type Add = Extract<MemoryOp<'symbolic'>, { kind: 'memory.addToPhysmap' }>;
-
-function addToPhysmap(g: Gen): Add {
-  const foreigners = domainsOf(g.state).filter(({ id }) => id !== 0 && ramOf(g.state, id).length > 0);
-  const hasGrants = (domain: Domain): boolean => domain.grants.limit > 0;
-  const space = g.prng.pick(['gmfn', 'gmfn', 'grantTable', 'grantTable', 'sharedInfo', 'gmfnForeign'] as const);
-  const isForeign = space === 'gmfnForeign' && foreigners.length > 0;
-  const id = isForeign ? (0 as DomId) : target(g, space === 'grantTable' ? hasGrants : () => true);
-  g.asManager(id);
-  const foreign = isForeign ? g.prng.pick(foreigners).id : g.prng.pick([id, 0 as DomId, 1 as DomId]);
-  const domain = g.state.domains.get(id);
-  const index = (): number => {
-    if (space === 'sharedInfo') return 0;
-    if (space === 'grantTable') return g.below(Math.max(1, Math.min(domain?.grants.limit ?? 1, 2)));
-    return g.oneOf(usableOf(g.state, isForeign ? foreign : id));
-  };
-  const at = g.share(70)
-    ? g.unmapped(id)
-    : g.oneOf(
-        gfnsOf(g.state, id, ({ type }) => isRamType(type)),
-        id,
-      );
-  return {
-    kind: 'memory.addToPhysmap',
-    target: g.domain(id),
-    space,
-    foreign: g.domain(foreign),
-    index: g.gfn(index()),
-    gfn: g.gfn(at),
-  };
-}
-
-function createDomain(g: Gen): Extract<MemoryOp<'symbolic'>, { kind: 'memory.createDomain' }> {
-  g.asToolstack();
-  const { capacity } = g.geometry;
-  const free = vacant(g.state);
-  const id = g.prefer(free, (one) => one !== 0) ?? g.prng.pick(domainsOf(g.state).map((domain) => domain.id));
-  const isDirect = g.share(15);
-  return {
-    kind: 'memory.createDomain',
-    target: g.domain(id),
-    vcpus: Math.min(8, 1 + g.below(capacity.vcpusPerDomain)),
-    maxPages: g.prng.pick([4, 8, 16, 24]),
-    grantFrames: Math.min(64, isDirect && !g.bends() ? 0 : g.share(70) ? 1 : g.below(capacity.grantFrames + 1)),
-    guest: isDirect ? 'pv' : 'hvm',
-  };
-}
-
-/** Whether a domain maps others' frames, or others use its grants. */
-const sharesGrants = ({ grants }: Domain): boolean => grants.handles.size + grants.active.size > 0;
-
-const life =
-  <K extends 'memory.pauseDomain' | 'memory.unpauseDomain' | 'memory.killDomain'>(
-    kind: K,
-    likes: (domain: Domain) => boolean,
-  ) =>
-  (g: Gen): { readonly kind: K; readonly target: DomId } => {
-    g.asToolstack();
-    const from = domainsOf(g.state).filter(({ id }) => id !== 0);
-    const id = g.prefer(from, likes)?.id ?? (1 as DomId);
-    return { kind, target: g.domain(id) };
-  };
 
 /** The generators of memory operations. */
 export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
-  'memory.populate': (g) => populate(g, s),
+  'memory.populate': (g) => (g.share(12) ? populateDirect(g) : undefined) ?? populate(g, s),
   'memory.populateOnDemand': (g) => markOnDemand(g, s.usual),
   'memory.setPodTarget': setPodTarget,
   'memory.podTarget': podTarget,
@@ -284,8 +225,8 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
     return { kind: 'memory.increase', target: g.domain(id), count, order: order(g, s, 2), start: g.start(count) };
   },
   'memory.decrease': (g) => (g.share(15) ? decreaseDirect(g) : undefined) ?? decrease(g, s),
-  'memory.exchange': exchange,
-  'memory.addToPhysmap': addToPhysmap,
+  'memory.exchange': (g) => (g.share(85) ? exchangeDirect(g) : undefined) ?? exchange(g),
+  ...placing.generators,
   'memory.removeFromPhysmap': (g) => {
     const isRemovable = ({ type }: { type: string }): boolean => type === 'foreign' || type.startsWith('ram');
     const id = target(g, (domain) => gfnsOf(g.state, domain.id, ({ type }) => type === 'foreign').length > 0);
@@ -298,10 +239,7 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
     g.asManager(id);
     return { kind: 'memory.reservation', target: g.domain(id) };
   },
-  'memory.createDomain': createDomain,
-  'memory.pauseDomain': life('memory.pauseDomain', (domain) => domain.pauseCount === 0),
-  'memory.unpauseDomain': life('memory.unpauseDomain', (domain) => domain.pauseCount > 0),
-  'memory.killDomain': life('memory.killDomain', (domain) => domain.state === 'dying' || sharesGrants(domain)),
+  ...living.generators,
   'memory.setMaxPages': (g) => {
     g.asToolstack();
     const id = target(g, () => true);
@@ -332,16 +270,15 @@ const someDomain = (likes: (domain: Domain) => boolean) => (g: Gen) => domainsOf
 
 /** When a legal operation of a kind is possible. */
 export const needs: Needs<MemoryOp<'symbolic'>> = {
+  ...living.needs,
   ...mapping.needs,
   ...logging.needs,
   'memory.populate': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
   'memory.populateOnDemand': canMark,
   'memory.setPodTarget': canTarget,
   'memory.increase': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
+  // Others are refused, whatever they say.
+  'memory.exchange': (g) => g.share(6) || directGuests(g.state).length > 0,
   'memory.decrease': (g) => domainsOf(g.state).some((domain) => ramOf(g.state, domain.id).length > 1),
-  'memory.createDomain': (g) => vacant(g.state).length > 0 && g.room() > 6,
-  'memory.unpauseDomain': someDomain((domain) => isRunning(domain) && domain.pauseCount > 0),
-  'memory.pauseDomain': someDomain((domain) => domain.id !== 0 && domain.pauseCount === 0),
-  'memory.killDomain': (g) => g.share(30) || someDomain((domain) => domain.state === 'dying')(g),
   'memory.setPool': someDomain((domain) => isRunning(domain) && domain.pool.frames.size - domain.pool.used < 4),
 };

@@ -15,7 +15,7 @@ type LogOp = Extract<MemoryOp<'symbolic'>, { kind: Kind }>;
 
 export const weights: Weights<LogOp> = {
   'memory.enableLogDirty': 5,
-  'memory.disableLogDirty': 4,
+  'memory.disableLogDirty': 6,
   'memory.logDirty': 8,
   'memory.modifiedMemory': 2,
 };

@@ -25,7 +25,9 @@ import {
 } from '../harness/census.ts';
 import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
 import { tableWrite } from '../pv/table-writes.ts';
+import { directDesk, listedNumber } from '../pv/lists.ts';
 import { isBuilding, mayLoad, mayTurn, setControl, setRoot } from './register-generators.ts';
+import { linearOf } from './tables.ts';
 import { asPager, linearPages, writeTable } from './table-generators.ts';
 
 /** How accesses are drawn. Shares are per cent. */
@@ -194,6 +196,12 @@ function writeEntry(g: Gen, caller: DomId): (Access & { value: Literal }) | unde
 
 /** Lays a gfn into the caller's desk: one that could be populated, or one that could be given back. */
 function writeList(g: Gen, caller: DomId): (Access & { value: Literal }) | undefined {
+  const direct = directDesk(g.state, g.agent);
+  if (direct !== undefined) {
+    const offset = 8 * g.prng.below(Math.min(3, g.geometry.wordsPerFrame));
+    const page = operandOf(g.geometry, linearOf(g.geometry, direct.page));
+    return { gfn: page, offset, size: 8, value: listedNumber(g, caller) };
+  }
   const desk = deskOf(g.state, caller);
   if (desk === undefined) return undefined;
   const whose = caller === 0 ? g.prng.pick(domainsOf(g.state)).id : caller;
