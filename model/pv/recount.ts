@@ -95,7 +95,7 @@ export function typeProblem(state: State, mfn: Mfn, { types }: Uses): string | u
   if (level > 0)
     forEntries(state, { mfn, level }, (index) => (wrong ??= isWrong(state, { mfn, level, index }) ? index : undefined));
   if (wrong !== undefined) return `entry ${wrong} of frame ${mfn}, a table of level ${level}, leads where it must not`;
-  return hasHypervisors(state, mfn, level)
+  return frame.validated && hasHypervisors(state, mfn, level)
     ? `frame ${mfn}, a root, has an entry where the hypervisor has its own`
     : undefined;
 }

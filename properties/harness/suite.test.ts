@@ -145,7 +145,7 @@ describe('the model', () => {
   it('notices every refusal that nobody ordered, unless there was nothing left', () => {
     let tried = 0;
     let missed = 0;
-    for (let n = 1; n <= 80; n += 1)
+    for (let n = 1; n <= 160; n += 1)
       run(seeded(n), {
         onReturn: (returned, after) => {
           const other = returned.alone ? disowned(returned) : undefined;

@@ -34,11 +34,17 @@ class Recount {
     if (type !== undefined) uses.types.set(type, (uses.types.get(type) ?? 0) + 1);
   }
 
-  /** Every present entry of a table up to one, which may hold a frame alone. Frames of devices are not counted. */
+  /**
+   * Every present entry of a table up to one, which may hold a frame alone. Frames of devices are not counted, nor is what stands in the
+   * hypervisor's slots of a root that has not been looked through.
+   */
   table(mfn: number, level: number, { entries, holds }: { readonly entries: number; readonly holds: boolean }): void {
     const { f, geometry } = this.#m;
     const last = Math.min(tableEntries(geometry), entries + (holds ? 1 : 0));
+    const { from, count } = geometry.rootSlots;
+    const isPassedOver = level === geometry.levels && entries < tableEntries(geometry);
     for (let index = 0; index < last; index += 1) {
+      if (isPassedOver && index >= from && index < from + count) continue;
       const at = 2 * (mfn * geometry.wordsPerFrame + index);
       const lo = f.memory.get(at);
       if (!has(lo, PRESENT)) continue;
