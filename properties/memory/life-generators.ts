@@ -26,15 +26,18 @@ function createDomain(g: Gen): Extract<MemoryOp<'symbolic'>, { kind: 'memory.cre
 /** Whether a domain maps others' frames, or others use its grants. */
 const sharesGrants = ({ grants }: Domain): boolean => grants.handles.size + grants.active.size > 0;
 
+/** Whether others use its grants: what they map must outlive it. */
+const isGranter = ({ grants }: Domain): boolean => grants.active.size > 0;
+
 const life =
   <K extends 'memory.pauseDomain' | 'memory.unpauseDomain' | 'memory.killDomain'>(
     kind: K,
-    likes: (domain: Domain) => boolean,
+    likes: (domain: Domain, g: Gen) => boolean,
   ) =>
   (g: Gen): { readonly kind: K; readonly target: DomId } => {
     g.asToolstack();
     const from = domainsOf(g.state).filter(({ id }) => id !== 0);
-    const id = g.prefer(from, likes)?.id ?? (1 as DomId);
+    const id = g.prefer(from, (domain) => likes(domain, g))?.id ?? (1 as DomId);
     return { kind, target: g.domain(id) };
   };
 
@@ -43,7 +46,10 @@ export const generators = {
   'memory.createDomain': createDomain,
   'memory.pauseDomain': life('memory.pauseDomain', (domain) => domain.pauseCount === 0),
   'memory.unpauseDomain': life('memory.unpauseDomain', (domain) => domain.pauseCount > 0),
-  'memory.killDomain': life('memory.killDomain', (domain) => domain.state === 'dying' || sharesGrants(domain)),
+  'memory.killDomain': life(
+    'memory.killDomain',
+    (domain, g) => domain.state === 'dying' || (g.share(50) ? isGranter(domain) : sharesGrants(domain)),
+  ),
 };
 
 const isRunning = (domain: Domain): boolean => domain.state === 'running';
