@@ -12,7 +12,7 @@ import { isPermittedSome } from '../memory/permissions.ts';
 import { callerIn, isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
 import { flushFor } from './flush.ts';
-import { foundAs, frameOwner, keyOf, mayChange, ownerIn, paravirtualIn } from './owner.ts';
+import { keyOf, mayChange, ownerIn, paravirtualIn } from './owner.ts';
 import { clearPage, copyPage } from './pages.ts';
 import { begin, conclude, type Outcome } from './parked.ts';
 import { pin, unpin } from './pins.ts';
@@ -33,10 +33,10 @@ export function* mmuext(m: Machine, call: Call, op: Mmuext): Step<Reply> {
   if (owner === 'ESRCH') return reply(owner);
   if (!isParavirtual(m, owner)) return reply('EINVAL');
   if (!mayChange(call, owner)) return reply('EPERM');
-  const found = foundAs(m, owner);
+  const life = m.f.domLife.get(owner);
   for (let index = op.start; index < op.elements.length; index += 1) {
     if (index > op.start && m.port.preempts(index)) return reply('preempted', { done: index });
-    const outcome = yield* perform(m, call, { owner: frameOwner(m, found), element: op.elements[index] as Element });
+    const outcome = yield* perform(m, call, { owner, life, element: op.elements[index] as Element });
     const answer = yield* conclude(m, call, { outcome, index });
     if (answer !== undefined) return answer;
   }
@@ -46,11 +46,11 @@ export function* mmuext(m: Machine, call: Call, op: Mmuext): Step<Reply> {
 function* perform(
   m: Machine,
   call: Call,
-  { owner, element }: { readonly owner: DomId; readonly element: Element },
+  { owner, life, element }: { readonly owner: DomId; readonly life: number; readonly element: Element },
 ): Step<Outcome> {
   const { command, frame } = element;
   if (isPinning(command)) {
-    const pinning = { owner, caller: callerIn(call), frame };
+    const pinning = { owner, life, caller: callerIn(call), frame };
     return command === 'unpin' ? yield* unpin(m, pinning) : yield* pin(m, levels[command], pinning);
   }
   const agent = paravirtualIn(m, call);

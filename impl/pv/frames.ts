@@ -21,10 +21,11 @@ export const isMemory = (m: Machine, mfn: number): boolean => mfn < m.geometry.f
 export const isOwned = (m: Machine, mfn: number, owner: number): boolean =>
   isMemory(m, mfn) && m.f.frameOwner.get(mfn) === owner + 1 && owned.includes(m.f.frameRole.get(mfn));
 
-/** Holds a frame of `owner`; false: it is no such frame, or is being freed, or its count is nearly full. */
-export function* getPage(m: Machine, mfn: number, owner: number): Step<boolean> {
+/** Holds a frame of `owner` (in that life of it, if it may have gone by now); false: it is no such frame, or is being freed, or its count is nearly full. */
+export function* getPage(m: Machine, mfn: number, owner: number, life?: number): Step<boolean> {
   yield* m.port.point('reference', 'frame');
-  return isOwned(m, mfn, owner) && getReference(m, mfn);
+  const isStill = life === undefined || m.f.domLife.get(owner) === life;
+  return isStill && isOwned(m, mfn, owner) && getReference(m, mfn);
 }
 
 /** The most that a count of uses by type can be. */

@@ -1,7 +1,7 @@
 // Whose memory a call is about, and who may make it. A paravirtual guest changes its own, the control domain everybody's.
 // A first reader may skip it. Sources: Xen arch/x86/mm.c (get_pg_owner), include/xsm/dummy.h (xsm_mmu_update, xsm_mmuext_op).
 
-import { DOMID_CONTROL, DOMID_INVALID, DOMID_SELF, type DomId } from '#abi/address.ts';
+import { DOMID_CONTROL, DOMID_SELF, type DomId } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
@@ -13,18 +13,6 @@ export function ownerIn(m: Machine, call: Call, owner: DomId): DomId | 'ESRCH' {
   if (owner === DOMID_SELF) return caller;
   return owner === caller || !exists(m, owner) ? 'ESRCH' : owner;
 }
-
-/** A domain as a call has found it: by the same id there may be another one later on. */
-export interface Found {
-  readonly id: DomId;
-  readonly life: number;
-}
-
-export const foundAs = (m: Machine, id: DomId): Found => ({ id, life: m.f.domLife.get(id) });
-
-/** The id by which the domain has frames; of one that another has come after, that of none. */
-export const frameOwner = (m: Machine, { id, life }: Found): DomId =>
-  m.f.domLife.get(id) === life ? id : DOMID_INVALID;
 
 /** Whether the caller may change what is `owner`'s. */
 export const mayChange = (call: Call, owner: DomId): boolean =>

@@ -13,15 +13,17 @@ import { getType } from './types.ts';
 
 /** Whose frame is pinned, and by whom. */
 export interface Pinning {
+  /** Its id, and in which life the call has found it. */
   readonly owner: number;
+  readonly life: number;
   readonly caller: number;
   readonly frame: number;
 }
 
 /** Pins a frame as a table of `level`. What is pinned while its owner is torn down is let go of again at once. */
-export function* pin(m: Machine, level: number, { owner, caller, frame }: Pinning): Step<Outcome> {
+export function* pin(m: Machine, level: number, { owner, life, caller, frame }: Pinning): Step<Outcome> {
   if (level > m.geometry.levels) return undefined;
-  if (!(yield* getPage(m, frame, owner))) return 'EINVAL';
+  if (!(yield* getPage(m, frame, owner, life))) return 'EINVAL';
   const errno = yield* getType(m, frame, codeOfLevel(level));
   if (errno !== undefined) {
     // A table that was left partial needs the reference until it is let go of.
@@ -37,8 +39,8 @@ export function* pin(m: Machine, level: number, { owner, caller, frame }: Pinnin
 }
 
 /** Takes a pin away. */
-export function* unpin(m: Machine, { owner, frame }: Pinning): Step<Outcome> {
-  if (!(yield* getPage(m, frame, owner))) return 'EINVAL';
+export function* unpin(m: Machine, { owner, life, frame }: Pinning): Step<Outcome> {
+  if (!(yield* getPage(m, frame, owner, life))) return 'EINVAL';
   yield* m.port.point('reference', 'frame');
   const isPinned = m.f.framePinned.get(frame) !== 0;
   m.f.framePinned.set(frame, 0);

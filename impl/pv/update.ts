@@ -2,7 +2,7 @@
 // writable memory is just written. Or the hypervisor is told which frame of the guest's a machine frame is.
 // A first reader may skip `name`. Source: Xen arch/x86/mm.c (do_mmu_update).
 
-import { DOMID_INVALID, type DomId } from '#abi/address.ts';
+import type { DomId } from '#abi/address.ts';
 import { pow2 } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { PvOp } from '#abi/pv.ts';
@@ -17,7 +17,7 @@ import { flushNative, pcpusOf } from '../tlb/flush.ts';
 import { changeEntry, type Replaced } from './change.ts';
 import { levelOfCode, WRITABLE } from './entry.ts';
 import { getPage, lockPage, unlockPage } from './frames.ts';
-import { foundAs, frameOwner, mayChange, ownerIn } from './owner.ts';
+import { mayChange, ownerIn } from './owner.ts';
 import { begin, conclude, type Outcome } from './parked.ts';
 import { putPageAndType, putType } from './release.ts';
 import { getType, type Unfit } from './types.ts';
@@ -29,6 +29,7 @@ type Element = Update['elements'][number];
 interface Updating extends Element {
   readonly caller: DomId;
   readonly owner: DomId;
+  readonly life: number;
 }
 
 const HVM = domKinds.indexOf('hvm');
@@ -39,13 +40,14 @@ export function* mmuUpdate(m: Machine, call: Call, op: Update): Step<Reply> {
   if ((yield* begin(m, call)) !== undefined) return reply('preempted', { done: op.start });
   const owner = ownerIn(m, call, op.owner);
   if (owner === 'ESRCH') return reply(owner);
-  const found = foundAs(m, owner);
+  const life = m.f.domLife.get(owner);
   for (let index = op.start; index < op.elements.length; index += 1) {
     if (index > op.start && m.port.preempts(index)) return reply('preempted', { done: index });
     const outcome = yield* update(m, call, {
       ...(op.elements[index] as Element),
       caller: callerIn(call),
-      owner: frameOwner(m, found),
+      owner,
+      life,
     });
     const answer = yield* conclude(m, call, { outcome, index });
     if (answer !== undefined) return answer;
@@ -65,7 +67,7 @@ function* update(m: Machine, call: Call, one: Updating): Step<Outcome> {
     case 'preserveAd':
     case 'noTranslate':
       // Who has gone since the call began was one: else its first element had ended it.
-      if (owner !== DOMID_INVALID && !isParavirtual(m, owner)) return 'EOPNOTSUPP';
+      if (m.f.domLife.get(owner) === one.life && !isParavirtual(m, owner)) return 'EOPNOTSUPP';
       return mayChange(call, owner) ? yield* writeWord(m, one) : 'EPERM';
     default:
       return unreachable(command);
@@ -82,8 +84,8 @@ function* name(m: Machine, { frame, owner, value }: Updating): Step<Errno | unde
 }
 
 function* writeWord(m: Machine, one: Updating): Step<Outcome> {
-  const { frame, owner } = one;
-  if (!(yield* getPage(m, frame, owner))) return 'EINVAL';
+  const { frame, owner, life } = one;
+  if (!(yield* getPage(m, frame, owner, life))) return 'EINVAL';
   const isLocked = yield* lockPage(m, frame);
   const level = isLocked ? levelOfCode(m.f.frameType.get(frame)) : 0;
   const changed = isLocked ? yield* writeLocked(m, one) : yield* writeUnlocked(m, one);

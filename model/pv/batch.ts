@@ -2,7 +2,7 @@
 // that fails. A vCPU calls as its guest's kernel. A first reader may skip nothing.
 // Sources: Xen arch/x86/mm.c (get_pg_owner, do_mmu_update, do_mmuext_op), include/xsm/dummy.h (xsm_mmu_update, xsm_mmuext_op).
 
-import { DOMID_INVALID, DOMID_SELF, INVALID_MFN, type DomId, type Mfn } from '#abi/address.ts';
+import { DOMID_SELF, INVALID_MFN, type DomId, type Mfn } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import { preemption, type Cut } from '../cut.ts';
 import { contextOf, withContext } from '../paging/context.ts';
@@ -10,7 +10,7 @@ import { at, changedWork, end, go, type Situation, type Task, type Turn } from '
 import { frameOf, isParavirtual, type State } from '../state.ts';
 import { enterMode } from './roots.ts';
 import { isHalt, prepare, runOne, type Ran } from './run.ts';
-import { letGoOfParked, NO_PV_WORK, type Todo } from './work.ts';
+import { type Life, letGoOfParked, NO_PV_WORK, type Todo } from './work.ts';
 
 /** Whose memory a call is about: SELF is the caller, who may not say so by number. */
 export const ownerOf = ({ caller, op }: Task<{ readonly owner: DomId }>): DomId =>
@@ -21,20 +21,14 @@ export function isOwner(state: State, task: Task<{ readonly owner: DomId }>): bo
   return task.op.owner !== task.caller && state.domains.has(ownerOf(task));
 }
 
-/** The life of a domain, by its structure: another one may have its id later on. */
-function lifeOf(state: State, id: DomId): { readonly mfn: Mfn; readonly incarnation: number } {
+function lifeOf(state: State, id: DomId): Life {
   const mfn = state.domains.get(id)?.structure ?? INVALID_MFN;
   return { mfn, incarnation: frameOf(state, mfn).incarnation };
 }
 
-/** Who has the frames that a batch is about: its owner, or nobody if that has gone since the batch began. */
-export function holderOf(state: State, task: Task<{ readonly owner: DomId }>): DomId {
-  const owner = ownerOf(task);
-  const { work } = task;
-  const { mfn, incarnation } = work.at === 'begin' ? lifeOf(state, owner) : work;
-  const isStill = state.domains.get(owner)?.structure === mfn && frameOf(state, mfn).incarnation === incarnation;
-  return isStill ? owner : DOMID_INVALID;
-}
+/** The life in which a batch has found its owner. */
+export const lifeIn = (state: State, task: Task<{ readonly owner: DomId }>): Life =>
+  task.work.at === 'begin' ? lifeOf(state, ownerOf(task)) : task.work;
 
 /** Whether the caller may have memory of this owner changed: its own, and the control domain everybody's. */
 export const mayChange = ({ caller }: Situation, owner: DomId): boolean => caller === owner || caller === 0;

@@ -14,7 +14,7 @@ import {
   beginBatch,
   beginWithOld,
   enterKernel,
-  holderOf,
+  lifeIn,
   isOwner,
   mayChange,
   nextInBatch,
@@ -23,7 +23,7 @@ import {
   type Element,
 } from './batch.ts';
 import { isInvalidated } from './flush.ts';
-import { attempt, fail, halting, putUnparked, type Item, type Todo } from './work.ts';
+import { attempt, fail, halting, putUnparked, type Item, type Life, type Todo } from './work.ts';
 
 type Extended = OpOf<'pv.mmuext'>;
 type Asked = Extended['elements'][number];
@@ -32,6 +32,7 @@ type Asked = Extended['elements'][number];
 interface Asker {
   readonly caller: DomId;
   readonly owner: DomId;
+  readonly life: Life;
   readonly vcpu: VcpuAgent | undefined;
 }
 
@@ -41,7 +42,7 @@ const putType = (mfn: Asked['frame']): Item => ({ do: 'putType', mfn });
 function pinning({ geometry }: State, by: Asker, { frame: mfn }: Asked, level: number): Todo {
   if (level > geometry.levels) return [];
   return [
-    attempt({ do: 'getPage', mfn, owner: by.owner }, 'EINVAL'),
+    attempt({ do: 'getPage', mfn, owner: by.owner, life: by.life }, 'EINVAL'),
     attempt({ do: 'getType', mfn, type: tableType(level) }, undefined, putUnparked(mfn)),
     attempt({ do: 'pin', mfn, caller: by.caller }, 'EINVAL', halting(putType(mfn), [fail('EINVAL', mfn)]), put(mfn)),
   ];
@@ -49,7 +50,7 @@ function pinning({ geometry }: State, by: Asker, { frame: mfn }: Asked, level: n
 
 /** Lets go of what the pin held, and of what the call held. */
 const unpinning = (by: Asker, { frame: mfn }: Asked): Todo => [
-  attempt({ do: 'getPage', mfn, owner: by.owner }, 'EINVAL'),
+  attempt({ do: 'getPage', mfn, owner: by.owner, life: by.life }, 'EINVAL'),
   attempt({ do: 'unpin', mfn }, 'EINVAL', put(mfn)),
   halting(putType(mfn), [put(mfn), fail('onwards', mfn)]),
   put(mfn),
@@ -137,7 +138,7 @@ const elementOf =
   (state, index) => {
     const asked = task.op.elements[index];
     if (asked === undefined) return [];
-    const by = { caller: task.caller, owner: holderOf(state, task), vcpu };
+    const by = { caller: task.caller, owner: ownerOf(task), life: lifeIn(state, task), vcpu };
     const level = pinLevels[asked.command];
     if (level !== undefined) return pinning(state, by, asked, level);
     return asked.command === 'unpin' ? unpinning(by, asked) : asProcessor(state, by, asked);

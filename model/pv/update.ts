@@ -2,7 +2,7 @@
 // that are no tables are just written. The processors' own accesses never come here.
 // A first reader may skip nothing. Sources: Xen arch/x86/mm.c (do_mmu_update, __do_update_va_mapping).
 
-import { DOMID_INVALID, type DomId, type Gfn, type Mfn, type Word } from '#abi/address.ts';
+import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
 import { field, pow2 } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
 import type { Cut } from '../cut.ts';
@@ -13,7 +13,7 @@ import {
   beginBatch,
   beginWithOld,
   enterKernel,
-  holderOf,
+  lifeIn,
   inOne,
   isOwner,
   mayChange,
@@ -24,6 +24,7 @@ import {
 } from './batch.ts';
 import { release } from './contents.ts';
 import { isHypervisors } from './entries.ts';
+import { isStill } from './references.ts';
 import { indexAt } from './flush.ts';
 import { attempt, fail, type Todo } from './work.ts';
 
@@ -46,11 +47,12 @@ function naming(state: State, task: Task<Update>, { frame, value }: Update['elem
 
 /** A word of a frame is written: as an entry if the frame is a table just now. */
 function writing(state: State, task: Task<Update>, element: Update['elements'][number]): Todo {
-  const owner = holderOf(state, task);
+  const owner = ownerOf(task);
+  const life = lifeIn(state, task);
   const { frame: mfn, index, value: word, command } = element;
   // Who has gone since was a paravirtual guest: for others the first element ends the batch.
-  if (owner !== DOMID_INVALID && !isParavirtual(state, owner)) return [fail('EOPNOTSUPP')];
-  if (!mayChange(task, ownerOf(task))) return [fail('EPERM')];
+  if (isStill(state, owner, life) && !isParavirtual(state, owner)) return [fail('EOPNOTSUPP')];
+  if (!mayChange(task, owner)) return [fail('EPERM')];
   const at = { mfn, index: index % state.geometry.wordsPerFrame, word, author: task.caller };
   const change = { ...at, owner, keepsFlags: command === 'preserveAd', after: release(mfn) };
   const untabled: Todo = [
@@ -60,7 +62,7 @@ function writing(state: State, task: Task<Update>, element: Update['elements'][n
     { do: 'putPage', mfn },
   ];
   return [
-    attempt({ do: 'getPage', mfn, owner }, 'EINVAL'),
+    attempt({ do: 'getPage', mfn, owner, life }, 'EINVAL'),
     { do: 'lock', mfn, then: [{ do: 'update', lowest: false, change }], otherwise: untabled },
   ];
 }

@@ -11,6 +11,12 @@ import type { FrameType } from '#abi/pv.ts';
 import type { Errno } from '#abi/reply.ts';
 import type { TableProgress } from '../state.ts';
 
+/** One life of a domain, by its structure: another one may have its id later on. */
+export interface Life {
+  readonly mfn: Mfn;
+  readonly incarnation: number;
+}
+
 /** An entry of a table: in which frame, of which level, where. */
 export interface Slot {
   readonly mfn: Mfn;
@@ -88,7 +94,8 @@ interface Begun {
 
 /** One indivisible part. */
 export type Act =
-  | { readonly do: 'getPage'; readonly mfn: Mfn; readonly owner: DomId }
+  /** `life`: of the owner, if it is not sure to be there still. */
+  | { readonly do: 'getPage'; readonly mfn: Mfn; readonly owner: DomId; readonly life?: Life }
   /** `unlessParked`: what was left partial keeps it. */
   | { readonly do: 'putPage'; readonly mfn: Mfn; readonly unlessParked?: boolean }
   /** The owner's own reference goes. */
