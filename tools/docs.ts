@@ -4,6 +4,10 @@
 
 import { invariantNames, invariants } from '#abi/invariants.ts';
 import { opTables } from '#abi/operation.ts';
+import { catalogue } from '#museum/catalogue.ts';
+import type { Exhibit } from '#museum/exhibit.ts';
+import { newest, readResults } from '#museum/results.ts';
+import { storedTrace } from '#museum/traces.ts';
 import { readCensus, recount, unanchored, versionOf } from '#oracles/cpu/census.ts';
 import { oracleNames, oracleTitles, rules } from '#oracles/cpu/rules.ts';
 import { readXenCensus, recountXen } from '#oracles/xen/census.ts';
@@ -104,8 +108,27 @@ const xenBlocks = (): readonly (readonly [string, string])[] => {
   ];
 };
 
-/** Every generated block by the name in its markers. Without `laws` the table of laws is left as it is. */
-export const blocks = (laws: readonly LawRow[] | undefined): ReadonlyMap<string, string> => {
+/** README's table of exhibits: what the newest hunt with each seed came to. */
+const huntRows = (exhibits: readonly Exhibit[]): readonly (readonly string[])[] => {
+  const results = readResults();
+  return exhibits.map((exhibit) => {
+    const hunts = [...newest(results, exhibit.id)].toSorted(([a], [b]) => a - b).map(([, hunt]) => hunt);
+    const laws = new Set(hunts.flatMap(({ law }) => (law === undefined ? [] : [code(law)])));
+    return [
+      exhibit.id.toUpperCase(),
+      exhibit.class,
+      [...laws].join(', '),
+      String(storedTrace(exhibit)?.steps.length ?? ''),
+      hunts.map(({ solved, steps }) => (solved ? grouped(steps) : `not in ${grouped(steps)}`)).join('; '),
+    ];
+  });
+};
+
+/** Every generated block by the name in its markers. Without `laws`, or `exhibits`, their table is left as it is: whoever hunts may not have it rewritten yet. */
+export const blocks = (
+  laws: readonly LawRow[] | undefined,
+  exhibits?: readonly Exhibit[],
+): ReadonlyMap<string, string> => {
   const lawRows = laws?.map((law) => [code(law.id), law.invariant, law.statement]);
   const all: readonly (readonly [string, string | undefined])[] = [
     ['laws', lawRows && table(['law', 'invariant', 'what it says'], lawRows)],
@@ -123,6 +146,14 @@ export const blocks = (laws: readonly LawRow[] | undefined): ReadonlyMap<string,
         Object.entries(opTables).map(([mechanism, ops]) => [mechanism, Object.keys(ops).map(code).join(', ')]),
       ),
     ],
+    [
+      'hunts',
+      exhibits &&
+        table(
+          ['exhibit', 'class', 'laws that caught it', 'steps', 'operations, by seed from 1 on'],
+          huntRows(exhibits),
+        ),
+    ],
     ...oracleBlocks(),
     ...xenBlocks(),
   ];
@@ -139,7 +170,7 @@ export const withBlocks = (text: string, current: ReadonlyMap<string, string>): 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   recount();
   recountXen();
-  const current = blocks(await readLaws(projectRoot));
+  const current = blocks(await readLaws(projectRoot), await catalogue());
   for (const { path, text } of readProject(projectRoot)) {
     const rewritten = path.endsWith('.md') ? withBlocks(text, current) : text;
     if (rewritten === text) continue;
