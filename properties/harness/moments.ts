@@ -52,6 +52,10 @@ const isNoted = (log: Returned['log']): boolean =>
 const isStoppedWithin = (log: Returned['log'], way: 'takes' | 'drops'): boolean =>
   log.some(({ choice }) => choice.kind === 'preempted' && choice.within?.way === way);
 
+/** Whether an access of a paravirtual guest was more than its processor's affair. */
+const isHelped = ({ agent, op, worst, before }: Returned): boolean =>
+  agent.kind === 'vcpu' && 'via' in op && worst > 0 && before.domains.get(agent.domain)?.kind === 'pv';
+
 const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
 const failing: readonly Moment[] = (
@@ -203,6 +207,28 @@ const others: readonly Moment[] = [
       agent.kind === 'vcpu' &&
       (op.kind === 'pv.mmuext' || op.kind === 'pv.mmuUpdate') &&
       contextOf(before, agent).oldTable !== 0,
+  }),
+  moment('pv/writesToTablesAreMade', {
+    invariant: 'PTW',
+    statement: 'A write to a lowest table, by the kernel that has it mapped for reading, is made for it.',
+    isShown: (returned) => isHelped(returned) && returned.reply.status === 'ok',
+  }),
+  moment('pv/writesToTablesAreRefused', {
+    invariant: 'PTW',
+    statement: 'A write by such a kernel is looked at by the hypervisor, and leaves it with its page fault.',
+    isShown: (returned) => isHelped(returned) && returned.reply.status === 'pageFault',
+  }),
+  moment('pv/translationsOutliveModes', {
+    invariant: 'STALE',
+    statement:
+      'A paravirtual guest goes from kernel to user or back, and an access is answered from what its PCID has kept.',
+    isShown: ({ agent, op, log, before }) =>
+      agent.kind === 'vcpu' &&
+      'via' in op &&
+      before.policies.pvPcids &&
+      before.domains.get(agent.domain)?.kind === 'pv' &&
+      contextOf(before, agent).isUser !== (op.as === 'user') &&
+      log.some(({ choice }) => choice.kind === 'combined'),
   }),
   moment('grants/pinsAreFull', {
     invariant: 'REF',
