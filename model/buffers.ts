@@ -30,10 +30,14 @@ function partsOf(cut: Cut, user: User, of: Element & { write: boolean }): readon
   const { buffer, index, write } = of;
   if (buffer.in !== 'guest') return [undefined];
   const { state } = cut;
-  const parts = pieces(state, { gfn: buffer.gfn, offset: buffer.offset + index * 8 }, 8);
+  // Elements before an array's beginning are counted below 0; addresses are 64 bits and wrap.
+  const parts = pieces(state, { gfn: PAGES + buffer.gfn, offset: buffer.offset + index * 8 }, 8).map((part) => ({
+    ...part,
+    gfn: part.gfn % PAGES,
+  }));
   if (linearContext(state, user.agent) === undefined) return parts;
   return parts.map((part): Part => {
-    const page = part.gfn % PAGES;
+    const { gfn: page } = part;
     if (isNowhere(state, { page, write })) return undefined;
     const known = user.work.trail.known.find((one) => one.page === page && one.write === write);
     if (known === undefined) throw new Detour(cut, { page, write });

@@ -81,11 +81,12 @@ export interface Piece extends Byte {
   readonly count: number;
 }
 
-/** Cuts `count` bytes from `from` at frame borders; an offset past the frame counts into the next ones. */
+/** Cuts `count` bytes from `from` at frame borders; an offset past the frame counts into the next ones, one below 0 into those before. */
 export function pieces(state: State, from: Byte, count: number): readonly Piece[] {
   const size = bytesPerFrame(state.geometry);
-  const gfn = from.gfn + Math.floor(from.offset / size);
-  const offset = from.offset % size;
+  const frames = Math.floor(from.offset / size);
+  const gfn = from.gfn + frames;
+  const offset = from.offset - frames * size;
   const first = Math.min(count, size - offset);
   const head: Piece = { gfn, offset, count: first };
   return first === count ? [head] : [head, ...pieces(state, { gfn: gfn + 1, offset: 0 }, count - first)];

@@ -54,12 +54,20 @@ interface Place {
 /** The gfns of the page that an element begins in and of that after it; undefined: a fault. */
 type Pages = readonly [number | undefined, number | undefined];
 
-/** The frame that an element begins in, and whether it reaches into the next. */
-function spanOf(m: Machine, { buffer, index }: Element): { readonly first: number; readonly isCrossing: boolean } {
+/** Where an element begins: its frame, and the byte in it. Elements before an array's beginning are counted below 0. */
+function beginOf(m: Machine, { buffer, index }: Element): { readonly first: number; readonly offset: number } {
+  if (buffer.in !== 'guest') return { first: 0, offset: 0 };
   const size = bytesPerFrame(m.geometry);
-  const at = buffer.in === 'guest' ? buffer.offset + index * BYTES : 0;
-  const first = (buffer.in === 'guest' ? buffer.gfn : 0) + Math.floor(at / size);
-  return { first, isCrossing: (at % size) + BYTES > size };
+  const at = buffer.offset + index * BYTES;
+  const frames = Math.floor(at / size);
+  // Addresses are 64 bits and wrap.
+  return { first: (PAGES + buffer.gfn + frames) % PAGES, offset: at - frames * size };
+}
+
+/** The frame that an element begins in, and whether it reaches into the next. */
+function spanOf(m: Machine, of: Element): { readonly first: number; readonly isCrossing: boolean } {
+  const { first, offset } = beginOf(m, of);
+  return { first, isCrossing: offset + BYTES > bytesPerFrame(m.geometry) };
 }
 
 /** Where the pages of an element lie in the guest: what a vCPU with paging on names has to be translated. */
@@ -82,10 +90,11 @@ function* translated(m: Machine, who: Principal, sought: Sought): Step<number | 
 }
 
 /** Byte `i` of an element in a frame that a hypercall of the domain may use as its buffer; undefined: a fault. */
-function placeOf(m: Machine, { domain, buffer, index }: Element, pages: Pages, i: number): Place | undefined {
+function placeOf(m: Machine, of: Element, pages: Pages, i: number): Place | undefined {
+  const { domain, buffer } = of;
   if (buffer.in !== 'guest') return undefined;
   const size = bytesPerFrame(m.geometry);
-  const at = ((buffer.offset + index * BYTES) % size) + i;
+  const at = beginOf(m, of).offset + i;
   const page = at < size ? 0 : 1;
   const gfn = pages[page];
   const found = gfn === undefined ? undefined : lookup(m, domain, gfn);
