@@ -7,7 +7,7 @@
 // again in full. A narrow list is part of the full one, so what it explains is explained (docs/decisions/0002, 0005).
 
 import type { Agent } from '#abi/agents.ts';
-import type { Logged } from '#abi/choices.ts';
+import type { Choice, Logged } from '#abi/choices.ts';
 import type { Failure } from '#abi/failures.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
@@ -315,9 +315,12 @@ function positions(list: readonly Candidate[], label: Label, logs: Logs): readon
   return all;
 }
 
-/** Those of `list` in which `label` has come past all that processors are said to have forgotten for it, if any has. */
+/** What processors do in the act at hand, and nobody sees of them otherwise: how they translated, and that they have forgotten. */
+const ofProcessors: ReadonlySet<string> = new Set<Choice['kind']>(['walked', 'combined', 'forgotten']);
+
+/** Those of `list` in which `label` has come past all that processors are said to have done for it, if any has. */
 function upToLog(list: readonly Candidate[], label: Label, logs: Logs): readonly Candidate[] {
-  const last = logOf(logs, label).findLastIndex(({ choice }) => choice.kind === 'forgotten');
+  const last = logOf(logs, label).findLastIndex(({ choice }) => ofProcessors.has(choice.kind));
   if (last < 0) return list;
   const past = list.filter(({ pending }) => (pending.find((one) => one.label === label)?.progress.cursor ?? 0) > last);
   return past.length > 0 ? past : list;
