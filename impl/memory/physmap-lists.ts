@@ -10,9 +10,9 @@ import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { storeWord } from './guest.ts';
-import { addToPhysmap, hasSpace } from './physmap.ts';
+import { addToPhysmap, placesOf } from './physmap.ts';
 import { countOf, fetchGfn } from './reservation.ts';
-import { callerIn, targetOf } from './target.ts';
+import { callerIn } from './target.ts';
 
 type Range = Extract<MemoryOp<'concrete'>, { kind: 'memory.addRange' }>;
 type Batch = Extract<MemoryOp<'concrete'>, { kind: 'memory.addBatch' }>;
@@ -22,9 +22,8 @@ const isNone = (gfn: number): boolean => gfn === INVALID_GFN || gfn >= pow2(64);
 
 /** Why no page of a range is moved. */
 function objectionTo(m: Machine, call: Call, { target: named, index, gfn, count, start }: Range): Status | undefined {
-  const target = targetOf(m, call, named);
+  const target = placesOf(m, call, { target: named, space: 'gmfn' });
   if (typeof target === 'string') return target;
-  if (!hasSpace(m, call, { target, space: 'gmfn' })) return 'EACCES';
   if (isNone(gfn)) return 'EINVAL';
   if (start > count) return 'EILSEQ';
   return isNone(index) && count > 0 ? 'EOVERFLOW' : undefined;
@@ -53,9 +52,8 @@ function refusal(m: Machine, call: Call, op: Batch): Reply | undefined {
   const size = countOf(op.indices);
   if (op.space === 'gmfnRange') return reply('EOPNOTSUPP', done);
   if (size > m.geometry.capacity.batch) return reply('E2BIG');
-  const target = targetOf(m, call, op.target);
+  const target = placesOf(m, call, op);
   if (typeof target === 'string') return reply(target, done);
-  if (!hasSpace(m, call, { target, space: op.space })) return reply('EACCES', done);
   if (op.start < size) return undefined;
   return reply(op.start === 0 ? 'ok' : 'EILSEQ', done);
 }

@@ -5,7 +5,7 @@
 // A first reader may skip `planFor`. Sources: Xen common/memory.c (xenmem_add_to_physmap_one), arch/x86/mm.c,
 // arch/x86/mm/p2m.c (p2m_add_foreign).
 
-import type { DomId } from '#abi/address.ts';
+import { DOMID_SELF, type DomId } from '#abi/address.ts';
 import { gfnCount } from '#abi/geometry.ts';
 import type { MemoryOp } from '#abi/memory.ts';
 import { reply, type Errno, type Reply } from '#abi/reply.ts';
@@ -31,16 +31,26 @@ type Remove = Extract<MemoryOp<'concrete'>, { kind: 'memory.removeFromPhysmap' }
 const CONTROL = 0;
 
 /** Whether the target has places of its own, and this space is for it: devices are for the control domain itself. */
-export function hasSpace(m: Machine, call: Call, of: { readonly target: DomId; readonly space: string }): boolean {
+function hasSpace(m: Machine, call: Call, of: { readonly target: DomId; readonly space: string }): boolean {
   if (isParavirtual(m, of.target)) return false;
   return of.space !== 'devMmio' || (m.f.domKind.get(of.target) === CONTROL && callerIn(call) === of.target);
 }
 
+/** The domain at whose gfns something is to be put; whether there is room for such things comes before whether the caller may. */
+export function placesOf(
+  m: Machine,
+  call: Call,
+  { target, space }: { readonly target: DomId; readonly space: string },
+): DomId | 'ESRCH' | 'EACCES' | 'EPERM' {
+  const dom = target === DOMID_SELF ? callerIn(call) : target;
+  if (!exists(m, dom)) return 'ESRCH';
+  return hasSpace(m, call, { target: dom, space }) ? targetOf(m, call, target) : 'EACCES';
+}
+
 /** Puts one frame at one gfn. `done`: elements complete by then, of a call that puts several. */
 export function* addToPhysmap(m: Machine, call: Call, op: Add, done?: number): Step<Reply> {
-  const target = targetOf(m, call, op.target);
+  const target = placesOf(m, call, op);
   if (typeof target === 'string') return reply(target);
-  if (!hasSpace(m, call, { target, space: op.space })) return reply('EACCES');
   // Of the number of a grant frame 32 bits count.
   if (op.space === 'grantTable' && low32(op.index) < m.f.grantLimit.get(target)) {
     const isGrown = yield* growGrants(m, target, low32(op.index) + 1);

@@ -8,8 +8,8 @@ import { low32, pow2 } from '#lib/bits.ts';
 import { storeWord } from '../buffers.ts';
 import { failure, preemption, type Cut } from '../cut.ts';
 import { settle } from '../p2m.ts';
-import { at, end, go, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
-import { addToPhysmap, isForCaller } from './physmap.ts';
+import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
+import { addToPhysmap, placesOf } from './physmap.ts';
 import { countOf, fetchGfn } from './reservation.ts';
 
 type Range = Task<OpOf<'memory.addRange'>>;
@@ -67,9 +67,8 @@ export function addRange(cut: Cut, task: Range): Turn {
 function beginRange(cut: Cut, task: Range): Turn {
   const { target, index, gfn, count, start } = task.op;
   const done = { done: start };
-  const domain = targetOf(cut, { ...task, op: { target } });
+  const domain = placesOf(cut, { ...task, op: { target } }, 'gmfn');
   if (typeof domain === 'string') return end(cut, domain, done);
-  if (domain.kind === 'pv') return end(cut, 'EACCES', done);
   if (isNoGfn(gfn)) return end(cut, 'EINVAL', done);
   if (count < start) return end(cut, 'EILSEQ', done);
   if (count > 0 && isNoGfn(index)) return end(cut, 'EOVERFLOW', done);
@@ -113,9 +112,8 @@ function beginBatch(cut: Cut, task: Batch): Turn {
   const size = countOf(op.indices);
   if (op.space === 'gmfnRange') return end(cut, 'EOPNOTSUPP', done);
   if (size > cut.state.geometry.capacity.batch) return end(cut, 'E2BIG');
-  const domain = targetOf(cut, task);
+  const domain = placesOf(cut, task, op.space);
   if (typeof domain === 'string') return end(cut, domain, done);
-  if (domain.kind === 'pv' || !isForCaller(task, domain)) return end(cut, 'EACCES', done);
   if (size < op.start || (size === op.start && size > 0)) return end(cut, 'EILSEQ', done);
   return go(cut, task, { ...BETWEEN, index: op.start });
 }

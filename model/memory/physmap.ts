@@ -3,7 +3,7 @@
 // A paravirtual guest has no such places. A refusal of the pool changes nothing: tables are reserved before the first change (stricter than Xen).
 // Sources: Xen common/memory.c (xenmem_add_to_physmap_one), arch/x86/mm.c, arch/x86/mm/p2m.c (p2m_add_foreign).
 
-import type { Gfn, Mfn } from '#abi/address.ts';
+import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import { gfnCount } from '#abi/geometry.ts';
 import type { Errno } from '#abi/reply.ts';
 import { low32 } from '#lib/bits.ts';
@@ -14,7 +14,7 @@ import { growGrants } from '../grants/table.ts';
 import { ownGfn, setP2m, settle } from '../p2m.ts';
 import { at, end, go, isSame, noting, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
 import { isOnDemand } from '../pod.ts';
-import { entryOf, frameOf, isRamType, isSpecialType, type Domain } from '../state.ts';
+import { domainNamed, entryOf, frameOf, isRamType, isSpecialType, type Domain } from '../state.ts';
 import { wish } from './pod-demand.ts';
 import { letGo } from './reservation.ts';
 
@@ -23,9 +23,8 @@ type Found = { readonly mfn: Mfn } | { readonly errno: Errno };
 
 /** One micro-step of addToPhysmap. */
 export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
-  const target = targetOf(cut, task);
+  const target = placesOf(cut, task, task.op.space);
   if (typeof target === 'string') return end(cut, target);
-  if (target.kind === 'pv' || !isForCaller(task, target)) return end(cut, 'EACCES');
   if (task.work.at === 'begin') return begin(cut, task, target);
   if (task.work.at === 'hold') return populateBeside(cut, task, target);
   if (task.work.at === 'claim') return claim(cut, task, target);
@@ -34,9 +33,14 @@ export function addToPhysmap(cut: Cut, task: Task<Add>): Turn {
   return task.work.at === 'detach' ? detach(cut, task, target) : install(cut, task, target);
 }
 
-/** Devices are for the control domain to map for itself. */
-export const isForCaller = ({ op, caller }: Task<{ readonly space: string }>, { kind, id }: Domain): boolean =>
-  op.space !== 'devMmio' || (kind === 'control' && id === caller);
+/** The domain at whose gfns something is to be put. What it has no places for is said before who may (xatp_permission_check). */
+export function placesOf(cut: Cut, task: Task<{ readonly target: DomId }>, space: string): Domain | Errno {
+  const domain = domainNamed(cut.state, task.op.target, task.caller);
+  if (domain === undefined) return 'ESRCH';
+  // Devices are for the control domain to map for itself.
+  const isForCaller = space !== 'devMmio' || (domain.kind === 'control' && domain.id === task.caller);
+  return domain.kind === 'pv' || !isForCaller ? 'EACCES' : targetOf(cut, task);
+}
 
 /** Whether it is being looked whether the operation can be: what it is about is populated then, once. */
 const isLooking = ({ work }: Task<Add>): boolean => work.at === 'begin';

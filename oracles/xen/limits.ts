@@ -106,6 +106,8 @@ export function unasked({ state, agent, op }: Situation, without?: string): stri
   if (isAboutControl(agent, op)) return 'memory of the control domain';
   if (agent.kind === 'toolstack' && (batches.has(op.kind) || 'via' in op)) return 'the control domain as a guest';
   if (agent.kind === 'toolstack' && reached(op).length > 0) return 'memory of the control domain';
+  if (op.kind === 'memory.exchange' && op.before > 0)
+    return 'numbers near the end of 64 bits, which name memory outside of a list';
   if (tooLong(op)) return 'batches longer than the model takes';
   if (reached(op).some((gfn) => gfn >= HIDDEN_GFN - MARGIN)) return 'addresses that the guest cannot reach';
   if (readsClock({ state, agent, op })) return 'contents of shared info pages';
