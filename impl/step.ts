@@ -46,12 +46,13 @@ function isPresent(m: Machine, agent: Agent): boolean {
 export function* startStep(m: Machine, call: Call): Step<Reply> {
   const { agent, op } = call;
   if (!isPresent(m, agent)) return reply('gone');
-  const isChore = op.kind === 'memory.scrub' || mechanismOf(op.kind) === 'tlb';
+  const mechanism = mechanismOf(op.kind);
+  const isChore = op.kind === 'memory.scrub' || mechanism === 'tlb';
   if ((agent.kind === 'background' || agent.kind === 'fate') && !isChore) return reply('EPERM');
   if (agent.kind !== 'vcpu') return yield* route(m, call);
   m.f.domBusy.add(agent.domain, 1);
   // Calls come from the kernel of a paravirtual guest; instructions that are emulated see to it themselves.
-  const isCall = mechanismOf(op.kind) !== 'paging' && mechanismOf(op.kind) !== 'tlb';
+  const isCall = mechanism !== 'paging' && mechanism !== 'tlb';
   if (isCall && isParavirtual(m, agent.domain)) enterKernel(m, keyOf(m, agent));
   const answer = yield* route(m, call);
   m.f.domBusy.add(agent.domain, -1);

@@ -11,14 +11,10 @@ import { vmAssist } from './assist.ts';
 import { setContext } from './context.ts';
 import { mmuext } from './extended.ts';
 import { updateVaMapping } from './mapping.ts';
-import { enterKernel } from './mode.ts';
-import { keyOf, paravirtualIn } from './owner.ts';
 import { mmuUpdate } from './update.ts';
 
-/** The body of an operation. Calls of paravirtual guests are made by their kernel. */
+/** The body of an operation. */
 export function* pvStep(m: Machine, call: Call, op: PvOp<'concrete'>): Step<Reply> {
-  const agent = paravirtualIn(m, call);
-  if (agent !== undefined) enterKernel(m, keyOf(m, agent));
   switch (op.kind) {
     case 'pv.mmuUpdate':
       return yield* mmuUpdate(m, call, op);

@@ -5,7 +5,6 @@ import { vmAssists } from '#abi/pv.ts';
 import type { Cut } from '../cut.ts';
 import { at, end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { isParavirtual, withDomain } from '../state.ts';
-import { enterKernel } from './batch.ts';
 
 type Assist = (typeof vmAssists)[number];
 
@@ -15,10 +14,9 @@ const OF_PARAVIRTUAL: readonly Assist[] = vmAssists.filter((one) => one !== 'unk
 /** The one micro-step of vm_assist. */
 export function vmAssist(cut: Cut, task: Task<OpOf<'pv.vmAssist'>>): Turn {
   const { caller, op } = task;
-  const entered = enterKernel(cut, task);
   const known = isParavirtual(cut.state, caller) ? OF_PARAVIRTUAL : OF_ALL;
-  if (!known.includes(op.assist)) return end(entered, 'EINVAL');
-  if (op.command === 'unknown') return end(entered, 'ENOSYS');
-  if (op.assist !== 'writablePagetables') return end(entered, 'ok');
-  return end(at(entered, withDomain(entered.state, caller, { writesTables: op.command === 'enable' })), 'ok');
+  if (!known.includes(op.assist)) return end(cut, 'EINVAL');
+  if (op.command === 'unknown') return end(cut, 'ENOSYS');
+  if (op.assist !== 'writablePagetables') return end(cut, 'ok');
+  return end(at(cut, withDomain(cut.state, caller, { writesTables: op.command === 'enable' })), 'ok');
 }

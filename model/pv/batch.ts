@@ -1,5 +1,5 @@
 // What calls of direct paging share: whose memory they are about, who may make them, and batches, which end with the first element
-// that fails. A vCPU calls as its guest's kernel. A first reader may skip nothing.
+// that fails. A first reader may skip nothing.
 // Sources: Xen arch/x86/mm.c (get_pg_owner, do_mmu_update, do_mmuext_op), include/xsm/dummy.h (xsm_mmu_update, xsm_mmuext_op).
 
 import { DOMID_SELF, INVALID_MFN, type DomId, type Mfn } from '#abi/address.ts';
@@ -8,7 +8,6 @@ import { preemption, type Cut } from '../cut.ts';
 import { contextOf, withContext } from '../paging/context.ts';
 import { at, changedWork, end, go, type Situation, type Task, type Turn } from '../progress.ts';
 import { frameOf, isParavirtual, type State } from '../state.ts';
-import { enterMode } from './roots.ts';
 import { isHalt, prepare, runOne, type Ran } from './run.ts';
 import { type Life, letGoOfParked, NO_PV_WORK, type Todo } from './work.ts';
 
@@ -37,12 +36,6 @@ export const mayChange = ({ caller }: Situation, owner: DomId): boolean => calle
 export const paravirtualCaller = ({ state }: Cut, { agent }: Situation): VcpuAgent | undefined =>
   agent.kind === 'vcpu' && isParavirtual(state, agent.domain) ? agent : undefined;
 
-/** Enters the guest's kernel, as every call of its processors does. */
-export function enterKernel(cut: Cut, { agent }: Situation): Cut {
-  const entered = agent.kind === 'vcpu' ? enterMode(cut.state, agent, false) : undefined;
-  return entered === undefined ? cut : at(cut, entered);
-}
-
 /** What is left partial is kept for the next call of the same vCPU. */
 function keepOld(cut: Cut, { agent }: Situation, mfn: Mfn | undefined): Cut {
   return agent.kind !== 'vcpu' || mfn === undefined ? cut : at(cut, withContext(cut.state, agent, { oldTable: mfn }));
@@ -60,7 +53,7 @@ export function beginWithOld(cut: Cut, task: Task<Batch>): Turn | undefined {
   }
   const old = vcpu === undefined ? 0 : contextOf(cut.state, vcpu).oldTable;
   if (where !== 'begin' || vcpu === undefined || old === 0) return undefined;
-  const taken = at(cut, withContext(enterKernel(cut, task).state, vcpu, { oldTable: 0 as Mfn }));
+  const taken = at(cut, withContext(cut.state, vcpu, { oldTable: 0 as Mfn }));
   return go(taken, task, { at: 'settle', pv: { todo: prepare(taken, letGoOfParked(old as Mfn)).todo } });
 }
 

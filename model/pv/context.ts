@@ -8,7 +8,7 @@ import { controlled } from '../memory/life.ts';
 import { contextOf, vcpuAgent } from '../paging/context.ts';
 import { at, end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { withDomain, type State } from '../state.ts';
-import { enterKernel, inOne } from './batch.ts';
+import { inOne } from './batch.ts';
 import { hold } from './roots.ts';
 import { attempt, putUnparked, type Item, type Todo } from './work.ts';
 
@@ -22,8 +22,7 @@ export function setContext(cut: Cut, task: Task<OpOf<'pv.setContext'>>): Turn {
   const { frame: mfn } = op;
   if (work.at !== 'begin') return inOne(cut, task, () => []);
   const domain = controlled(cut, task);
-  // A paravirtual guest's vCPU may not, but it has called.
-  if (typeof domain === 'string') return end(enterKernel(cut, task), domain);
+  if (typeof domain === 'string') return end(cut, domain);
   if (domain.kind !== 'pv' || domain.state !== 'running' || op.vcpu >= domain.vcpus) return end(cut, 'EINVAL');
   if (domain.calls > 0) return wait();
   const vcpu = vcpuAgent(domain.id, op.vcpu);

@@ -13,7 +13,6 @@ import { isParavirtual, type State } from '../state.ts';
 import {
   beginBatch,
   beginWithOld,
-  enterKernel,
   lifeIn,
   isOwner,
   mayChange,
@@ -151,9 +150,8 @@ export function mmuext(cut: Cut, task: Task<Extended>): Turn {
   if (old !== undefined) return old;
   const element = elementOf(task, paravirtualCaller(cut, task));
   if (task.work.at !== 'begin') return nextInBatch(cut, task, element);
-  const entered = enterKernel(cut, task);
   const owner = ownerOf(task);
-  if (!isOwner(state, task)) return end(entered, 'ESRCH');
-  if (!isParavirtual(state, owner)) return end(entered, 'EINVAL');
-  return mayChange(task, owner) ? beginBatch(entered, task, element) : end(entered, 'EPERM');
+  if (!isOwner(state, task)) return end(cut, 'ESRCH');
+  if (!isParavirtual(state, owner)) return end(cut, 'EINVAL');
+  return mayChange(task, owner) ? beginBatch(cut, task, element) : end(cut, 'EPERM');
 }

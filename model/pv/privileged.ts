@@ -9,10 +9,17 @@ import { bit } from '#lib/bits.ts';
 import { ask, type Cut } from '../cut.ts';
 import { contextOf, withContext } from '../paging/context.ts';
 import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
-import { enterKernel, running } from './batch.ts';
+import { running } from './batch.ts';
 import { newRoot } from './extended.ts';
 import { forget, isInvalidated } from './flush.ts';
+import { enterMode } from './roots.ts';
 import { letGoOfParked, type Todo } from './work.ts';
+
+/** The trap: the processor goes on in the guest's kernel, as after a call. */
+function enterKernel(cut: Cut, vcpu: VcpuAgent): Cut {
+  const entered = enterMode(cut.state, vcpu, false);
+  return entered === undefined ? cut : at(cut, entered);
+}
 
 /** What a paravirtual guest cannot do at all. */
 export const refusePrivileged = (cut: Cut): Turn => end(cut, 'generalProtection');
@@ -21,7 +28,7 @@ export const refusePrivileged = (cut: Cut): Turn => end(cut, 'generalProtection'
 export function setPvRoot(cut: Cut, task: Task<OpOf<'paging.setRoot'>>, vcpu: VcpuAgent): Turn {
   const { op, work } = task;
   if (op.flush === 'keeping') return refusePrivileged(cut);
-  const entered = work.at === 'begin' ? enterKernel(cut, task) : cut;
+  const entered = work.at === 'begin' ? enterKernel(cut, vcpu) : cut;
   const mfn = op.gfn as number as Mfn;
   // Nothing stops within this; what a failure leaves partial is kept all the same.
   const { oldTable } = contextOf(entered.state, vcpu);
@@ -39,7 +46,7 @@ export function invalidatePvPage(cut: Cut, task: Task<OpOf<'tlb.invlpg'>>, vcpu:
   const { gfn: page } = task.op;
   // The trap comes first, and then the act: in between its processor goes on in the kernel.
   if (task.work.at === 'begin') {
-    const entered = enterKernel(cut, task);
+    const entered = enterKernel(cut, vcpu);
     return isInvalidated(entered.state, page, true) ? go(entered, task, { at: 'next' }) : end(entered, 'ok');
   }
   const { cut: told } = ask(cut, ['forgotten']);

@@ -12,7 +12,6 @@ import { isParavirtual, type State } from '../state.ts';
 import {
   beginBatch,
   beginWithOld,
-  enterKernel,
   lifeIn,
   inOne,
   isOwner,
@@ -89,8 +88,7 @@ export function mmuUpdate(cut: Cut, task: Task<Update>): Turn {
   if (old !== undefined) return old;
   if (task.work.at !== 'begin') return nextInBatch(cut, task, elementOf(task));
   if (!hasUpdates(cut.state, task.caller)) return end(cut, 'ENOSYS');
-  const entered = enterKernel(cut, task);
-  return isOwner(cut.state, task) ? beginBatch(entered, task, elementOf(task)) : end(entered, 'ESRCH');
+  return isOwner(cut.state, task) ? beginBatch(cut, task, elementOf(task)) : end(cut, 'ESRCH');
 }
 
 type VaMapping = OpOf<'pv.updateVaMapping'>;
@@ -119,14 +117,13 @@ export function updateVaMapping(cut: Cut, task: Task<VaMapping>): Turn {
   if (vcpu === undefined) return end(cut, 'ENOSYS');
   if (work.at !== 'begin') return inOne(cut, task, () => []);
   const { state } = cut;
-  const entered = enterKernel(cut, task);
   const owner = ownerOf(task);
-  if (!isOwner(state, task)) return end(entered, 'ESRCH');
-  if (!mayChange(task, owner)) return end(entered, 'EPERM');
-  if (!isGuests(state, op.page)) return end(entered, 'EINVAL');
+  if (!isOwner(state, task)) return end(cut, 'ESRCH');
+  if (!mayChange(task, owner)) return end(cut, 'EPERM');
+  if (!isGuests(state, op.page)) return end(cut, 'EINVAL');
   const { root } = contextOf(state, vcpu);
   const { levels } = state.geometry;
-  return inOne(entered, task, () => [
+  return inOne(cut, task, () => [
     { do: 'descend', mfn: root as number as Mfn, level: levels, page: op.page, word: op.value, owner },
     ...flushing(task, owner, vcpu.vcpu),
   ]);
