@@ -9,6 +9,7 @@ import { invariants } from '#abi/invariants.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
 import { partsPerCheck } from './points.ts';
+import { isError } from './replies.ts';
 import type { Returned, View } from './view.ts';
 
 /** Acts between two checks: `base`, and so many for each of what there can be several of. */
@@ -28,7 +29,7 @@ interface Bound {
   readonly bitmapWord?: number;
   /** For each page that a paging pool may have. */
   readonly poolFrame?: number;
-  /** For each entry of each table that there may be: looking at tables and letting go of them is not preempted yet. */
+  /** For each entry of each table that there may be: only in batches of paravirtual vCPUs does it stop for preemption. */
   readonly tableEntry?: number;
 }
 
@@ -221,8 +222,9 @@ export const workIsBounded: AlwaysLaw = {
     if (worst > most) return problem('acts', `performs ${worst} acts without a preemption check; ${most} are allowed`);
     const { checks, call } = machine.finished ?? { checks: 0, call: undefined };
     if (call?.op !== op) return undefined;
-    // What is told to stop while it lets go of what a failure has left answers with the failure.
-    const isStopped = reply.status === 'preempted' || returned.log.some(({ choice }) => choice.kind === 'preempted');
+    // What is told to stop while it lets go of what a failure has left answers with the failure: the table waits.
+    const isLeftWithin = returned.log.some(({ choice }) => choice.kind === 'preempted' && choice.within !== undefined);
+    const isStopped = reply.status === 'preempted' || (isLeftWithin && isError(reply));
     if (call.preempt !== undefined && checks >= call.preempt && !isStopped)
       return problem(
         'stop',
