@@ -18,6 +18,7 @@ import type { Op } from '#abi/operation.ts';
 import { reply, type ElementReply, type Expected, type Reply, type Status } from '#abi/reply.ts';
 import type { Cut, Refused, Waits } from './cut.ts';
 import { NO_POD_WORK, type PodWork } from './memory/pod-work.ts';
+import type { Life } from './life.ts';
 import type { Debt } from './p2m.ts';
 import { NO_TRAIL, type Trail } from './paging/software.ts';
 import { NO_PV_WORK, type PvWork } from './pv/work.ts';
@@ -58,7 +59,7 @@ export interface Work {
   readonly mfn: Mfn;
   readonly incarnation: number;
   /** A frame that is to come to a gfn once what was there has gone, in which life it was found. */
-  readonly arriving: { readonly mfn: Mfn; readonly incarnation: number };
+  readonly arriving: Life;
   /** A granter's entry as it stood when its status bits were set for the use in hand. */
   readonly asked: Word | undefined;
   readonly handle: number;

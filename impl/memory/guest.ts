@@ -9,7 +9,6 @@ import type { Principal } from '#abi/acts.ts';
 import type { DomId } from '#abi/address.ts';
 import { bytesPerFrame } from '#abi/geometry.ts';
 import type { Buffer } from '#abi/operand.ts';
-import { field, withField } from '#lib/bits.ts';
 import { lookup } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
@@ -21,6 +20,7 @@ import { markGfn } from './dirty-log.ts';
 import { isRamType } from './p2m.ts';
 import { demand, isOnDemand } from './pod-demand.ts';
 import { fetchRaw, isNameable, storeRaw } from '../pv/copy.ts';
+import { byteOf, withByte } from './bytes.ts';
 import { isParavirtual } from './target.ts';
 
 /** Element `index` of an array of words of `domain`. */
@@ -126,12 +126,6 @@ function* approach(m: Machine, of: Element, pages: Pages, pointClass: 'copyFrom'
 
 /** Whether an element is a word of one frame: the ordinary case. */
 const isAligned = ({ buffer }: Element): boolean => buffer.in === 'guest' && buffer.offset % BYTES === 0;
-
-/** `half` of a word, 0 low or 1 high, with byte `i` of the whole word replaced if it lies there. */
-const withByte = (half: number, word: number, at: { readonly i: number; readonly value: number }): number =>
-  Math.floor(at.i / 4) === half ? withField(word, (at.i % 4) * 8, 8, at.value) : word;
-
-const byteOf = (i: number, lo: number, hi: number): number => field(i < 4 ? lo : hi, (i % 4) * 8, 8);
 
 function store(m: Machine, who: Principal, to: Place & { readonly lo: number; readonly hi: number }): void {
   if (to.readOnly) return;

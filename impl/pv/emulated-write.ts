@@ -7,8 +7,8 @@ import type { Word } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import type { AccessOp } from '#abi/paging.ts';
 import { reply, type Reply } from '#abi/reply.ts';
-import { field, withField } from '#lib/bits.ts';
 import type { Machine } from '../machine.ts';
+import { byteOf, withByte } from '../memory/bytes.ts';
 import { putReference } from '../memory/frames.ts';
 import { lowBytes } from '../paging/hardware.ts';
 import { inTables } from '../paging/pages.ts';
@@ -31,22 +31,23 @@ export interface Faulted {
 
 const WORD_BYTES = 8;
 
-const byteOf = ({ lo, hi }: Word, i: number): number => field(i < 4 ? lo : hi, 8 * (i % 4), 8);
+/** A word with one of its bytes replaced. */
+const changed = ({ lo, hi }: Word, at: { readonly i: number; readonly value: number }): Word => ({
+  lo: withByte(0, lo, at),
+  hi: withByte(1, hi, at),
+});
 
 /** `count` bytes of a word, from the `from`-th on. */
-function bytesFrom(word: Word, from: number, count: number): Word {
+function bytesFrom({ lo, hi }: Word, from: number, count: number): Word {
   let low: Word = { lo: 0, hi: 0 };
-  for (let i = 0; i < count; i += 1) low = withByte(low, i, byteOf(word, from + i));
+  for (let i = 0; i < count; i += 1) low = changed(low, { i, value: byteOf(from + i, lo, hi) });
   return low;
 }
 
-const withByte = ({ lo, hi }: Word, i: number, byte: number): Word =>
-  i < 4 ? { lo: withField(lo, 8 * i, 8, byte), hi } : { lo, hi: withField(hi, 8 * (i - 4), 8, byte) };
-
 /** `word` with `count` bytes of `value` in it, from the `from`-th on. */
-function withBytes(word: Word, value: Word, from: number, count: number): Word {
+function withBytes(word: Word, { lo, hi }: Word, from: number, count: number): Word {
   let now = word;
-  for (let i = 0; i < count; i += 1) now = withByte(now, from + i, byteOf(value, i));
+  for (let i = 0; i < count; i += 1) now = changed(now, { i: from + i, value: byteOf(i, lo, hi) });
   return now;
 }
 

@@ -12,6 +12,7 @@ import { high21, low32, pow2 } from '#lib/bits.ts';
 import { storeWord } from '../buffers.ts';
 import { allocate, failure, preemption, type Cut } from '../cut.ts';
 import { free, reap } from '../frames.ts';
+import { isStill, lifeOf } from '../life.ts';
 import { at, end, go, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
 import { isAccessible } from '../pv/buffers.ts';
 import { afterReturned, beforeTaken } from '../pv/flush.ts';
@@ -125,21 +126,13 @@ function begin(cut: Cut, task: Exchange): Turn {
   if (!isThere) return end(cut, 'EFAULT', { done });
   const target = targetOf(cut, task);
   if (typeof target === 'string') return end(cut, target, { done });
-  return go(cut, task, { at: 'next', index: first, arriving: lifeOf(cut.state, target) });
+  return go(cut, task, { at: 'next', index: first, arriving: lifeOf(cut.state, target.id) });
 }
-
-/** A domain by its structure: another one may have its id later on. */
-const lifeOf = (state: State, { structure: mfn }: Domain): Task<unknown>['work']['arriving'] => ({
-  mfn,
-  incarnation: frameOf(state, mfn).incarnation,
-});
 
 /** Whose frames the call is about; undefined: that domain has gone. */
 function targetStill(state: State, task: Exchange): Domain | undefined {
   const target = domainNamed(state, task.op.target, task.caller);
-  const { mfn, incarnation } = task.work.arriving;
-  const isStill = target?.structure === mfn && frameOf(state, mfn).incarnation === incarnation;
-  return isStill ? target : undefined;
+  return target !== undefined && isStill(state, target.id, task.work.arriving) ? target : undefined;
 }
 
 /** The border between two chunks. */

@@ -2,14 +2,15 @@
 // that fails. A first reader may skip nothing.
 // Sources: Xen arch/x86/mm.c (get_pg_owner, do_mmu_update, do_mmuext_op), include/xsm/dummy.h (xsm_mmu_update, xsm_mmuext_op).
 
-import { DOMID_SELF, INVALID_MFN, type DomId, type Mfn } from '#abi/address.ts';
+import { DOMID_SELF, type DomId, type Mfn } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import { preemption, type Cut } from '../cut.ts';
+import { lifeOf, type Life } from '../life.ts';
 import { contextOf, withContext } from '../paging/context.ts';
 import { at, changedWork, end, go, type Situation, type Task, type Turn } from '../progress.ts';
-import { frameOf, isParavirtual, type State } from '../state.ts';
+import { isParavirtual, type State } from '../state.ts';
 import { isHalt, prepare, runOne, type Ran } from './run.ts';
-import { type Life, letGoOfParked, NO_PV_WORK, type Todo } from './work.ts';
+import { letGoOfParked, NO_PV_WORK, type Todo } from './work.ts';
 
 /** Whose memory a call is about: SELF is the caller, who may not say so by number. */
 export const ownerOf = ({ caller, op }: Task<{ readonly owner: DomId }>): DomId =>
@@ -18,11 +19,6 @@ export const ownerOf = ({ caller, op }: Task<{ readonly owner: DomId }>): DomId 
 /** Whether there is such an owner. */
 export function isOwner(state: State, task: Task<{ readonly owner: DomId }>): boolean {
   return task.op.owner !== task.caller && state.domains.has(ownerOf(task));
-}
-
-function lifeOf(state: State, id: DomId): Life {
-  const mfn = state.domains.get(id)?.structure ?? INVALID_MFN;
-  return { mfn, incarnation: frameOf(state, mfn).incarnation };
 }
 
 /** The life in which a batch has found its owner. */

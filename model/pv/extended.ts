@@ -7,6 +7,7 @@ import { tableType, type MmuextCommand } from '#abi/pv.ts';
 import { bit } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
 import type { Cut } from '../cut.ts';
+import type { Life } from '../life.ts';
 import { contextOf } from '../paging/context.ts';
 import { end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { isParavirtual, type State } from '../state.ts';
@@ -22,7 +23,7 @@ import {
   type Element,
 } from './batch.ts';
 import { isInvalidated } from './flush.ts';
-import { attempt, fail, halting, putUnparked, type Item, type Life, type Todo } from './work.ts';
+import { attempt, fail, halting, putUnparked, type Item, type Todo } from './work.ts';
 
 type Extended = OpOf<'pv.mmuext'>;
 type Asked = Extended['elements'][number];

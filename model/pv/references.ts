@@ -8,19 +8,15 @@ import { pow2 } from '#lib/bits.ts';
 import { wait } from '../cut.ts';
 import { visibleAs } from '../entitlement.ts';
 import { dropAllocated, getReference, putReference } from '../frames.ts';
+import { isStill } from '../life.ts';
 import { frameOf, withFrame, type Frame, type State } from '../state.ts';
 import type { Effect, Performers } from './effect.ts';
-import type { Life } from './work.ts';
 
 /** Whether a frame is one of the owner's that it can see. */
 export function isSeen(state: State, mfn: Mfn, owner: DomId): boolean {
   const frame = frameOf(state, mfn);
   return mfn < state.geometry.frameCount && frame.owner === owner && visibleAs[frame.role] !== undefined;
 }
-
-/** Whether a domain lives the life that it was found in. */
-export const isStill = (state: State, id: DomId, { mfn, incarnation }: Life): boolean =>
-  state.domains.get(id)?.structure === mfn && frameOf(state, mfn).incarnation === incarnation;
 
 /** One reference more, if the frame is one of the owner's. */
 const get = (state: State, mfn: Mfn, owner: DomId): State | undefined =>

@@ -23,7 +23,7 @@ import {
 } from './batch.ts';
 import { release } from './contents.ts';
 import { isHypervisors } from './entries.ts';
-import { isStill } from './references.ts';
+import { isStill } from '../life.ts';
 import { indexAt } from './flush.ts';
 import { attempt, fail, type Todo } from './work.ts';
 

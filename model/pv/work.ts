@@ -9,13 +9,8 @@ import type { VcpuAgent } from '#abi/agents.ts';
 import type { WithinTable } from '#abi/choices.ts';
 import type { FrameType } from '#abi/pv.ts';
 import type { Errno } from '#abi/reply.ts';
+import type { Life } from '../life.ts';
 import type { TableProgress } from '../state.ts';
-
-/** One life of a domain, by its structure: another one may have its id later on. */
-export interface Life {
-  readonly mfn: Mfn;
-  readonly incarnation: number;
-}
 
 /** An entry of a table: in which frame, of which level, where. */
 export interface Slot {

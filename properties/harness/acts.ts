@@ -4,6 +4,7 @@
 
 import type { Principal } from '#abi/acts.ts';
 import { grantsPerFrame } from '#abi/geometry.ts';
+import type { Mechanism } from '#abi/operation.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { frameTypes, levelOfType } from '#abi/pv.ts';
@@ -36,7 +37,7 @@ export class ActJudge {
     const role = frameRoles[this.#m.f.frameRole.get(mfn)] ?? 'free';
     this.#problems.push({
       invariant: 'ACT',
-      mechanism: who.purpose === 'table' ? 'hap' : who.purpose === 'grantEntry' ? 'grants' : 'memory',
+      mechanism: this.#mechanismOf(who),
       field: `act.${who.purpose}.${verb}.${role}`,
       sentence: `a ${verb} for ${who.purpose} in the name of ${who.domain === undefined ? 'the hypervisor' : `d${who.domain}`} touches frame ${mfn} (${role}): ${reason}`,
     });
@@ -52,6 +53,11 @@ export class ActJudge {
     const found = this.#problems;
     if (found.length > 0) this.#problems = [];
     return found;
+  }
+
+  #mechanismOf({ purpose, domain }: Principal): Mechanism {
+    if (purpose === 'table') return domain !== undefined && isDirect(this.#m, domain) ? 'pv' : 'hap';
+    return purpose === 'grantEntry' ? 'grants' : 'memory';
   }
 
   #objection(who: Principal, verb: 'load' | 'store', mfn: number): string | undefined {

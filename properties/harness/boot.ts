@@ -11,6 +11,7 @@ import type { DomainSetup, Header } from '#abi/trace.ts';
 import type { Call } from '#impl/execution.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { State } from '#model/state.ts';
+import { isHypervisorSlot } from './entry.ts';
 import { gfnOfPath } from './resolve.ts';
 import type { Subject } from './subject.ts';
 
@@ -141,9 +142,6 @@ function pagingCalls(geometry: Geometry, domain: DomainSetup): Call[] {
     ...usualControls.map((control): Call => ({ agent, op: { kind: 'paging.setControl', control, to: 'on' } })),
   ];
 }
-
-const isHypervisorSlot = ({ rootSlots: { from, count } }: Geometry, index: number): boolean =>
-  index >= from && index < from + count;
 
 /** Which machine frame is at a gfn of a domain by now. */
 export type FrameAt = (domain: DomId, gfn: Gfn) => Mfn | undefined;

@@ -1,13 +1,13 @@
 // What operations in flight are about, so that others can be made to touch the same things.
 // A first reader may skip this file.
 
-import { DOMID_SELF, type Mfn, type Word } from '#abi/address.ts';
+import { DOMID_SELF, type Mfn } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import { operandsOf } from '#abi/fields.ts';
 import type { Op } from '#abi/operation.ts';
-import { field } from '#lib/bits.ts';
 import { frameOf, type State } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
+import { frameBelow, isPresent } from './entry.ts';
 import { domainsNamed } from './marks.ts';
 
 /** What operations in flight are about: others that touch the same things make the interesting interleavings. */
@@ -55,7 +55,7 @@ export function focusOn(flights: readonly { agent: Agent; op: Op<'concrete'> }[]
     for (const one of operandsOf(op)) {
       if (one.type === 'gfn') note(one.value);
       if (one.type === 'frame') focus.frames.add(one.value);
-      if (one.type === 'word' && isEntry(one.value)) focus.frames.add(frameIn(one.value));
+      if (one.type === 'word' && isPresent(one.value.lo)) focus.frames.add(frameBelow(one.value));
       if (one.type === 'ref') focus.refs.add(one.value);
       if (one.type === 'handle') focus.handles.add(one.value);
       if (one.type === 'buffer' && one.value.in === 'guest') note(one.value.gfn);
@@ -77,11 +77,6 @@ function gfnsBehind(state: State, ref: number): readonly number[] {
   });
 }
 
-/** Whether a word is a table entry that leads somewhere. */
-const isEntry = ({ lo }: Word): boolean => lo % 2 === 1;
-
-const frameIn = ({ lo, hi }: Word): number => field(lo, 12, 20) + field(hi, 0, 20) * 0x10_0000;
-
 /** So many words of a table are looked at. */
 const LOOKED_AT = 8;
 
@@ -91,5 +86,5 @@ function framesBelow(state: State, mfn: number): readonly number[] {
   if (owner === undefined || state.domains.get(owner)?.kind !== 'pv') return [];
   const count = Math.min(LOOKED_AT, state.geometry.wordsPerFrame);
   const words = Array.from({ length: count }, (_, index) => wordAt(state, mfn as Mfn, index));
-  return words.filter(isEntry).map(frameIn);
+  return words.filter(({ lo }) => isPresent(lo)).map(frameBelow);
 }

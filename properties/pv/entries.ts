@@ -6,10 +6,11 @@ import { tableEntries } from '#abi/geometry.ts';
 import type { Literal } from '#abi/operand.ts';
 import { tableFlags } from '#abi/paging.ts';
 import { levelOfType, pvBits, tableType } from '#abi/pv.ts';
-import { bit, field, hasAll } from '#lib/bits.ts';
+import { bit, hasAll } from '#lib/bits.ts';
 import { frameOf } from '#model/state.ts';
 import { wordAt } from '#model/words.ts';
 import type { Gen } from '../harness/decisions.ts';
+import { frameBelow } from '../harness/entry.ts';
 import { directGuests, entryNamed, framesOf, numberNamed } from './names.ts';
 
 const { present, write, user, accessed, dirty, superpage, global, noExecute } = tableFlags;
@@ -138,16 +139,10 @@ function focusedSlot(g: Gen, id: DomId): Slot | undefined {
   if (inFocus(g, id).length === 0) return undefined;
   const slots = tablesAt(g, id, 1).flatMap((mfn) =>
     presentIn(g, mfn)
-      .filter((index) => g.focus.frames.has(frameAt(g, mfn, index)))
+      .filter((index) => g.focus.frames.has(frameBelow(wordAt(g.state, mfn, index))))
       .map((index): Slot => ({ mfn, level: 1, index })),
   );
   return slots.length === 0 ? undefined : g.prng.pick(slots);
-}
-
-/** The frame to which an entry leads. */
-function frameAt(g: Gen, mfn: Mfn, index: number): number {
-  const { lo, hi } = wordAt(g.state, mfn, index);
-  return field(lo, 12, 20) + field(hi, 0, 20) * 0x10_0000;
 }
 
 /** A table of a guest that is in use, rather a lowest one half of the time: they are most, and what stands there decides most. */
@@ -211,7 +206,9 @@ export function tableWaiting(g: Gen, id: DomId): { readonly mfn: Mfn; readonly l
 /** Frames that nothing uses and that lead to such frames. */
 function treesBuilt(g: Gen, id: DomId): readonly Mfn[] {
   const parts = new Set<number>(built(g, id));
-  return idle(g, id).filter((mfn) => presentIn(g, mfn).some((index) => parts.has(frameAt(g, mfn, index))));
+  return idle(g, id).filter((mfn) =>
+    presentIn(g, mfn).some((index) => parts.has(frameBelow(wordAt(g.state, mfn, index)))),
+  );
 }
 
 /** A table that a guest builds of a frame which nothing uses: several entries at once, in order, of which each could be. */

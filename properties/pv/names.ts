@@ -6,6 +6,7 @@ import type { FrameOperand, GfnOperand, Literal } from '#abi/operand.ts';
 import { field } from '#lib/bits.ts';
 import { frameOf, type Domain, type State } from '#model/state.ts';
 import { operandOf } from '../harness/decisions.ts';
+import { frameBelow } from '../harness/entry.ts';
 import { frameIn } from '../harness/named-frames.ts';
 
 /** Living paravirtual guests, ascending. */
@@ -47,8 +48,8 @@ export function numberNamed(state: State, mfn: Mfn): GfnOperand {
 }
 
 /** An entry as it stands, as a literal that names its frame. Of Xen's mark of kernel pages it knows nothing. */
-export const entryNamed = (state: State, { lo, hi }: Word): Literal => ({
+export const entryNamed = (state: State, word: Word): Literal => ({
   as: 'tableEntry',
-  flags: field(lo, 0, 12) + field(hi, 28, 4) * 0x1000,
-  gfn: numberNamed(state, (field(lo, 12, 20) + field(hi, 0, 20) * 0x10_0000) as Mfn),
+  flags: field(word.lo, 0, 12) + field(word.hi, 28, 4) * 0x1000,
+  gfn: numberNamed(state, frameBelow(word) as Mfn),
 });

@@ -5,6 +5,7 @@ import { tableEntries } from '#abi/geometry.ts';
 import { frameTypes, levelOfType } from '#abi/pv.ts';
 import type { Machine } from '#impl/machine.ts';
 import { isDirect } from '../harness/direct-reach.ts';
+import { frameBelow, isHypervisorSlot, isPresent } from '../harness/entry.ts';
 
 /** Uses of one frame: general references, and type references by the type that they want. */
 export interface Uses {
@@ -12,11 +13,7 @@ export interface Uses {
   readonly types: Map<string, number>;
 }
 
-/** Bits of entries. */
-const PRESENT = 1;
-const WRITE = 2;
-
-const has = (word: number, bit: number): boolean => Math.floor(word / bit) % 2 === 1;
+const isWritable = (lo: number): boolean => Math.floor(lo / 2) % 2 === 1;
 
 class Recount {
   readonly uses = new Map<number, Uses>();
@@ -41,16 +38,15 @@ class Recount {
   table(mfn: number, level: number, { entries, holds }: { readonly entries: number; readonly holds: boolean }): void {
     const { f, geometry } = this.#m;
     const last = Math.min(tableEntries(geometry), entries + (holds ? 1 : 0));
-    const { from, count } = geometry.rootSlots;
     const isPassedOver = level === geometry.levels && entries < tableEntries(geometry);
     for (let index = 0; index < last; index += 1) {
-      if (isPassedOver && index >= from && index < from + count) continue;
+      if (isPassedOver && isHypervisorSlot(geometry, index)) continue;
       const at = 2 * (mfn * geometry.wordsPerFrame + index);
       const lo = f.memory.get(at);
-      if (!has(lo, PRESENT)) continue;
-      const target = Math.floor(lo / 0x1000) + (f.memory.get(at + 1) % 0x10_0000) * 0x10_0000;
+      if (!isPresent(lo)) continue;
+      const target = frameBelow({ lo, hi: f.memory.get(at + 1) });
       if (target >= geometry.frameCount) continue;
-      const isUsed = index < entries && (level > 1 || has(lo, WRITE));
+      const isUsed = index < entries && (level > 1 || isWritable(lo));
       this.note(target, isUsed ? (level > 1 ? frameTypes[level] : 'writable') : undefined);
     }
   }

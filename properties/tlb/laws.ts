@@ -5,6 +5,7 @@
 import { framesPerLeaf } from '#abi/geometry.ts';
 import { frameRoles } from '#abi/roles.ts';
 import type { Machine } from '#impl/machine.ts';
+import { frameBelow } from '../harness/entry.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { Leaf } from '../harness/leaf.ts';
 import type { View } from '../harness/view.ts';
@@ -63,11 +64,11 @@ function judgeSlots({ machine, touched, reach, audit, looks }: View, judge: Slot
 
 const isLeaf = (level: number, lo: number): boolean => level === 1 || Math.floor(lo / 128) % 2 === 1;
 
-/** Frame number in a cached entry: bits 12..51; the first of a superpage is aligned, its bit 12 may mean something else. */
+/** Frame number in a cached entry; the first of a superpage is aligned, its bit 12 may mean something else. */
 function frameOf(m: Machine, slot: number): number {
   const level = m.f.cacheLevel.get(slot);
   const lo = m.f.cacheLo.get(slot);
-  const mfn = Math.floor(lo / 4096) + (m.f.cacheHi.get(slot) % 0x10_0000) * 0x10_0000;
+  const mfn = frameBelow({ lo, hi: m.f.cacheHi.get(slot) });
   return isLeaf(level, lo) ? mfn - (mfn % framesPerLeaf(m.geometry, level)) : mfn;
 }
 
