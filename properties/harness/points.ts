@@ -41,7 +41,7 @@ const locked: readonly Point[] = [
 ];
 /** The look whether memory is unused. */
 const looks: Point = ['load', 'frame'];
-/** What an access passes that meets memory on demand, or RAM whose writes are logged. */
+/** What an access or a call's buffer passes that meets memory on demand, or RAM whose writes are logged. */
 const populating: readonly Point[] = [...p2m, looks];
 const fetches: Point = ['copyFrom', 'guest'];
 const answers: Point = ['copyTo', 'guest'];
@@ -64,8 +64,8 @@ const changing: readonly Point[] = [
  * memory on demand, nor RAM whose writes are logged, nor tables that their guest writes.
  */
 export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
-  'memory.populate': [fetches, ...walks, ...heapTake, ...p2m, answers],
-  'memory.populateOnDemand': [fetches, ...walks, ...p2m],
+  'memory.populate': [fetches, ...walks, ...heapTake, ...populating, answers],
+  'memory.populateOnDemand': [fetches, ...walks, ...populating],
   'memory.setPodTarget': [...heapTake, ...heapGive, ...locked, ['store', 'domain']],
   'memory.podTarget': locked,
   'memory.increase': heapTake,
@@ -93,7 +93,7 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.setPool': [...life, ...heapTake, ...heapGive, ['lock', 'p2mLock'], ['unlock', 'p2mLock']],
   'memory.enableLogDirty': [...life, ...p2m],
   'memory.disableLogDirty': [...life, ...p2m],
-  'memory.logDirty': [...life, ...p2m, answers, ...walks],
+  'memory.logDirty': [...life, ...populating, answers, ...walks],
   'memory.modifiedMemory': p2m,
   'memory.setMemType': populating,
   'memory.iomemPermission': life,
@@ -119,8 +119,8 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'tlb.evict': [],
   'tlb.invlpg': [['flush', 'cache']],
   'tlb.invpcid': [],
-  'grants.map': [...track, ...claiming, ...p2m, answers, ...walks, ...heapTake, ['free', 'heap']],
-  'grants.unmap': [...track, ...p2m, ...granting, ...heapGive, answers, ...walks],
+  'grants.map': [...track, ...claiming, ...populating, answers, ...walks, ...heapTake, ['free', 'heap']],
+  'grants.unmap': [...track, ...populating, ...granting, ...heapGive, answers, ...walks],
   'grants.copy': [...claiming, ...heapGive, answers, ...walks, ...populating],
   'grants.query': [],
   'grants.setupTable': [...table, answers, ...walks, ...populating],
