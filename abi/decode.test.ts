@@ -145,7 +145,7 @@ describe('refusals', () => {
     ['header.version', undefined, 'header.version: missing'],
     ['header.version', '1', 'header.version: expected an integer in 1..1, found "1"'],
     ['header.geometry', 'huge', 'header.geometry: unknown geometry "huge"; known are tiny, x86'],
-    ['header.width.pins', 3, 'header.width.pins: unknown key; known are refCount, typeCount, pages, pin, tlbClock, asid, asidGeneration'],
+    ['header.width.pins', 3, 'header.width.pins: unknown key; known are refCount, typeCount, linear, pages, pin, tlbClock, asid, asidGeneration'],
     ['header.vendor', 'via', 'header.vendor: unknown vendor "via"; known are intel, amd'],
     ['header.superpages', 1, 'header.superpages: expected true or false, found 1'],
     ['header.domains.1.ram.0.order', 64, 'header.domains[1].ram[0].order: 64 lies outside 0..63'],

@@ -101,6 +101,7 @@ export function describeHeader(header: Header): string[] {
         `${header.geometry} geometry: tables of ${2 ** bitsPerLevel} entries on ${levels} levels, ${frameCount} frames`,
         `${header.pcpus} pCPUs${vendorOf(header) === 'amd' ? ' made by AMD' : ''}`,
         ...(header.pvPcids === undefined ? [] : ['kernel and user of paravirtual guests have PCIDs of their own']),
+        ...(header.pvLinear === undefined ? [] : ['tables of paravirtual guests may be linear']),
         ...iommus,
         ...widths,
       ].join('; '),

@@ -67,6 +67,8 @@ export interface Widths {
   readonly refCount: number;
   /** Type reference count of a frame. */
   readonly typeCount: number;
+  /** Of a table: entries that lead to tables of its own level, above 0, or such entries that lead to it, below 0. */
+  readonly linear: number;
   /** The pages that a domain has, and may have. */
   readonly pages: number;
   /** Each of the four pin counters of an active grant entry. */
@@ -110,7 +112,7 @@ const tiny: Geometry = {
     orderMaxGuest: 2,
     orderMaxControl: 4,
   },
-  width: { refCount: 8, typeCount: 8, pages: 8, pin: 3, tlbClock: 4, asid: 2, asidGeneration: 6 },
+  width: { refCount: 8, typeCount: 8, linear: 4, pages: 8, pin: 3, tlbClock: 4, asid: 2, asidGeneration: 6 },
 };
 
 const x86: Geometry = {
@@ -143,7 +145,7 @@ const x86: Geometry = {
     orderMaxGuest: 9,
     orderMaxControl: 18,
   },
-  width: { refCount: 26, typeCount: 26, pages: 32, pin: 8, tlbClock: 32, asid: 15, asidGeneration: 32 },
+  width: { refCount: 26, typeCount: 26, linear: 16, pages: 32, pin: 8, tlbClock: 32, asid: 15, asidGeneration: 32 },
 };
 
 /** The known geometries by name. */

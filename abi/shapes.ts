@@ -178,13 +178,14 @@ const width = record<Widths>(
   {
     refCount: counterWidth,
     typeCount: counterWidth,
+    linear: counterWidth,
     pages: counterWidth,
     pin: counterWidth,
     tlbClock: counterWidth,
     asid: counterWidth,
     asidGeneration: counterWidth,
   },
-  ['refCount', 'typeCount', 'pages', 'pin', 'tlbClock', 'asid', 'asidGeneration'],
+  ['refCount', 'typeCount', 'linear', 'pages', 'pin', 'tlbClock', 'asid', 'asidGeneration'],
 );
 
 const iommu = record<IommuUnit>({
@@ -222,6 +223,7 @@ const header = record<Header>(
     geometry,
     vendor: oneOf('vendor', vendors),
     pvPcids: oneOf('PCIDs of paravirtual guests', ['on']),
+    pvLinear: oneOf('linear tables of paravirtual guests', ['on']),
     width,
     pcpus: int(1, 64),
     iommus: list(iommu, 16),
@@ -231,7 +233,7 @@ const header = record<Header>(
     superpages: flag,
     domains: list(domain, 64),
   },
-  ['vendor', 'pvPcids'],
+  ['vendor', 'pvPcids', 'pvLinear'],
 );
 
 /** A whole trace. */

@@ -61,6 +61,8 @@ export interface Header extends Policies {
   readonly vendor?: Vendor;
   /** Whether kernel and user of a paravirtual guest are told apart by PCIDs, and no page is global; absent: off. */
   readonly pvPcids?: 'on';
+  /** Whether tables of paravirtual guests may lead to tables of their own level; absent: off. */
+  readonly pvLinear?: 'on';
   /** Counter widths that differ from the geometry's. */
   readonly width: Partial<Widths>;
   readonly pcpus: number;

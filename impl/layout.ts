@@ -59,6 +59,8 @@ const frameTable = (g: Geometry) => {
     frameType: { length, bits: 3 },
     frameTypeCount: { length, bits: g.width.typeCount },
     frameValidated: { length, bits: 1 },
+    /** Of a table, signed: linear entries that it has, or (below 0) that lead to it. */
+    frameLinear: { length, bits: g.width.linear },
     framePinned: { length, bits: 1 },
     /** A table in which an operation has stopped: 1, twice the entries that it holds, and 1 if it holds the next one's frame. 0: another. */
     framePartial: { length, bits: 12 },

@@ -41,6 +41,8 @@ export class Machine {
   readonly policies: Policies;
   /** Whether kernel and user of paravirtual guests have PCIDs of their own. */
   readonly pvPcids: boolean;
+  /** Whether tables of paravirtual guests may be linear. */
+  readonly pvLinear: boolean;
   readonly pcpus: number;
   readonly arena: Arena<FieldName>;
   readonly f: Readonly<Record<FieldName, Field>>;
@@ -61,6 +63,7 @@ export class Machine {
     this.geometry = geometryOf(header);
     this.policies = header;
     this.pvPcids = header.pvPcids === 'on';
+    this.pvLinear = header.pvLinear === 'on';
     this.pcpus = Math.min(header.pcpus, this.geometry.capacity.pcpus);
     this.arena = new Arena(fieldsOf(this.geometry));
     this.f = this.arena.fields;

@@ -10,6 +10,7 @@ import { levelOfType, type FrameType } from '#abi/pv.ts';
 import { RIGHT, walkRight } from '#abi/rights.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { and, field, hasAll } from '#lib/bits.ts';
+import type { Policies } from './policies.ts';
 import type { Active, Domain } from './state.ts';
 
 const { read, write, execute } = RIGHT;
@@ -32,11 +33,14 @@ export const rightsOfType: Readonly<Record<P2mType, number>> = {
 
 /**
  * What a paravirtual guest may do with a frame of its own, by what it is used as: read and execute whatever it is; write what is no
- * table; and have a processor walk a table at its very level.
+ * table; and have a processor walk a table at its very level, or where tables may be linear at one below.
  */
-export function rightsOfFrame(type: FrameType): number {
+export function rightsOfFrame(type: FrameType, { pvLinear }: Pick<Policies, 'pvLinear'>): number {
   const level = levelOfType(type);
-  return read + execute + (level === 0 ? write : walkRight(level));
+  if (level === 0) return read + execute + write;
+  let walks = walkRight(level);
+  for (let below = 1; pvLinear && below < level; below += 1) walks += walkRight(below);
+  return read + execute + walks;
 }
 
 /** Why its owner may reach a frame: as memory of its own, or because the hypervisor shows it that page. undefined: it may not. */

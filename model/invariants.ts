@@ -21,8 +21,9 @@ interface Recount {
   readonly pins: Map<string, { hstr: number; hstw: number; devr: number; devw: number }>;
   readonly pages: Map<DomId, number>;
   readonly mappings: Map<number, number>;
-  /** Of a paravirtual guest's frames: uses as what they are. */
+  /** Of a paravirtual guest's frames: uses as what they are; and linear entries less linear uses. */
   readonly types: Map<number, number>;
+  readonly linear: Map<number, number>;
 }
 
 const grantKey = (granter: DomId, ref: GrantRef): string => `${granter}/${ref}`;
@@ -49,6 +50,7 @@ function recount(state: State): Recount {
     pages: new Map(),
     mappings: new Map(),
     types: new Map(),
+    linear: new Map(),
   };
   state.frames.forEach((frame, mfn) => {
     if (frame.allocated) increase(into.references, mfn);

@@ -89,7 +89,7 @@ function permitted(state: State, mfn: Mfn): readonly Justification[] {
   const { owner, role, type } = frameOf(state, mfn);
   const why = visibleAs[role];
   if (owner !== undefined && why !== undefined && isParavirtual(state, owner))
-    return [{ domain: owner, gfn: asGfn(mfn), rights: rightsOfFrame(type), why, pcpus: EVERYWHERE }];
+    return [{ domain: owner, gfn: asGfn(mfn), rights: rightsOfFrame(type, state.policies), why, pcpus: EVERYWHERE }];
   if (!isDeviceFrame(state.geometry, mfn)) return NOTHING;
   return state.domains
     .values()

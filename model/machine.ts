@@ -27,6 +27,7 @@ export const emptyMachine = (header: Header): State => ({
     scrub: header.scrub,
     scrubAt: header.scrubAt,
     pvPcids: header.pvPcids === 'on',
+    pvLinear: header.pvLinear === 'on',
   },
   vendor: vendorOf(header),
   pcpus: header.pcpus,

@@ -11,6 +11,7 @@ import type { FrameRole } from '#abi/roles.ts';
 import { NOWHERE } from '#abi/agents.ts';
 import type { Vendor } from '#abi/vendor.ts';
 import type { Trie } from '#lib/trie.ts';
+import type { Policies } from './policies.ts';
 
 /** A place in a guest's physical address space. */
 export interface Place {
@@ -38,6 +39,8 @@ export interface Frame {
   readonly validated: boolean;
   /** As a table of which the entries before one are taken alone, for that was interrupted: it has a use and a reference by itself. */
   readonly partial: TableProgress | undefined;
+  /** As a table: entries of it that lead to others of its own level, above 0; or such entries of others that lead to it, below 0. */
+  readonly linear: number;
   /** Whether its owner has the type kept, and whether somebody changes what it holds just now. */
   readonly pinned: boolean;
   readonly locked: boolean;
@@ -247,14 +250,6 @@ export interface Authored extends Word {
   readonly author: DomId | undefined;
 }
 
-export interface Policies {
-  readonly flush: 'eager' | 'lazy';
-  readonly scrub: 'always' | 'dying';
-  readonly scrubAt: 'free' | 'later';
-  /** Kernel and user of a paravirtual guest have PCIDs of their own. */
-  readonly pvPcids: boolean;
-}
-
 export interface State {
   readonly geometry: Geometry;
   readonly policies: Policies;
@@ -285,6 +280,7 @@ export const FREE: Frame = {
   typeCount: 0,
   validated: false,
   partial: undefined,
+  linear: 0,
   pinned: false,
   locked: false,
   pseudo: undefined,
@@ -327,6 +323,7 @@ const changedFrame = (old: Frame, change: Partial<Frame>): Frame => ({
   typeCount: change.typeCount ?? old.typeCount,
   validated: change.validated ?? old.validated,
   partial: 'partial' in change ? change.partial : old.partial,
+  linear: change.linear ?? old.linear,
   pinned: change.pinned ?? old.pinned,
   locked: change.locked ?? old.locked,
   pseudo: 'pseudo' in change ? change.pseudo : old.pseudo,

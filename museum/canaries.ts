@@ -286,6 +286,14 @@ export const canaries: readonly Canary[] = [
     ),
     without: comparing,
   },
+  {
+    law: 'pv/linearTablesEndAtOnce',
+    edits: [
+      ...edit('pv/linear.ts', '  if (count < 0 || count + 1 === linearLimit(m)) return false;\n', ''),
+      ...edit('pv/linear.ts', '  if (count > 0 || count === -linearLimit(m)) return false;\n', ''),
+    ],
+    without: comparing,
+  },
 ];
 
 /** Path of the traces, by law, from the project's folder. */

@@ -6,6 +6,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { adjusted, frameIn, isHarmless, isPresent, isXenSlot, keepingFlags, type Entry } from './entry.ts';
 import { tableOf } from './frames.ts';
+import { dropEntry, isLinear } from './linear.ts';
 import { letGo, type Table } from './release.ts';
 import { refusal, takeEntry, type Unfit } from './types.ts';
 
@@ -18,6 +19,8 @@ export interface Change extends Entry {
 /** What has been replaced above pages, and must be let go of when no processor walks it any more. */
 export interface Replaced {
   readonly below: number;
+  /** Whether it is a table of the same level. */
+  readonly isLinear: boolean;
 }
 
 /** Changes the entry; why not, or what is left to be let go of. */
@@ -35,9 +38,17 @@ export function* changeEntry(m: Machine, table: Table, change: Change): Step<Unf
   if (typeof taken === 'string') return taken;
   yield* write(m, table, { ...change, lo: taken.lo, hi: taken.hi });
   if (isKept || !isPresent(old)) return undefined;
-  if (level > 1) return { below: frameIn(old) };
+  if (level > 1) return yield* replaced(m, table, frameIn(old));
   yield* letGo(m, old);
   return undefined;
+}
+
+/** A table is led to by one entry less; that very table is nothing to be let go of. */
+function* replaced(m: Machine, table: Table, below: number): Step<Replaced | undefined> {
+  if (below === table.mfn) return undefined;
+  const isUsedLinear = isLinear(m, table, below);
+  if (isUsedLinear) yield* dropEntry(m, table.mfn);
+  return { below, isLinear: isUsedLinear };
 }
 
 function* write(m: Machine, { mfn, owner }: Table, { index, keepsFlags, lo, hi }: Change): Step<void> {

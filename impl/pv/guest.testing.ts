@@ -43,6 +43,7 @@ interface Setting {
   readonly width?: Partial<Widths>;
   readonly flush?: Policies['flush'];
   readonly pcids?: boolean;
+  readonly linear?: boolean;
 }
 
 type Element = Extract<Op<'concrete'>, { kind: 'pv.mmuUpdate' }>['elements'][number];
@@ -52,13 +53,14 @@ export class Guest {
   readonly m: Machine;
 
   /** The guest has tables, but none is in use. */
-  constructor({ vendor = 'intel', width = {}, flush = 'eager', pcids = false }: Setting = {}) {
+  constructor({ vendor = 'intel', width = {}, flush = 'eager', pcids = false, linear = false }: Setting = {}) {
     const policies = {
       flush,
       scrub: 'always',
       scrubAt: 'free',
       superpages: true,
       ...(pcids ? ({ pvPcids: 'on' } as const) : {}),
+      ...(linear ? ({ pvLinear: 'on' } as const) : {}),
     } as const;
     this.m = new Machine({ version: TRACE_VERSION, geometry: 'tiny', vendor, width, pcpus: 2, iommus: [], ...policies, domains: [] }); // prettier-ignore
     for (const target of [0, DOM]) this.by(toolstack, { kind: 'memory.createDomain', target: target as DomId, vcpus: 2, maxPages: 64, grantFrames: 0, guest: 'pv' }); // prettier-ignore

@@ -10,6 +10,7 @@ import type { Machine } from '../machine.ts';
 import { putReference } from '../memory/frames.ts';
 import type { Step } from '../port.ts';
 import { frameIn, isPresent, isWritable, isXenSlot, levelOfCode, WRITABLE, type Entry } from './entry.ts';
+import { dropEntry, endUse as endLinearUse, isLinear } from './linear.ts';
 import { isMemory, ownSlot, running, setPartial, tableOf, takePartial, type Progress } from './frames.ts';
 
 /** A frame that is used, or about to be used, as a table. */
@@ -22,8 +23,11 @@ export interface Table {
 /** An operation has been told to stop within a table: that is left partial, and is gone on with by whoever comes to it. */
 export type Stopped = 'restart';
 
-/** One use of a frame by its type less; or it is a table that is left partial now, and has that use by itself. */
-export function* putType(m: Machine, mfn: number): Step<Stopped | undefined> {
+/**
+ * One use of a frame by its type less; or it is a table that is left partial now, and has that use by itself. `isUsedLinear`: by an entry of a
+ * table of its own level.
+ */
+export function* putType(m: Machine, mfn: number, isUsedLinear = false): Step<Stopped | undefined> {
   const { frameType, frameTypeCount, frameValidated, frameValidator, frameOwner, pageLock } = m.f;
   yield* m.port.point('reference', 'frame');
   while (pageLock.get(mfn) !== 0 && frameTypeCount.get(mfn) === 1) {
@@ -34,6 +38,7 @@ export function* putType(m: Machine, mfn: number): Step<Stopped | undefined> {
   invariant(count > 0, 'a use of a frame that ends was counted');
   invariant(frameValidated.get(mfn) !== 0, 'what a frame is used as is valid');
   const type = frameType.get(mfn);
+  if (isUsedLinear) endLinearUse(m, mfn);
   if (type === WRITABLE || count > 1) {
     setCount(m, mfn, count - 1);
     return undefined;
@@ -87,13 +92,21 @@ function* letGoOfTables(m: Machine, table: Table, { index, holds, keeps }: Letti
     isFirst = false;
     yield* m.port.load(tableOf(owner), 'table', { mfn, index: at });
     const below = frameIn({ lo: m.port.lo, hi: m.port.hi });
-    const stopped = holds && at === index ? yield* putPartial(m, below) : yield* putType(m, below);
+    if (below === mfn) continue;
+    const stopped = holds && at === index ? yield* putPartial(m, below) : yield* putBelow(m, table, below);
     if (stopped !== undefined) return yield* park(m, mfn, { entries: at, holds: true, keeps });
     yield* putReference(m, below);
   }
   yield* endUse(m, mfn);
   if (keeps) yield* putReference(m, mfn);
   return undefined;
+}
+
+/** Lets go of a table that an entry of `table` used. */
+function* putBelow(m: Machine, table: Table, below: number): Step<Stopped | undefined> {
+  const isUsedLinear = isLinear(m, table, below);
+  if (isUsedLinear) yield* dropEntry(m, table.mfn);
+  return yield* putType(m, below, isUsedLinear);
 }
 
 /** Leaves a table partial: its use and a reference are its own from here on. */
@@ -146,8 +159,8 @@ export function* letGo(m: Machine, entry: Entry): Step<void> {
 }
 
 /** Lets go of a frame that is held, and used by its type. A table that is left partial by that keeps the reference, and is parked. */
-export function* putPageAndType(m: Machine, mfn: number): Step<Stopped | undefined> {
-  const stopped = yield* putType(m, mfn);
+export function* putPageAndType(m: Machine, mfn: number, isUsedLinear = false): Step<Stopped | undefined> {
+  const stopped = yield* putType(m, mfn, isUsedLinear);
   if (stopped === undefined) yield* putReference(m, mfn);
   else running(m).parked = mfn;
   return stopped;

@@ -29,6 +29,7 @@ import {
   type Entry,
 } from './entry.ts';
 import { countMax, getPage, isMemory, ownSlot, running, tableOf, takePartial, type Progress } from './frames.ts';
+import { takeLinear } from './linear.ts';
 import { entryAt, isDivided, letGoOf, park, putType, setCount, type Stopped, type Table } from './release.ts';
 
 const RAM = frameRoles.indexOf('ram');
@@ -152,8 +153,8 @@ export const refusal = (m: Machine, { level, owner }: Table, entry: Entry): 'EIN
 
 /** An entry that is to be taken. `holds`: it holds its frame already. `retains`: it goes on holding it when that is left partial. */
 interface Wanted extends Entry {
-  readonly holds?: boolean;
-  readonly retains?: boolean;
+  readonly holds?: boolean | undefined;
+  readonly retains?: boolean | undefined;
 }
 
 /** Holds what a present entry leads to; the entry as it may stand then, or why it may not. */
@@ -161,13 +162,19 @@ export function* takeEntry(m: Machine, table: Table, entry: Wanted): Step<Entry 
   const { level, owner } = table;
   const wanted = adjusted(entry, level, level === m.geometry.levels);
   if (level === 1) return yield* takeLeaf(m, owner, wanted);
-  const mfn = frameIn(wanted);
+  const unfit = yield* takeBelow(m, owner, { ...wanted, level, holds: entry.holds, retains: entry.retains });
+  if (unfit !== 'EINVAL' || running(m).parked === frameIn(wanted)) return unfit ?? wanted;
+  return (yield* takeLinear(m, table, wanted, entry.holds === true)) ?? wanted;
+}
+
+/** The same of an entry for a table of the level below. */
+function* takeBelow(m: Machine, owner: number, entry: Wanted & { readonly level: number }): Step<Unfit | undefined> {
+  const mfn = frameIn(entry);
   const isHeld = entry.holds === true;
   if (!isHeld && !(yield* getPage(m, mfn, owner))) return 'EINVAL';
-  const unfit = yield* getType(m, mfn, codeOfLevel(level - 1));
-  if (unfit === undefined) return wanted;
+  const unfit = yield* getType(m, mfn, codeOfLevel(entry.level - 1));
   const isRetained = unfit === 'restart' ? entry.retains === true : running(m).parked === mfn;
-  if (!isHeld && !isRetained) yield* putReference(m, mfn);
+  if (unfit !== undefined && !isHeld && !isRetained) yield* putReference(m, mfn);
   return unfit;
 }
 

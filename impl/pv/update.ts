@@ -94,7 +94,7 @@ function* writeWord(m: Machine, one: Updating): Step<Outcome> {
   if (typeof changed === 'string') return changed;
   if (level > 1) yield* flushNative(m, () => pcpusOf(m, owner), true);
   if (changed === undefined) return undefined;
-  return (yield* putPageAndType(m, changed.below)) === undefined ? undefined : 'onwards';
+  return (yield* putPageAndType(m, changed.below, changed.isLinear)) === undefined ? undefined : 'onwards';
 }
 
 /** A frame whose type is sure to stay: an entry of a table, or a word of what is writable. */

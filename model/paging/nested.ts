@@ -29,7 +29,7 @@ function permits(state: State, { domain: id }: VcpuAgent, mfn: Mfn): number {
   const { owner, role, type } = frameOf(state, mfn);
   const domain = state.domains.get(id);
   if (domain !== undefined && mayReachDevice(state.geometry, domain, mfn)) return ALL_RIGHTS;
-  return owner === id && visibleAs[role] !== undefined ? rightsOfFrame(type) : 0;
+  return owner === id && visibleAs[role] !== undefined ? rightsOfFrame(type, state.policies) : 0;
 }
 
 /**

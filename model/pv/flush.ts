@@ -56,7 +56,7 @@ const stays = (state: State, { id }: Domain, { mfn, rights }: { mfn: Mfn; rights
 /** What a frame was used as it may be used as until the flush, if that is more than it is now. */
 export function rememberType(state: State, mfn: Mfn, rights: number): State {
   const owner = ownerOf(state, mfn);
-  const isLess = without(rights, rightsOfFrame(frameOf(state, mfn).type)) !== 0;
+  const isLess = without(rights, rightsOfFrame(frameOf(state, mfn).type, state.policies)) !== 0;
   return owner !== undefined && isLess ? stays(state, owner, { mfn, rights }) : state;
 }
 
@@ -64,7 +64,7 @@ export function rememberType(state: State, mfn: Mfn, rights: number): State {
 export function flushType(state: State, mfn: Mfn): State {
   const owner = ownerOf(state, mfn);
   if (owner === undefined) return state;
-  const rights = rightsOfFrame(frameOf(state, mfn).type);
+  const rights = rightsOfFrame(frameOf(state, mfn).type, state.policies);
   return settleFrame(forgetFrame(state, owner, { mfn, rights }), owner.id, mfn);
 }
 
@@ -74,13 +74,15 @@ export function beforeFree(state: State, mfn: Mfn): State {
   if (owner === undefined) return state;
   if (state.policies.flush === 'eager')
     return settleFrame(forgetFrame(state, owner, { mfn, rights: 0 }), owner.id, mfn);
-  return stays(state, owner, { mfn, rights: rightsOfFrame(frameOf(state, mfn).type) });
+  return stays(state, owner, { mfn, rights: rightsOfFrame(frameOf(state, mfn).type, state.policies) });
 }
 
 /** A frame is taken from its owner, whose processors may go on using it for now. */
 export function beforeTaken(state: State, mfn: Mfn): State {
   const owner = ownerOf(state, mfn);
-  return owner === undefined ? state : stays(state, owner, { mfn, rights: rightsOfFrame(frameOf(state, mfn).type) });
+  return owner === undefined
+    ? state
+    : stays(state, owner, { mfn, rights: rightsOfFrame(frameOf(state, mfn).type, state.policies) });
 }
 
 /** It has come back: what they know of it is true again. */

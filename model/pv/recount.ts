@@ -2,7 +2,7 @@
 // at anew: its counts could be right and the entries wrong. Only while no operation is in flight.
 // Audits use it; a first reader may skip it. Source: what Xen says of counts in arch/x86/mm.c (at its top).
 
-import type { Mfn, VcpuId } from '#abi/address.ts';
+import type { Mfn, VcpuId, Word } from '#abi/address.ts';
 import { levelOfType, tableType } from '#abi/pv.ts';
 import { tableEntries } from '#abi/geometry.ts';
 import { contextOf, vcpuAgent } from '../paging/context.ts';
@@ -14,14 +14,21 @@ import { isHypervisors, isPresent, isWritable, mfnIn, nextPresent } from './entr
 export interface Uses {
   readonly references: Map<number, number>;
   readonly types: Map<number, number>;
+  /** Linear entries that tables have, less those that lead to them. */
+  readonly linear: Map<number, number>;
 }
 
-const increase = (counts: Map<number, number>, mfn: number): void => void counts.set(mfn, (counts.get(mfn) ?? 0) + 1);
+const increase = (counts: Map<number, number>, mfn: number, by = 1): void =>
+  void counts.set(mfn, (counts.get(mfn) ?? 0) + by);
 
 function use({ references, types }: Uses, mfn: number, isTyped: boolean): void {
   increase(references, mfn);
   if (isTyped) increase(types, mfn);
 }
+
+/** Whether an entry leads to a table of its own level. */
+const isLinear = (state: State, level: number, word: Word): boolean =>
+  level > 1 && !isWritable(word) && frameOf(state, mfnIn(word)).type === tableType(level);
 
 /** Calls `visit` for every present entry of a table. */
 function forEntries(state: State, table: { mfn: Mfn; level: number }, visit: (index: number) => void): void {
@@ -53,6 +60,11 @@ export function countFrame(state: State, mfn: Mfn, into: Uses): void {
     const named = mfnIn(word);
     const held = holding(frame, index);
     if (named >= state.geometry.frameCount || held === 'nothing') return;
+    if (held === 'whole' && isLinear(state, level, word)) {
+      if (named === mfn) return;
+      increase(into.linear, mfn);
+      increase(into.linear, named, -1);
+    }
     use(into, named, held === 'whole' && (level > 1 || isWritable(word)));
   });
 }
@@ -67,6 +79,9 @@ export function countRoots(state: State, { id, kind, vcpus }: Domain, into: Uses
   }
 }
 
+/** Whether a table may be led to by one of its own level: it is fit, or that very table. */
+const isReady = ({ validated }: Frame, isItself: boolean): boolean => validated || isItself;
+
 /** Whether an entry of a validated table leads to what it must not. */
 function isWrong(state: State, at: { mfn: Mfn; level: number; index: number }): boolean {
   const { mfn, level } = at;
@@ -77,16 +92,20 @@ function isWrong(state: State, at: { mfn: Mfn; level: number; index: number }): 
   const to = frameOf(state, named);
   if (named >= state.geometry.frameCount)
     return level > 1 || owner === undefined || state.domains.get(owner)?.iomemEver.has(named) !== true;
+  if (isLinear(state, level, word))
+    return !state.policies.pvLinear || to.owner !== owner || !isReady(to, named === mfn);
   const type = level > 1 ? tableType(level - 1) : 'writable';
   const isTyped = level > 1 || isWritable(word);
   return to.owner !== owner || (isTyped && (to.type !== type || !to.validated));
 }
 
 /** What is wrong with a frame as what it is used as; undefined: nothing. */
-export function typeProblem(state: State, mfn: Mfn, { types }: Uses): string | undefined {
+export function typeProblem(state: State, mfn: Mfn, { types, linear }: Uses): string | undefined {
   const frame = frameOf(state, mfn);
   const count = types.get(mfn) ?? 0;
   if (frame.typeCount !== count) return `frame ${mfn} counts ${frame.typeCount} uses as ${frame.type} of ${count}`;
+  if (frame.linear !== (linear.get(mfn) ?? 0))
+    return `frame ${mfn} counts ${frame.linear} linear entries or uses of ${linear.get(mfn) ?? 0}`;
   if (frame.locked) return `frame ${mfn} is locked by nobody`;
   if (count > 0 && !frame.validated && frame.partial === undefined)
     return `frame ${mfn} is used as ${frame.type} and was not found fit`;

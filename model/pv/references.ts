@@ -25,6 +25,9 @@ const get = (state: State, mfn: Mfn, owner: DomId): State | undefined =>
 /** What a type count can be at most. */
 export const countMax = ({ geometry }: State): number => pow2(geometry.width.typeCount) - 1;
 
+/** How far the count of linear uses goes up. */
+export const linearMax = ({ geometry }: State): number => pow2(geometry.width.linear - 1) - 1;
+
 /** A lock counts as one more that uses the frame as what it is. */
 export const usesOf = ({ typeCount, locked }: Frame): number => typeCount + (locked ? 1 : 0);
 

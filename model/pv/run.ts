@@ -22,10 +22,7 @@ const performers: Performers<Item['do']> = {
   ...contents,
   ...roots,
   ...writes,
-  attempt: (state, { todo, errno, undo, parks }) => ({
-    state,
-    first: [...todo, { do: 'attempted', errno, undo, parks }],
-  }),
+  attempt: (state, { todo, ...failure }) => ({ state, first: [...todo, { ...failure, do: 'attempted' }] }),
   attempted: (state) => ({ state }),
   // What the log says of it is looked up where it is due (`checked`).
   check: (state) => ({ state }),
@@ -83,6 +80,8 @@ function passOver(todo: Todo, failing: Failing): Todo | undefined {
   if (next?.do !== 'attempted') return undefined;
   const { errno, parked } = failing;
   const isHalted = isHalt(errno);
+  if (next.otherwise !== undefined && errno === 'EINVAL' && parked === undefined)
+    return [...next.otherwise, ...todo.slice(at + 1)];
   return [
     ...knowing(isHalted ? next.parks : next.undo, failing),
     { do: 'fail', errno: isHalted ? errno : (next.errno ?? errno), parked },

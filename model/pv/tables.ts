@@ -1,7 +1,7 @@
 // Tables of a paravirtual guest: each entry that is taken holds a reference on its frame, and the use of that frame as what the
-// entry makes of it; each that goes lets go of both. A table never refers to one of its own level.
+// entry makes of it; each that goes lets go of both. A table refers to one of its own level (a linear table) for reading alone.
 // A first reader may begin at `takeEntry`. Sources: Xen arch/x86/mm.c (promote_l1_table to promote_l4_table, demote_*,
-// get_page_from_l1e to get_page_from_l4e, put_page_from_*, mod_l1_entry to mod_l4_entry), arch/x86/pv/mm.h (update_intpte).
+// get_page_from_l1e to get_page_from_l4e, put_page_from_*, mod_l1_entry to mod_l4_entry, define_get_linear_pagetable), arch/x86/pv/mm.h (update_intpte).
 
 import type { DomId, Mfn, Word } from '#abi/address.ts';
 import { tableType } from '#abi/pv.ts';
@@ -24,7 +24,7 @@ import {
 } from './entries.ts';
 import { isRunSomewhere } from './flush.ts';
 import type { Effect, Performers } from './effect.ts';
-import { attempt, fail, halting, putUnparked, type Item, type Todo } from './work.ts';
+import { attempt, either, fail, halting, putUnparked, type Item, type Slot, type Todo } from './work.ts';
 
 /** What taking an entry comes to: what has to be taken, and the entry as it may stand; or the error. */
 interface Taken {
@@ -51,6 +51,7 @@ function takeLowest(state: State, owner: DomId, word: Word): Taken {
 
 /** An entry that is to be taken. `holds`: it holds its frame already; `retains`: it goes on holding it if the operation stops. */
 interface Wanted {
+  readonly table: Mfn;
   readonly level: number;
   readonly word: Word;
   readonly holds?: boolean;
@@ -58,24 +59,50 @@ interface Wanted {
 }
 
 /** A present entry of a table at `level` is taken for `owner`. */
-export function takeEntry(state: State, owner: DomId, { level, word, holds, retains }: Wanted): Taken {
+export function takeEntry(state: State, owner: DomId, wanted: Wanted): Taken {
+  const { level, word, holds, retains } = wanted;
   if (level === 1) return takeLowest(state, owner, word);
   const mfn = mfnIn(word);
   const typed: Item = { do: 'getType', mfn, type: tableType(level - 1) };
-  if (holds === true) return { todo: [typed], word };
+  const linear = takeLinear(state, owner, wanted);
+  if (holds === true) return { todo: [either([typed], linear)], word };
   const undo = putUnparked(mfn);
   const taken: Todo = [
     attempt({ do: 'getPage', mfn, owner }, 'EINVAL'),
     retains === true ? halting(typed, [], undo) : attempt(typed, undefined, undo),
   ];
-  return { todo: taken, word };
+  return { todo: [either(taken, linear)], word };
 }
 
+/** An entry may lead to a table of its own level instead, for reading: to the very one that it stands in, or to one that has no such entries. */
+function takeLinear(state: State, owner: DomId, { table, level, word, holds }: Wanted): Todo {
+  const mfn = mfnIn(word);
+  if (!state.policies.pvLinear || isWritable(word)) return [fail('EINVAL')];
+  if (mfn === table) return [];
+  const put: Todo = holds === true ? [] : [{ do: 'putPage', mfn }];
+  return [
+    ...(holds === true ? [] : [attempt({ do: 'getPage', mfn, owner }, 'EINVAL')]),
+    attempt({ do: 'addLinear', mfn: table }, undefined, ...put),
+    attempt({ do: 'useLinear', mfn, type: tableType(level) }, undefined, { do: 'dropLinear', mfn: table }, ...put),
+  ];
+}
+
+/** Whether an entry that is taken leads to another table of its own level. */
+const isLinear = (state: State, { mfn, level }: Pick<Slot, 'mfn' | 'level'>, word: Word): boolean =>
+  level > 1 && isPresent(word) && mfnIn(word) !== mfn && frameOf(state, mfnIn(word)).type === tableType(level);
+
+/** An entry that is let go of is none of the linear ones of its table. */
+const unlink = (state: State, slot: Pick<Slot, 'mfn' | 'level'>, word: Word): Todo =>
+  isLinear(state, slot, word) ? [{ do: 'dropLinear', mfn: slot.mfn }] : [];
+
 /** An entry lets go of what it held. `parks`: what is done when the operation stops in the course of that. */
-export function letGo(state: State, level: number, word: Word, parks: Todo = []): Todo {
+export function letGo(state: State, slot: Pick<Slot, 'mfn' | 'level'>, word: Word, parks: Todo = []): Todo {
   const mfn = mfnIn(word);
   if (!isPresent(word) || mfn >= state.geometry.frameCount) return [];
-  if (level > 1) return [halting({ do: 'putType', mfn }, parks), { do: 'putPage', mfn }];
+  if (slot.level > 1)
+    return mfn === slot.mfn
+      ? []
+      : [halting({ do: 'putType', mfn, isLinear: isLinear(state, slot, word) }, parks), { do: 'putPage', mfn }];
   return isWritable(word)
     ? [
         { do: 'putType', mfn },
@@ -124,7 +151,7 @@ export const tables: Performers<TableActs> = {
     const isForbidden = hasForbidden(old, level, hasDevices(state, owner));
     const { todo, word } = isForbidden
       ? { todo: [fail('EINVAL')], word: old }
-      : takeEntry(state, owner, { level, word: old, holds: holds === true, retains: true });
+      : takeEntry(state, owner, { table: mfn, level, word: old, holds: holds === true, retains: true });
     const parks: Todo = [{ do: 'park', mfn, entries: index, holds: true, keeps: false, errno: 'restart' }];
     const stands = adjusted(state.geometry, word, level);
     const adjust: Todo = isSameWord(stands, old) ? [] : [{ do: 'adjust', mfn, index, word: stands }];
@@ -174,7 +201,8 @@ export const tables: Performers<TableActs> = {
   drop: (state, { mfn, level, index, holds, keeps = false }): Effect => {
     const word = wordAt(state, mfn, index);
     const parks: Todo = [{ do: 'park', mfn, entries: index, holds: true, keeps, errno: 'restart' }];
-    if (holds !== true) return { state, first: letGo(state, level, word, parks) };
+    const slot = { mfn, level };
+    if (holds !== true) return { state, first: [...unlink(state, slot, word), ...letGo(state, slot, word, parks)] };
     const below = mfnIn(word);
     return {
       state,
@@ -206,11 +234,14 @@ export const tables: Performers<TableActs> = {
   replace: (state, { mfn, level, index, word, keepsFlags, author, owner, after }): Effect => {
     const old = wordAt(state, mfn, index);
     const isKept = isHarmless(old, word);
-    const taken = isPresent(word) && !isKept ? takeEntry(state, owner, { level, word }) : { todo: [], word };
+    const taken =
+      isPresent(word) && !isKept ? takeEntry(state, owner, { table: mfn, level, word }) : { todo: [], word };
     const write = { do: 'write', mfn, index, word: taken.word, keepsFlags, author } as const;
-    const left = isKept ? [] : letGo(state, level, old, [fail('onwards', mfnIn(old))]);
+    const slot = { mfn, level };
+    const left = isKept ? [] : letGo(state, slot, old, [fail('onwards', mfnIn(old))]);
     const last: Todo = level === 1 ? [...left, ...after] : [...after, { do: 'forgetChanged', domain: owner }, ...left];
-    return { state, first: [attempt(taken.todo, undefined, ...after), write, ...last] };
+    const unlinked = isKept ? [] : unlink(state, slot, old);
+    return { state, first: [attempt(taken.todo, undefined, ...after), write, ...unlinked, ...last] };
   },
 
   forgetChanged: (state, { domain }) => ({

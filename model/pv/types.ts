@@ -11,12 +11,12 @@ import { wait } from '../cut.ts';
 import { rightsOfFrame } from '../entitlement.ts';
 import { frameOf, withFrame, type State, type TableProgress } from '../state.ts';
 import { flushType, rememberType } from './flush.ts';
-import { countMax, usesOf } from './references.ts';
+import { countMax, linearMax, usesOf } from './references.ts';
 import type { Effect, Performers } from './effect.ts';
 import type { Item } from './work.ts';
 
 type TypeActs =
-  'getType' | 'flushType' | 'setValidated' | 'putType' | 'putPartial' | 'park' | 'clearCount' | 'validate';
+  | 'getType' | 'flushType' | 'setValidated' | 'putType' | 'putPartial' | 'park' | 'clearCount' | 'validate' | 'useLinear' | 'addLinear' | 'dropLinear'; // prettier-ignore
 
 /** A partial table is gone on with; who asks for it holds it, so the reference that it has by itself goes at once. */
 function takeUp(state: State, mfn: Mfn, { entries, holds }: TableProgress): Effect {
@@ -41,7 +41,7 @@ export const types: Performers<TypeActs> = {
     if (frame.type === type) return { state: withFrame(state, mfn, { typeCount: 1 }), first: [validate] };
     const typed = withFrame(state, mfn, { type, typeCount: 1, validated: false });
     return {
-      state: rememberType(typed, mfn, rightsOfFrame(frame.type)),
+      state: rememberType(typed, mfn, rightsOfFrame(frame.type, state.policies)),
       first: [{ do: 'flushType', mfn }, validate],
     };
   },
@@ -58,16 +58,33 @@ export const types: Performers<TypeActs> = {
     return { state, first: [{ do: 'takeRest', mfn, level, index: 0, isFirst: true }] };
   },
 
-  putType: (state, { mfn }): Effect => {
-    const { locked, type, typeCount } = frameOf(state, mfn);
+  // A frame that others of its level lead to is only ever used as what it is by then, and has no such entries itself.
+  useLinear: (state, { mfn, type }): Effect => {
+    const frame = frameOf(state, mfn);
+    const isFit = frame.type === type && frame.validated && frame.typeCount < countMax(state);
+    if (!isFit || frame.linear > 0 || frame.linear === -linearMax(state) - 1) return { state, failed: 'EINVAL' };
+    return { state: withFrame(state, mfn, { typeCount: frame.typeCount + 1, linear: frame.linear - 1 }) };
+  },
+
+  addLinear: (state, { mfn }): Effect => {
+    const { linear } = frameOf(state, mfn);
+    if (linear < 0 || linear === linearMax(state)) return { state, failed: 'EINVAL' };
+    return { state: withFrame(state, mfn, { linear: linear + 1 }) };
+  },
+
+  dropLinear: (state, { mfn }) => ({ state: withFrame(state, mfn, { linear: frameOf(state, mfn).linear - 1 }) }),
+
+  putType: (state, { mfn, isLinear }): Effect => {
+    const { locked, type, typeCount, linear: old } = frameOf(state, mfn);
+    const linear = isLinear === true ? old + 1 : old;
     invariant(typeCount > 0, 'only a type that was taken is let go of');
     if (locked && typeCount === 1) return wait();
     const level = levelOfType(type);
-    if (level === 0 || typeCount > 1) return { state: withFrame(state, mfn, { typeCount: typeCount - 1 }) };
+    if (level === 0 || typeCount > 1) return { state: withFrame(state, mfn, { typeCount: typeCount - 1, linear }) };
     const last = tableEntries(state.geometry) - 1;
     const order = level === 1 ? ({ index: 0, by: 1 } as const) : ({ index: last, by: -1, isFirst: true } as const);
     return {
-      state: withFrame(state, mfn, { validated: false }),
+      state: withFrame(state, mfn, { validated: false, linear }),
       first: [
         { do: 'dropRest', mfn, level, ...order },
         { do: 'clearCount', mfn, forgets: false },

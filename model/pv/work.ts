@@ -70,6 +70,8 @@ interface Failure {
   readonly errno: Errno | undefined;
   readonly undo: Todo;
   readonly parks: Todo;
+  /** What is tried instead when it is invalid, and nothing was left partial. */
+  readonly otherwise?: Todo;
 }
 
 /** An entry of a table that is reached in the course of others; `holds`: it holds its frame from an earlier attempt. */
@@ -98,7 +100,12 @@ export type Act =
   | { readonly do: 'getType'; readonly mfn: Mfn; readonly type: FrameType }
   | { readonly do: 'flushType'; readonly mfn: Mfn }
   | { readonly do: 'setValidated'; readonly mfn: Mfn }
-  | { readonly do: 'putType'; readonly mfn: Mfn }
+  /** `isLinear`: a use by an entry of a table of its own level. */
+  | { readonly do: 'putType'; readonly mfn: Mfn; readonly isLinear?: boolean }
+  /** A use of a table by one of its own level; and how many such entries a table has, one more or one less. */
+  | { readonly do: 'useLinear'; readonly mfn: Mfn; readonly type: FrameType }
+  | { readonly do: 'addLinear'; readonly mfn: Mfn }
+  | { readonly do: 'dropLinear'; readonly mfn: Mfn }
   /** The use that a partial table has by itself goes, if it still is one. */
   | { readonly do: 'putPartial'; readonly mfn: Mfn }
   /** A table is left partial, and that is why this fails. */
@@ -195,6 +202,16 @@ export const attempt = (todo: Item | Todo, errno: Errno | undefined, ...undo: To
   errno,
   undo,
   parks: undo,
+});
+
+/** If it is invalid, something else is tried in its stead. */
+export const either = (todo: Todo, otherwise: Todo): Item => ({
+  do: 'attempt',
+  todo,
+  errno: undefined,
+  undo: [],
+  parks: [],
+  otherwise,
 });
 
 /** The same where something else is to be done if the operation stops in the course of it. */

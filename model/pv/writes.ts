@@ -95,7 +95,7 @@ export const writes: Performers<Writes> = {
     if (isThere && hasForbidden(asked, 1, hasDevices(state, owner)))
       return { state, first: [...release(mfn), fail('EINVAL')] };
     const { todo, word: taken } = isThere
-      ? takeEntry(state, owner, { level: 1, word: asked })
+      ? takeEntry(state, owner, { table: mfn, level: 1, word: asked })
       : { todo: [], word: asked };
     const word = adjusted(state.geometry, taken, 1);
     const next: Todo =
@@ -107,7 +107,7 @@ export const writes: Performers<Writes> = {
 
   swap: (state, { mfn, write, word }): Effect => {
     const { index } = placeOf(write);
-    const left = letGo(state, 1, wordAt(state, mfn, index));
+    const left = letGo(state, { mfn, level: 1 }, wordAt(state, mfn, index));
     const stored = { do: 'write', mfn, index, word, keepsFlags: false, author: write.domain } as const;
     return { state, first: [stored, ...left, ...release(mfn)] };
   },
@@ -116,8 +116,9 @@ export const writes: Performers<Writes> = {
   exchange: (state, { mfn, write, word, expected }): Effect => {
     const { index } = placeOf(write);
     const there = wordAt(state, mfn, index);
-    if (!isSameWord(there, expected)) return seeing(state, there, write, [...letGo(state, 1, word), ...release(mfn)]);
+    if (!isSameWord(there, expected))
+      return seeing(state, there, write, [...letGo(state, { mfn, level: 1 }, word), ...release(mfn)]);
     const stored = withWord(state, { mfn, index }, { ...word, author: write.domain });
-    return { state: stored, first: [...letGo(state, 1, expected), ...release(mfn)] };
+    return { state: stored, first: [...letGo(state, { mfn, level: 1 }, expected), ...release(mfn)] };
   },
 };

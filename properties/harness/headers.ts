@@ -100,6 +100,7 @@ function widths(prng: Prng): Header['width'] {
     ...(prng.chance(1, 6) ? { pin: 2 } : {}),
     ...(prng.chance(1, 6) ? { refCount: 3 } : {}),
     ...(prng.chance(1, 6) ? { pages: 5 } : {}),
+    ...(prng.chance(1, 8) ? { typeCount: 3 } : {}),
   };
 }
 
@@ -113,6 +114,12 @@ function vendor(prng: Prng): { readonly vendor?: Vendor; readonly width: Header[
       ...(prng.chance(1, 2) ? { asidGeneration: 2 + prng.below(4) } : {}),
     },
   };
+}
+
+/** Two machines in three with paravirtual guests let their tables be linear, with a count that soon is full in one of three. */
+function linear(prng: Prng, isDirect: boolean): Pick<Header, 'pvLinear' | 'width'> {
+  if (!isDirect || !prng.chance(2, 3)) return { width: {} };
+  return { pvLinear: 'on', width: prng.chance(1, 3) ? { linear: 2 } : {} };
 }
 
 /** What a domain can hold so that all of them leave about `spare` frames of the machine free. */
@@ -149,7 +156,9 @@ export function headerOf(prng: Prng): Header {
       }),
     ),
   };
-  const hasPcids = header.domains.some(({ kind }) => kind === 'pv') && prng.chance(1, 2);
+  const isDirect = header.domains.some(({ kind }) => kind === 'pv');
+  const hasPcids = isDirect && prng.chance(1, 2);
   const made = { ...vendor(prng), ...(hasPcids ? ({ pvPcids: 'on' } as const) : {}) };
-  return { ...header, ...made, width: { ...header.width, ...made.width } };
+  const direct = linear(prng, isDirect);
+  return { ...header, ...made, ...direct, width: { ...header.width, ...made.width, ...direct.width } };
 }

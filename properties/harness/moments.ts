@@ -5,26 +5,13 @@
 import { DOMID_CONTROL } from '#abi/address.ts';
 import { callerOf } from '#abi/agents.ts';
 import type { FailureClass } from '#abi/failures.ts';
-import type { Invariant } from '#abi/invariants.ts';
 import type { OpKind } from '#abi/operation.ts';
-import { contextOf } from '#model/paging/context.ts';
 import { frameOf, type Domain, type State } from '#model/state.ts';
-import type { SometimesLaw } from './law.ts';
+import { directMoments } from '../pv/moments.ts';
+import { moment, type Moment } from './moment.ts';
 import { isError } from './replies.ts';
 import { partsPerCheck } from './points.ts';
 import type { Returned } from './view.ts';
-
-/** A state that must be reached, and whether an operation that has returned shows it. */
-export interface Moment extends SometimesLaw {
-  readonly isShown: (returned: Returned) => boolean;
-}
-
-const moment = (id: string, of: { invariant: Invariant; statement: string; isShown: Moment['isShown'] }): Moment => ({
-  kind: 'sometimes',
-  id,
-  mark: `moment:${id}`,
-  ...of,
-});
 
 const domainIn = (state: State, id: number): Domain | undefined => state.domains.get(id);
 
@@ -48,13 +35,6 @@ const wasRefused = ({ log, failures }: Returned, refused: FailureClass, byFate: 
 /** Whether an access was made again, and not for memory on demand: then for a write that is logged. */
 const isNoted = (log: Returned['log']): boolean =>
   log.some(({ choice }) => choice.kind === 'retried') && !log.some(({ choice }) => choice.kind.startsWith('pod'));
-
-const isStoppedWithin = (log: Returned['log'], way: 'takes' | 'drops'): boolean =>
-  log.some(({ choice }) => choice.kind === 'preempted' && choice.within?.way === way);
-
-/** Whether an access of a paravirtual guest was more than its processor's affair. */
-const isHelped = ({ agent, op, worst, before }: Returned): boolean =>
-  agent.kind === 'vcpu' && 'via' in op && worst > 0 && before.domains.get(agent.domain)?.kind === 'pv';
 
 const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -181,55 +161,6 @@ const others: readonly Moment[] = [
       reply.status === 'violation' &&
       domainIn(before, agent.domain)?.p2m.get(op.gfn)?.type === 'ramRo',
   }),
-  moment('pv/tablesAreStoppedIn', {
-    invariant: 'WORK',
-    statement: 'A call of a paravirtual guest stops within a table, while entries are taken.',
-    isShown: ({ log }) => isStoppedWithin(log, 'takes'),
-  }),
-  moment('pv/tablesAreStoppedInOnTheWayOut', {
-    invariant: 'WORK',
-    statement: 'A call of a paravirtual guest, or its end, stops within a table, while entries are let go of.',
-    isShown: ({ log }) => isStoppedWithin(log, 'drops'),
-  }),
-  moment('pv/partialTablesAreGoneOnWith', {
-    invariant: 'REF',
-    statement: 'A table that was left partial is pinned.',
-    isShown: ({ op, reply, before }) =>
-      op.kind === 'pv.mmuext' &&
-      op.elements
-        .slice(op.start, reply.done)
-        .some(({ command, frame }) => command.startsWith('pin') && frameOf(before, frame).partial !== undefined),
-  }),
-  moment('pv/oldTablesAreLetGoOf', {
-    invariant: 'REF',
-    statement: 'A call of a vCPU begins with the table that its last one has left partial.',
-    isShown: ({ agent, op, before }) =>
-      agent.kind === 'vcpu' &&
-      (op.kind === 'pv.mmuext' || op.kind === 'pv.mmuUpdate') &&
-      contextOf(before, agent).oldTable !== 0,
-  }),
-  moment('pv/writesToTablesAreMade', {
-    invariant: 'PTW',
-    statement: 'A write to a lowest table, by the kernel that has it mapped for reading, is made for it.',
-    isShown: (returned) => isHelped(returned) && returned.reply.status === 'ok',
-  }),
-  moment('pv/writesToTablesAreRefused', {
-    invariant: 'PTW',
-    statement: 'A write by such a kernel is looked at by the hypervisor, and leaves it with its page fault.',
-    isShown: (returned) => isHelped(returned) && returned.reply.status === 'pageFault',
-  }),
-  moment('pv/translationsOutliveModes', {
-    invariant: 'STALE',
-    statement:
-      'A paravirtual guest goes from kernel to user or back, and an access is answered from what its PCID has kept.',
-    isShown: ({ agent, op, log, before }) =>
-      agent.kind === 'vcpu' &&
-      'via' in op &&
-      before.policies.pvPcids &&
-      before.domains.get(agent.domain)?.kind === 'pv' &&
-      contextOf(before, agent).isUser !== (op.as === 'user') &&
-      log.some(({ choice }) => choice.kind === 'combined'),
-  }),
   moment('grants/pinsAreFull', {
     invariant: 'REF',
     statement: 'A mapping is refused although its grant stands: a counter of uses is full.',
@@ -317,4 +248,11 @@ const onDemand: readonly Moment[] = [
   }),
 ];
 
-export const moments: readonly Moment[] = [...failing, ...exhausted, ...stopping, ...others, ...onDemand];
+export const moments: readonly Moment[] = [
+  ...failing,
+  ...exhausted,
+  ...stopping,
+  ...others,
+  ...onDemand,
+  ...directMoments,
+];

@@ -34,8 +34,8 @@ function headerSize(header: Header): number {
   const policies = policyNames.filter((name) => header[name] !== PLAIN[name]).length;
   const machine = (header.geometry === 'x86' ? 100_000 : 0) + header.pcpus + 10 * header.iommus.length;
   const vendor = header.vendor === undefined ? 0 : 1 + vendors.indexOf(header.vendor);
-  const pcids = header.pvPcids === undefined ? 0 : 1;
-  return machine + vendor + pcids + policies + Object.keys(header.width).length + sum(header.domains.map(setupSize));
+  const optional = (header.pvPcids === undefined ? 0 : 1) + (header.pvLinear === undefined ? 0 : 1);
+  return machine + vendor + optional + policies + Object.keys(header.width).length + sum(header.domains.map(setupSize));
 }
 
 function scheduleSize(step: Step): number {
@@ -130,8 +130,10 @@ export function* simplerHeaders(trace: Trace): Iterable<Trace> {
   }
   const { vendor, ...rest } = header;
   if (vendor !== undefined) yield { ...trace, header: rest };
-  const { pvPcids, ...without } = header;
-  if (pvPcids !== undefined) yield { ...trace, header: without };
+  const { pvPcids, ...withoutPcids } = header;
+  if (pvPcids !== undefined) yield { ...trace, header: withoutPcids };
+  const { pvLinear, ...withoutLinear } = header;
+  if (pvLinear !== undefined) yield { ...trace, header: withoutLinear };
   yield on({ ...PLAIN, width: {} });
   for (const name of policyNames) yield on({ [name]: PLAIN[name] });
   yield on({ width: {} });

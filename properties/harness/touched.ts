@@ -34,6 +34,7 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   frameType: 'frame',
   frameTypeCount: 'frame',
   frameValidated: 'frame',
+  frameLinear: 'frame',
   framePinned: 'frame',
   framePartial: 'frame',
   frameTypeStamp: 'private',

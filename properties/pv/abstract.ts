@@ -4,6 +4,7 @@
 import type { Mfn } from '#abi/address.ts';
 import { frameTypes } from '#abi/pv.ts';
 import type { Machine } from '#impl/machine.ts';
+import { linearOf } from '#impl/pv/linear.ts';
 import { frameOf, type Frame, type State } from '#model/state.ts';
 import { firstDifference, type Relation } from '../harness/difference.ts';
 import type { Problem } from '../harness/law.ts';
@@ -45,6 +46,12 @@ const types: Relation<Sides> = {
       model: ({ frame: { partial } }) =>
         partial === undefined ? 0 : 1 + 2 * partial.entries + (partial.holds ? 1 : 0),
       machine: ({ m, mfn }) => m.f.framePartial.get(mfn),
+    },
+    {
+      name: 'linear',
+      breaks: 'REF',
+      model: ({ frame }) => frame.linear,
+      machine: ({ m, mfn }) => linearOf(m, mfn),
     },
     {
       name: 'pinned',

@@ -60,6 +60,8 @@ function aim(g: Gen, id: DomId, level: number): Mfn {
   const drawn = g.prng.below(100);
   const tables = framesOf(g.state, id).filter((mfn) => levelOf(g, mfn) > 0);
   if (level === 1) return firstOf(g, id, drawn < 65 ? [memoryOf(g, id)] : drawn < 90 ? [tables] : [idle(g, id)]);
+  const linear = g.state.policies.pvLinear && g.share(30) ? tablesAt(g, id, level) : [];
+  if (linear.length > 0) return g.prng.pick(linear);
   const below = tablesAt(g, id, level - 1);
   const unused = idle(g, id);
   return firstOf(g, id, drawn < 55 ? [below, unused] : drawn < 90 ? [unused, below] : [tables]);
@@ -67,8 +69,8 @@ function aim(g: Gen, id: DomId, level: number): Mfn {
 
 /** Flags of a new entry. A table is mostly mapped so that it could be. */
 function flagsFor(g: Gen, level: number, target: Mfn): number {
-  const isTable = level === 1 && levelOf(g, target) > 0;
-  const mayWrite = level > 1 || g.share(isTable ? 25 : 65);
+  const isRead = level === 1 ? levelOf(g, target) > 0 : levelOf(g, target) === level;
+  const mayWrite = g.share(isRead ? 25 : level > 1 ? 95 : 65);
   const odd = g.bends() ? g.prng.pick([superpage, global, 0x8, 0x10]) : 0;
   return (
     present +

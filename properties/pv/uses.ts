@@ -2,15 +2,18 @@
 // A first reader may skip it. Source: Xen arch/x86/mm.c (get_page_from_l1e to get_page_from_l4e).
 
 import { tableEntries } from '#abi/geometry.ts';
-import { frameTypes, levelOfType } from '#abi/pv.ts';
+import { frameTypes, levelOfType, tableType } from '#abi/pv.ts';
 import type { Machine } from '#impl/machine.ts';
 import { isDirect } from '../harness/direct-reach.ts';
 import { frameBelow, isHypervisorSlot, isPresent } from '../harness/entry.ts';
 
-/** Uses of one frame: general references, and type references by the type that they want. */
+/** Uses of one frame: general references, type references by the type that they want, and linear ones. */
 export interface Uses {
   refs: number;
   readonly types: Map<string, number>;
+  /** Entries of it that lead to other tables of its own level, and such entries that lead to it. */
+  linear: number;
+  linearUses: number;
 }
 
 const isWritable = (lo: number): boolean => Math.floor(lo / 2) % 2 === 1;
@@ -24,11 +27,29 @@ class Recount {
   }
 
   note(mfn: number, type: string | undefined): void {
-    const known = this.uses.get(mfn);
-    const uses = known ?? { refs: 0, types: new Map<string, number>() };
-    if (known === undefined) this.uses.set(mfn, uses);
+    const uses = this.#of(mfn);
     uses.refs += 1;
     if (type !== undefined) uses.types.set(type, (uses.types.get(type) ?? 0) + 1);
+  }
+
+  #of(mfn: number): Uses {
+    const known = this.uses.get(mfn);
+    if (known !== undefined) return known;
+    const uses = { refs: 0, types: new Map<string, number>(), linear: 0, linearUses: 0 };
+    this.uses.set(mfn, uses);
+    return uses;
+  }
+
+  /** Notes an entry that leads to a table of its own level, for reading; false: it does not. */
+  #linear({ mfn, level, target }: { mfn: number; level: number; target: number }, lo: number): boolean {
+    const type = tableType(level);
+    if (!this.#m.pvLinear || level === 1 || isWritable(lo)) return false;
+    if (frameTypes[this.#m.f.frameType.get(target)] !== type) return false;
+    if (target === mfn) return true;
+    this.note(target, type);
+    this.#of(mfn).linear += 1;
+    this.#of(target).linearUses += 1;
+    return true;
   }
 
   /**
@@ -46,6 +67,7 @@ class Recount {
       if (!isPresent(lo)) continue;
       const target = frameBelow({ lo, hi: f.memory.get(at + 1) });
       if (target >= geometry.frameCount) continue;
+      if (index < entries && this.#linear({ mfn, level, target }, lo)) continue;
       const isUsed = index < entries && (level > 1 || isWritable(lo));
       this.note(target, isUsed ? (level > 1 ? frameTypes[level] : 'writable') : undefined);
     }
