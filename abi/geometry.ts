@@ -46,6 +46,8 @@ export interface Capacity {
   readonly poolFrames: number;
   /** Elements of one batch at most; more is E2BIG before anything happens. */
   readonly batch: number;
+  /** Frames that a paravirtual vCPU's GDT may have. */
+  readonly gdtFrames: number;
   /** Frames that a word of the bitmap of written frames has bits for, and levels of that bitmap (leaves among them). */
   readonly dirtyBits: number;
   readonly dirtyLevels: number;
@@ -102,6 +104,7 @@ const tiny: Geometry = {
     cacheEntries: 48,
     poolFrames: 12,
     batch: 6,
+    gdtFrames: 3,
     dirtyBits: 2,
     dirtyLevels: 3,
     rangeCheck: 3,
@@ -135,6 +138,7 @@ const x86: Geometry = {
     cacheEntries: 64,
     poolFrames: 64,
     batch: 6,
+    gdtFrames: 14,
     dirtyBits: 64,
     dirtyLevels: 4,
     rangeCheck: 256,

@@ -6,10 +6,10 @@ import { domainField, gfnField, startField, type OpsOf } from './field.ts';
 import type { Phase } from './operand.ts';
 
 /**
- * What a frame is typed as (PGT_*), in the order of codes: nothing, memory that may be written, tables by level. The root's type
- * is the level of the geometry's root; types above it are never used.
+ * What a frame is typed as (PGT_*), in the order of codes: nothing, memory that may be written, tables by level, segment descriptors. The
+ * root's type is the level of the geometry's root; types of tables above it are never used.
  */
-export const frameTypes = ['none', 'writable', 'l1', 'l2', 'l3', 'l4'] as const;
+export const frameTypes = ['none', 'writable', 'l1', 'l2', 'l3', 'l4', 'descriptors'] as const;
 
 export type FrameType = (typeof frameTypes)[number];
 
@@ -17,7 +17,11 @@ export type FrameType = (typeof frameTypes)[number];
 export const tableType = (level: number): FrameType => frameTypes[level + 1] ?? 'none';
 
 /** The level of tables of a type; 0: they are none. */
-export const levelOfType = (type: FrameType): number => Math.max(frameTypes.indexOf(type) - 1, 0);
+export const levelOfType = (type: FrameType): number =>
+  type === 'descriptors' ? 0 : Math.max(frameTypes.indexOf(type) - 1, 0);
+
+/** Whether processors trust what a frame of the type holds: its guest must not write it. */
+export const isTrusted = (type: FrameType): boolean => type === 'descriptors' || levelOfType(type) > 0;
 
 /** Commands of mmu_update: write an entry, name the guest's frame of a machine frame, write and keep A and D; and none. */
 export const mmuCommands = ['normal', 'machphys', 'preserveAd', 'noTranslate', 'unknown'] as const;
@@ -122,6 +126,26 @@ export const pvOps = {
       vcpu: { type: 'vcpu' },
       frame: frameField,
       by: { type: 'oneOf', values: ['asker', 'writer'], absent: 'asker' },
+    },
+  },
+  /** The caller's own GDT: so many descriptors, in these frames. */
+  'pv.setGdt': {
+    says: 'loads a GDT of {entries} descriptors in {frames}',
+    replies: ['ok', 'EINVAL', 'EFAULT', 'ENOSYS'],
+    fields: {
+      frames: { type: 'list', max: BATCH_MAX, of: { frame: frameField } },
+      entries: { type: 'int', min: 0, max: 0xffff },
+    },
+  },
+  /** `offset`: bytes past the word `index`: descriptors lie at whole words. */
+  'pv.updateDescriptor': {
+    says: 'writes the descriptor {value} at {index} (byte {offset}) of {frame}',
+    replies: ['ok', 'EINVAL', 'ENOSYS'],
+    fields: {
+      frame: frameField,
+      index: { type: 'int', min: 0, max: 511 },
+      offset: { type: 'int', min: 0, max: 7 },
+      value: { type: 'word' },
     },
   },
   'pv.vmAssist': {

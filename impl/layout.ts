@@ -208,6 +208,9 @@ const processors = (g: Geometry) => {
     vcpuUserRoot: { length: vcpusOf(g) },
     /** A table that a call of the vCPU has left partial: its next call lets go of it. 0: none. */
     vcpuOldTable: { length: vcpusOf(g) },
+    /** Its GDT: the frames (0: none), and how many descriptors. */
+    vcpuGdt: { length: vcpusOf(g) * g.capacity.gdtFrames },
+    vcpuGdtEntries: { length: vcpusOf(g), bits: 16 },
     vcpuIsUser: { length: vcpusOf(g), bits: 1 },
     /** The TLB clock, and when each pCPU last forgot everything. */
     tlbClock: { length: 1, bits: g.width.tlbClock },

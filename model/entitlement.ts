@@ -6,7 +6,7 @@ import type { DomId, Mfn } from '#abi/address.ts';
 import { isDeviceFrame, type Geometry } from '#abi/geometry.ts';
 import { grantFlags } from '#abi/grants.ts';
 import type { P2mType } from '#abi/hap.ts';
-import { levelOfType, type FrameType } from '#abi/pv.ts';
+import { isTrusted, levelOfType, type FrameType } from '#abi/pv.ts';
 import { RIGHT, walkRight } from '#abi/rights.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { and, field, hasAll } from '#lib/bits.ts';
@@ -33,11 +33,12 @@ export const rightsOfType: Readonly<Record<P2mType, number>> = {
 
 /**
  * What a paravirtual guest may do with a frame of its own, by what it is used as: read and execute whatever it is; write what is no
- * table; and have a processor walk a table at its very level, or where tables may be linear at one below.
+ * table, of whatever; and have a processor walk a table at its very level, or where tables may be linear at one below.
  */
 export function rightsOfFrame(type: FrameType, { pvLinear }: Pick<Policies, 'pvLinear'>): number {
   const level = levelOfType(type);
-  if (level === 0) return read + execute + write;
+  if (!isTrusted(type)) return read + execute + write;
+  if (level === 0) return read + execute;
   let walks = walkRight(level);
   for (let below = 1; pvLinear && below < level; below += 1) walks += walkRight(below);
   return read + execute + walks;

@@ -243,6 +243,8 @@ export interface Context {
   readonly isUser: boolean;
   /** Of a paravirtual guest: a table that a call of its has left partial, and that its next one lets go of; 0: none. */
   readonly oldTable: Mfn;
+  /** Of a paravirtual guest: the frames of its GDT, and how many descriptors it has. */
+  readonly gdt: { readonly frames: readonly Mfn[]; readonly entries: number };
 }
 
 /** A word of memory and who wrote it; undefined: the hypervisor. */

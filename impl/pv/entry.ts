@@ -28,9 +28,10 @@ const HARMLESS_LOW = [user, accessed, dirty, global, ...[0, 1, 2].map((i) => bit
 
 /** Codes of types. */
 export const WRITABLE = frameTypes.indexOf('writable');
+export const DESCRIPTORS = frameTypes.indexOf('descriptors');
 export const codeOfLevel = (level: number): number => frameTypes.indexOf(tableType(level));
 /** The level of tables of a type; not above 0: they are none. */
-export const levelOfCode = (code: number): number => code - codeOfLevel(0);
+export const levelOfCode = (code: number): number => (code === DESCRIPTORS ? 0 : code - codeOfLevel(0));
 
 /** The largest number that an entry can give a frame. */
 export const FRAME_MAX = pow2(40) - 1;

@@ -9,7 +9,7 @@ import { invariant } from '#lib/invariant.ts';
 import type { Machine } from '../machine.ts';
 import { putReference } from '../memory/frames.ts';
 import type { Step } from '../port.ts';
-import { frameIn, isPresent, isWritable, isXenSlot, levelOfCode, WRITABLE, type Entry } from './entry.ts';
+import { DESCRIPTORS, frameIn, isPresent, isWritable, isXenSlot, levelOfCode, WRITABLE, type Entry } from './entry.ts';
 import { dropEntry, endUse as endLinearUse, isLinear } from './linear.ts';
 import { isMemory, ownSlot, running, setPartial, tableOf, takePartial, type Progress } from './frames.ts';
 
@@ -39,7 +39,7 @@ export function* putType(m: Machine, mfn: number, isUsedLinear = false): Step<St
   invariant(frameValidated.get(mfn) !== 0, 'what a frame is used as is valid');
   const type = frameType.get(mfn);
   if (isUsedLinear) endLinearUse(m, mfn);
-  if (type === WRITABLE || count > 1) {
+  if (type === WRITABLE || type === DESCRIPTORS || count > 1) {
     setCount(m, mfn, count - 1);
     return undefined;
   }

@@ -9,6 +9,7 @@ import type { Step } from '../port.ts';
 import { forgetAll } from '../tlb/flush.ts';
 import { codeOfLevel } from './entry.ts';
 import { getPage, running } from './frames.ts';
+import { dropGdt } from './gdt.ts';
 import { enterKernel } from './mode.ts';
 import { keep, letGoOfOld } from './parked.ts';
 import { putPageAndType, type Stopped } from './release.ts';
@@ -68,7 +69,7 @@ export function* emulateSetRoot(m: Machine, key: number, mfn: number): Step<Repl
   return reply(errno === undefined ? 'ok' : 'generalProtection');
 }
 
-/** Lets go of the first root that a vCPU of a dying domain still has, or of what a call of its has left partial; false: there is none. */
+/** Lets go of the first root that a vCPU of a dying domain still has, of what a call of its has left partial, or after these of a GDT; false: there is none. */
 export function* dropRoot(m: Machine, dom: number): Step<boolean | Stopped> {
   const { vcpuRoot, vcpuUserRoot } = m.f;
   const { vcpusPerDomain } = m.geometry.capacity;
@@ -83,5 +84,5 @@ export function* dropRoot(m: Machine, dom: number): Step<boolean | Stopped> {
     keep(m, key);
     return stopped ?? true;
   }
-  return false;
+  return yield* dropGdt(m, dom);
 }

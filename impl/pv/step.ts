@@ -10,6 +10,7 @@ import type { Step } from '../port.ts';
 import { vmAssist } from './assist.ts';
 import { setContext } from './context.ts';
 import { mmuext } from './extended.ts';
+import { setGdt, updateDescriptor } from './gdt.ts';
 import { updateVaMapping } from './mapping.ts';
 import { mmuUpdate } from './update.ts';
 
@@ -24,6 +25,10 @@ export function* pvStep(m: Machine, call: Call, op: PvOp<'concrete'>): Step<Repl
       return yield* updateVaMapping(m, call, op);
     case 'pv.setContext':
       return yield* setContext(m, call, op);
+    case 'pv.setGdt':
+      return yield* setGdt(m, call, op);
+    case 'pv.updateDescriptor':
+      return yield* updateDescriptor(m, call, op);
     case 'pv.vmAssist':
       return vmAssist(m, call, op);
     default:

@@ -13,9 +13,11 @@ import { putReference } from '../memory/frames.ts';
 import { isPermitted, isPermittedSome } from '../memory/permissions.ts';
 import type { Step } from '../port.ts';
 import { flushNative, usersSince } from '../tlb/flush.ts';
+import { fitDescriptors } from './descriptors.ts';
 import {
   adjusted,
   codeOfLevel,
+  DESCRIPTORS,
   frameIn,
   FRAME_MAX,
   hasCacheBits,
@@ -62,7 +64,9 @@ export function* getType(m: Machine, mfn: number, code: number): Step<Unfit | un
   frameValidator.set(mfn, ownSlot(m));
   const owner = frameOwner.get(mfn) - 1;
   if (isChanged) yield* flushNative(m, () => usersSince(m, owner, frameTypeStamp.get(mfn)));
-  return code === WRITABLE ? yield* confirm(m, mfn) : yield* validate(m, { mfn, level: levelOfCode(code), owner });
+  if (code === WRITABLE) return yield* confirm(m, mfn);
+  if (code === DESCRIPTORS) return yield* validateDescriptors(m, mfn, owner);
+  return yield* validate(m, { mfn, level: levelOfCode(code), owner });
 }
 
 /** Goes on with a table that was left partial. Whoever wants it holds it, so that the reference of its own can go. */
@@ -78,6 +82,29 @@ function* confirm(m: Machine, mfn: number): Step<undefined> {
   yield* m.port.point('store', 'frame');
   m.f.frameValidated.set(mfn, 1);
   m.f.frameValidator.set(mfn, 0);
+}
+
+/** Looks all descriptors of a frame through, and changes those that may not stand as they are. */
+function* validateDescriptors(m: Machine, mfn: number, owner: number): Step<'EINVAL' | undefined> {
+  yield* m.port.point('load', 'table');
+  const changed = fitDescriptors(m, mfn, owner);
+  if (changed === undefined) {
+    yield* forget(m, mfn);
+    return 'EINVAL';
+  }
+  if (changed.length > 0) {
+    yield* m.port.point('store', 'table');
+    for (const one of changed) m.port.poke(tableOf(owner), { mfn, ...one });
+  }
+  return yield* confirm(m, mfn);
+}
+
+/** The frame is used as nothing. */
+function* forget(m: Machine, mfn: number): Step<void> {
+  yield* m.port.point('store', 'frame');
+  m.f.frameType.set(mfn, 0);
+  m.f.frameValidator.set(mfn, 0);
+  setCount(m, mfn, 0);
 }
 
 /** Where looking through begins, and whether that entry holds its frame already. */
@@ -141,10 +168,7 @@ function* giveUp(m: Machine, table: Table, { index, holds }: Begin): Step<void> 
     return;
   }
   if (level === 1 && index > 0) yield* letGoOf(m, table, { from: index - 1, to: 0 });
-  yield* m.port.point('store', 'frame');
-  m.f.frameType.set(mfn, 0);
-  m.f.frameValidator.set(mfn, 0);
-  setCount(m, mfn, 0);
+  yield* forget(m, mfn);
 }
 
 /** What is wrong with the flags of an entry. */

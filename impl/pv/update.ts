@@ -15,7 +15,7 @@ import { callerIn, isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
 import { flushNative, pcpusOf } from '../tlb/flush.ts';
 import { changeEntry, type Replaced } from './change.ts';
-import { levelOfCode, WRITABLE } from './entry.ts';
+import { DESCRIPTORS, levelOfCode, WRITABLE } from './entry.ts';
 import { getPage, lockPage, unlockPage } from './frames.ts';
 import { mayChange, ownerIn } from './owner.ts';
 import { begin, conclude, type Outcome } from './parked.ts';
@@ -105,6 +105,7 @@ function* writeLocked(m: Machine, one: Updating): Step<Unfit | Replaced | undefi
     yield* storeWord(m, one);
     return undefined;
   }
+  if (type === DESCRIPTORS) return 'EINVAL';
   const change = { ...value, index: indexOf(m, one), keepsFlags: command === 'preserveAd' };
   return yield* changeEntry(m, { mfn: frame, level: levelOfCode(type), owner }, change);
 }

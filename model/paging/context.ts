@@ -19,6 +19,7 @@ export const RESET: Context = {
   userRoot: 0 as Gfn,
   isUser: false,
   oldTable: 0 as Mfn,
+  gdt: { frames: [], entries: 0 },
 };
 
 type Vcpu = Pick<VcpuAgent, 'domain' | 'vcpu'>;
@@ -37,6 +38,7 @@ export function withContext(state: State, vcpu: Vcpu, change: Partial<Context>):
     userRoot: change.userRoot ?? old.userRoot,
     isUser: change.isUser ?? old.isUser,
     oldTable: change.oldTable ?? old.oldTable,
+    gdt: change.gdt ?? old.gdt,
   };
   return withParts(state, { contexts: state.contexts.set(vcpuKey(state, vcpu.domain, vcpu.vcpu), context) });
 }

@@ -3,7 +3,7 @@
 // MMU_MACHPHYS_UPDATE), arch/x86/pv/mm.c (map_guest_l1e).
 
 import type { Mfn } from '#abi/address.ts';
-import { levelOfType } from '#abi/pv.ts';
+import { isTrusted, levelOfType } from '#abi/pv.ts';
 import { frameOf, withFrame } from '../state.ts';
 import { eraseFrame, wordAt, withWord } from '../words.ts';
 import { isSeen } from './references.ts';
@@ -19,6 +19,7 @@ export const contents: Performers<ContentActs> = {
     const level = levelOfType(frameOf(state, change.mfn).type);
     if (lowest && level !== 1) return { state, first: [...change.after, fail('EINVAL')] };
     if (level > 0) return { state, first: [{ do: 'change', ...change, level }] };
+    if (isTrusted(frameOf(state, change.mfn).type)) return { state, first: [...change.after, fail('EINVAL')] };
     return { state, first: [{ ...change, do: 'write', keepsFlags: false }, ...change.after] };
   },
 

@@ -11,6 +11,7 @@ import { domainClass, frameClass, gfnClass, named, relation } from '../classes.t
 import { contextOf } from '../paging/context.ts';
 import { frameOf, type State } from '../state.ts';
 import { wordAt } from '../words.ts';
+import { adjustedDescriptor } from './descriptors.ts';
 import { isHarmless, isWritable, mfnIn } from './entries.ts';
 
 /** Batches longer than this are classed by their beginning. */
@@ -45,7 +46,7 @@ function rootClass(state: State, agent: Agent): number {
 
 /** Whose memory an operation is about. */
 function aboutWhom(op: PvOp<'concrete'>): DomId {
-  if (op.kind === 'pv.vmAssist') return DOMID_SELF;
+  if (op.kind === 'pv.vmAssist' || op.kind === 'pv.setGdt' || op.kind === 'pv.updateDescriptor') return DOMID_SELF;
   return op.kind === 'pv.setContext' ? op.target : op.owner;
 }
 
@@ -68,6 +69,14 @@ export function features(state: State, agent: Agent, op: PvOp<'concrete'>): read
       ...entryClass(state, callerOf(agent) ?? id, value),
     ])
     .with({ kind: 'pv.setContext' }, ({ frame }) => frameClasses(state, id, frame))
+    .with({ kind: 'pv.setGdt' }, ({ frames, entries }) => [
+      Math.ceil(entries / state.geometry.wordsPerFrame),
+      ...frames.slice(0, LOOKED_AT).flatMap(({ frame }) => frameClasses(state, id, frame)),
+    ])
+    .with({ kind: 'pv.updateDescriptor' }, ({ frame, value }) => [
+      adjustedDescriptor(state.geometry, value) === undefined ? 1 : 0,
+      ...frameClasses(state, id, frame),
+    ])
     .with({ kind: 'pv.vmAssist' }, ({ command, assist }) => [
       ['enable', 'disable', 'unknown'].indexOf(command) * vmAssists.length + vmAssists.indexOf(assist),
     ])

@@ -7,6 +7,7 @@ import { cutAt, type Cut } from '../cut.ts';
 import { contextOf, vcpuAgent, withContext } from '../paging/context.ts';
 import { end, go, type Situation, type Turn } from '../progress.ts';
 import { frameOf, type Domain, type State } from '../state.ts';
+import { putGdt } from './gdt.ts';
 import { putRoot } from './roots.ts';
 import { prepare, runOne, type Ran } from './run.ts';
 import { fail, halting, type Item, type Todo } from './work.ts';
@@ -48,6 +49,18 @@ export function giveRoot(cut: Cut, task: Situation, domain: Domain): Turn | unde
     if (root === 0 && userRoot === 0) continue;
     const state = withContext(cut.state, agent, root === 0 ? { userRoot: none } : { root: none });
     return goOn(begun(cutAt(cut, state), putRoot(root === 0 ? userRoot : root, keep)), task);
+  }
+  return giveGdt(cut, task, domain);
+}
+
+/** After all roots, the GDT of the next vCPU that has one. */
+function giveGdt(cut: Cut, task: Situation, domain: Domain): Turn | undefined {
+  for (let vcpu = 0; vcpu < domain.vcpus; vcpu += 1) {
+    const agent = vcpuAgent(domain.id, vcpu as VcpuId);
+    const { gdt } = contextOf(cut.state, agent);
+    if (gdt.frames.length === 0) continue;
+    const without = withContext(cut.state, agent, { gdt: { frames: [], entries: 0 } });
+    return goOn(begun(cutAt(cut, without), putGdt(gdt.frames)), task);
   }
   return undefined;
 }

@@ -7,6 +7,7 @@ import type { Errno } from '#abi/reply.ts';
 import { ask, cutAt, preemptionWithin, type Cut } from '../cut.ts';
 import type { State } from '../state.ts';
 import { contents } from './contents.ts';
+import { descriptors } from './descriptors.ts';
 import { references } from './references.ts';
 import { roots } from './roots.ts';
 import { tables } from './tables.ts';
@@ -21,6 +22,7 @@ const performers: Performers<Item['do']> = {
   ...tables,
   ...contents,
   ...roots,
+  ...descriptors,
   ...writes,
   attempt: (state, { todo, ...failure }) => ({ state, first: [...todo, { ...failure, do: 'attempted' }] }),
   attempted: (state) => ({ state }),
@@ -40,6 +42,7 @@ const plans: Readonly<Record<Plan['do'], true>> = {
   giveUp: true,
   keepOld: true,
   checkMemory: true,
+  describe: true,
   update: true,
   change: true,
   overwrite: true,

@@ -6,6 +6,7 @@ import { performing, type Handler, type Handlers, type Perform } from '../progre
 import { vmAssist } from './assist.ts';
 import { setContext } from './context.ts';
 import { mmuext } from './extended.ts';
+import { setGdt, updateDescriptor } from './gdt.ts';
 import { mmuUpdate, updateVaMapping } from './update.ts';
 
 const handlers: Handlers<PvOp<'concrete'>> = {
@@ -13,6 +14,8 @@ const handlers: Handlers<PvOp<'concrete'>> = {
   'pv.mmuext': mmuext,
   'pv.updateVaMapping': updateVaMapping,
   'pv.setContext': setContext,
+  'pv.setGdt': setGdt,
+  'pv.updateDescriptor': updateDescriptor,
   'pv.vmAssist': vmAssist,
 };
 

@@ -54,6 +54,7 @@ export const types: Performers<TypeActs> = {
     const { validated, type } = frameOf(state, mfn);
     const level = levelOfType(type);
     if (validated) return { state };
+    if (type === 'descriptors') return { state, first: [{ do: 'checkDescriptors', mfn }] };
     if (level === 0) return { state, first: [{ do: 'setValidated', mfn }] };
     return { state, first: [{ do: 'takeRest', mfn, level, index: 0, isFirst: true }] };
   },

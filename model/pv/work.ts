@@ -10,7 +10,7 @@ import type { WithinTable } from '#abi/choices.ts';
 import type { FrameType } from '#abi/pv.ts';
 import type { Errno } from '#abi/reply.ts';
 import type { Life } from '../life.ts';
-import type { TableProgress } from '../state.ts';
+import type { Context, TableProgress } from '../state.ts';
 
 /** An entry of a table: in which frame, of which level, where. */
 export interface Slot {
@@ -100,6 +100,9 @@ export type Act =
   | { readonly do: 'getType'; readonly mfn: Mfn; readonly type: FrameType }
   | { readonly do: 'flushType'; readonly mfn: Mfn }
   | { readonly do: 'setValidated'; readonly mfn: Mfn }
+  /** All descriptors of a frame are looked at; and those are changed that may not stand as they are. */
+  | { readonly do: 'checkDescriptors'; readonly mfn: Mfn }
+  | { readonly do: 'adjustDescriptors'; readonly mfn: Mfn }
   /** `isLinear`: a use by an entry of a table of its own level. */
   | { readonly do: 'putType'; readonly mfn: Mfn; readonly isLinear?: boolean }
   /** A use of a table by one of its own level; and how many such entries a table has, one more or one less. */
@@ -133,6 +136,7 @@ export type Act =
   | { readonly do: 'name'; readonly mfn: Mfn; readonly gfn: Gfn }
   | ({ readonly do: 'forget' } & Flush)
   | { readonly do: 'setRoot'; readonly vcpu: VcpuAgent; readonly which: 'kernel' | 'user'; readonly mfn: Mfn }
+  | { readonly do: 'setGdt'; readonly vcpu: VcpuAgent; readonly gdt: Context['gdt'] }
   | { readonly do: 'beginContext'; readonly vcpu: VcpuAgent; readonly mfn: Mfn }
   | ({ readonly do: 'descend' } & Descent)
   /** Entries are loaded on the way to where a guest has written; then what stands there, the rest of it, and what is replaced. */
@@ -159,6 +163,8 @@ export type Plan =
   | ({ readonly do: 'giveUp' } & Reached & Failing)
   /** What a vCPU's next call begins with. */
   | { readonly do: 'keepOld'; readonly vcpu: VcpuAgent; readonly mfn: Mfn }
+  /** A descriptor is written, to a frame that is held, the way that its type asks for. */
+  | { readonly do: 'describe'; readonly mfn: Mfn; readonly index: number; readonly word: Word; readonly author: DomId }
   | { readonly do: 'checkMemory'; readonly mfn: Mfn; readonly isWritable: boolean }
   /** A frame that is locked is written, or what it holds as a table is changed; `lowest`: it must be a table of level 1. */
   | { readonly do: 'update'; readonly lowest: boolean; readonly change: Omit<Change, 'level'> }

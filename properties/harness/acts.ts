@@ -7,7 +7,7 @@ import { grantsPerFrame } from '#abi/geometry.ts';
 import type { Mechanism } from '#abi/operation.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { frameRoles } from '#abi/roles.ts';
-import { frameTypes, levelOfType } from '#abi/pv.ts';
+import { frameTypes, isTrusted } from '#abi/pv.ts';
 import { and } from '#lib/bits.ts';
 import { refsOf } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
@@ -92,7 +92,7 @@ export class ActJudge {
     const role = frameRoles[f.frameRole.get(mfn)];
     if (role === 'pool') return domain === undefined || owner === domain;
     const type = frameTypes[f.frameType.get(mfn)] ?? 'none';
-    return role === 'ram' && owner === domain && levelOfType(type) > 0;
+    return role === 'ram' && owner === domain && isTrusted(type);
   }
 
   #isReached(domain: number, verb: 'load' | 'store', mfn: number): boolean {

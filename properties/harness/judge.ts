@@ -3,7 +3,7 @@
 
 import type { Mfn } from '#abi/address.ts';
 import type { Mechanism } from '#abi/operation.ts';
-import { frameTypes, levelOfType } from '#abi/pv.ts';
+import { frameTypes, isTrusted } from '#abi/pv.ts';
 import { describeRights, RIGHT, walkRight } from '#abi/rights.ts';
 import { frameRoles, type FrameRole } from '#abi/roles.ts';
 import { handlesOf, refsOf } from '#impl/layout.ts';
@@ -58,7 +58,7 @@ function isOfTables(m: Machine, one: Leaf, mfn: number): boolean {
   if (one.rights >= walkRight(1)) return true;
   if (!isWritable(one.rights) || mfn >= m.geometry.frameCount) return false;
   const type = frameTypes[m.f.frameType.get(mfn)] ?? 'none';
-  return roleOf(m, mfn) === 'pool' || levelOfType(type) > 0;
+  return roleOf(m, mfn) === 'pool' || isTrusted(type);
 }
 
 /** What an unjustified way to a frame breaks. */

@@ -113,6 +113,8 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'pv.mmuext': [...typing, ['store', 'domain'], ['store', 'guest'], answers],
   'pv.updateVaMapping': changing.filter(([pointClass]) => pointClass !== 'compareExchange'),
   'pv.setContext': [...typing, ...life],
+  'pv.setGdt': [...typing, ['store', 'domain']],
+  'pv.updateDescriptor': [...typing, ['store', 'guest']],
   'pv.vmAssist': [],
   'tlb.schedule': [],
   'tlb.fill': [],

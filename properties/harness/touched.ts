@@ -2,168 +2,10 @@
 // set of things. Comparison and reach look at these alone; audits look at everything.
 // A first reader may skip the sorting of offsets.
 
-import type { FieldName } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
 import { handlesOf, refsOf } from '#impl/layout.ts';
 import type { State } from '#model/state.ts';
-
-/** What the words of a field are about, for whoever compares or judges. */
-type Subject =
-  | 'frame' | 'm2p' | 'domain' | 'recent' | 'recentGfn' | 'grantFrame' | 'maptrackFrame' | 'root' | 'active' | 'handle' | 'handleGfn'
-  | 'vcpu' | 'vcpuRoot' | 'domainWide' | 'device' | 'cache' | 'cacheGfn' | 'linear' | 'linearGfn' | 'pcpu'; // prettier-ignore
-
-/**
- * Every field of the implementation: what it is about, or that nobody looks at it. memory: its words are noted one by one.
- * private: how the implementation finds and orders its things. Nothing is compared with it: what follows from it shows in
- * choices (lists of the heap, of pools and of handles), in locks at rest, or in what processors remember (stamps, clocks,
- * deferred flushes, ASIDs). ghost: written for marks alone.
- */
-const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'ghost'>> = {
-  memory: 'memory',
-  frameRole: 'frame',
-  frameOwner: 'frame',
-  frameRefs: 'frame',
-  frameAllocated: 'frame',
-  frameDirty: 'frame',
-  frameNeedFlush: 'private',
-  frameStamp: 'private',
-  frameIsTable: 'frame',
-  poolNext: 'private',
-  m2p: 'm2p',
-  frameIncarnation: 'frame',
-  frameType: 'frame',
-  frameTypeCount: 'frame',
-  frameValidated: 'frame',
-  frameLinear: 'frame',
-  framePinned: 'frame',
-  framePartial: 'frame',
-  frameTypeStamp: 'private',
-  frameValidator: 'private',
-  pageLock: 'private',
-  tableLife: 'frame',
-  heapOrder: 'private',
-  heapNext: 'private',
-  heapPrev: 'private',
-  podSize: 'frame',
-  podNext: 'private',
-  domState: 'domain',
-  domStage: 'domain',
-  domLife: 'private',
-  domKind: 'domain',
-  domPauses: 'domain',
-  domCrashed: 'domain',
-  domWritesTables: 'domain',
-  domMaxPages: 'domain',
-  domTotalPages: 'domain',
-  domVcpus: 'domain',
-  domStructure: 'domain',
-  domSharedInfo: 'domain',
-  domRoot: 'root',
-  domHeld: 'domain',
-  domLogDirty: 'domain',
-  dirtyTop: 'domain',
-  dirtyCount: 'domain',
-  dirtyFailed: 'domain',
-  dirtyAction: 'domain',
-  dirtyBy: 'domain',
-  dirtyDone: 'domain',
-  domMaxGfn: 'domainWide',
-  domIomem: 'device',
-  domBusy: 'private',
-  poolHead: 'private',
-  poolSpare: 'domain',
-  poolTotal: 'domain',
-  podEntries: 'domain',
-  podCount: 'domain',
-  podSingleHead: 'private',
-  podSingleTail: 'private',
-  podLargeHead: 'private',
-  podLargeTail: 'private',
-  podHighest: 'domainWide',
-  podSweepAt: 'domainWide',
-  podRecentGfn: 'recentGfn',
-  podRecentLarge: 'recent',
-  podRecentAt: 'domain',
-  grantFrameCount: 'domain',
-  grantLimit: 'domain',
-  grantFrame: 'grantFrame',
-  maptrackFrameCount: 'domain',
-  maptrackFrame: 'maptrackFrame',
-  maptrackHead: 'private',
-  maptrackTail: 'private',
-  eptInvalidate: 'private',
-  p2mDefer: 'private',
-  p2mNeedFlush: 'private',
-  p2mLock: 'private',
-  p2mDepth: 'private',
-  grantLock: 'private',
-  maptrackLock: 'private',
-  domainLock: 'private',
-  activeDomain: 'active',
-  activeMfn: 'active',
-  activeHostRead: 'active',
-  activeHostWrite: 'active',
-  activeDeviceRead: 'active',
-  activeDeviceWrite: 'active',
-  activeLock: 'private',
-  activeIncarnation: 'active',
-  trackDomain: 'handle',
-  trackRef: 'handle',
-  trackFlags: 'handle',
-  trackGfn: 'handleGfn',
-  trackNext: 'private',
-  vcpuOn: 'vcpu',
-  pcpuVcpu: 'pcpu',
-  vcpuControls: 'vcpu',
-  vcpuRoot: 'vcpuRoot',
-  vcpuPcid: 'vcpu',
-  vcpuUserRoot: 'vcpu',
-  vcpuOldTable: 'vcpu',
-  vcpuIsUser: 'vcpu',
-  tlbClock: 'private',
-  pcpuTime: 'private',
-  vcpuAsid: 'private',
-  vcpuGeneration: 'private',
-  vcpuCore: 'private',
-  asidGeneration: 'private',
-  asidNext: 'private',
-  asidDisabled: 'private',
-  pcpuAsid: 'pcpu',
-  pcpuRounds: 'ghost',
-  cacheTag: 'cache',
-  cacheLevel: 'cache',
-  cacheGfn: 'cacheGfn',
-  cacheLo: 'cache',
-  cacheHi: 'cache',
-  cacheRights: 'cache',
-  cacheNext: 'private',
-  cacheLife: 'cache',
-  cacheVcpu: 'cache',
-  linearLevel: 'linear',
-  linearAsid: 'linear',
-  linearTag: 'linear',
-  linearPcid: 'linear',
-  linearPage: 'linearGfn',
-  linearGfn: 'linearGfn',
-  linearMfn: 'linear',
-  linearRights: 'linear',
-  linearBits: 'linear',
-  linearNext: 'private',
-  linearLife: 'linear',
-  linearVcpu: 'linear',
-  heapHead: 'private',
-  heapFree: 'private',
-  heapLock: 'private',
-};
-
-const isLookedAt = (subject: (typeof subjects)[FieldName]): subject is Subject =>
-  subject !== 'memory' && subject !== 'private' && subject !== 'ghost';
-
-const subjectOf: ReadonlyMap<string, Subject> = new Map(
-  Object.entries(subjects).flatMap(([name, subject]): readonly [string, Subject][] =>
-    isLookedAt(subject) ? [[name, subject]] : [],
-  ),
-);
+import { subjectOf } from './subjects.ts';
 
 /** Keys of things that may have changed. Cleared by their owner after judgement. */
 export class Touched {
@@ -316,6 +158,9 @@ export class Touched {
         return;
       case 'vcpuRoot':
         this.vcpus.add(Math.floor(index / 2));
+        return;
+      case 'vcpuGdt':
+        this.vcpus.add(Math.floor(index / geometry.capacity.gdtFrames));
         return;
       case 'linear':
         this.linear.add(index);

@@ -27,6 +27,8 @@ interface Bound {
   /** For each page of a bitmap that may be given back, and each word of one that may be told. */
   readonly bitmapPage?: number;
   readonly bitmapWord?: number;
+  /** For each frame that a GDT may have. */
+  readonly gdtFrame?: number;
   /** For each page that a paging pool may have. */
   readonly poolFrame?: number;
   /** For each entry of each table that there may be: only in batches of paravirtual vCPUs does it stop for preemption. */
@@ -80,6 +82,8 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'pv.mmuext': { base: 30, tableEntry: 12 },
   'pv.updateVaMapping': { base: 30, tableEntry: 12 },
   'pv.setContext': { base: 20, tableEntry: 12 },
+  'pv.setGdt': { base: 8, gdtFrame: 14 },
+  'pv.updateDescriptor': { base: 24 },
   'pv.vmAssist': NONE,
   'tlb.schedule': NONE,
   'tlb.fill': NONE,
@@ -158,8 +162,8 @@ export function mostActs(
   { op, log, worst, logs }: Pick<Returned, 'op' | 'log' | 'worst'> & { readonly logs: boolean },
 ): number {
   const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
-  const { range = 0, piece = 0, bitmapPage = 0, bitmapWord = 0, tableEntry = 0 } = bounds[op.kind];
-  const { grantFrames, poolFrames, rangeCheck, devicePieces } = geometry.capacity;
+  const { range = 0, piece = 0, bitmapPage = 0, bitmapWord = 0, tableEntry = 0, gdtFrame = 0 } = bounds[op.kind];
+  const { grantFrames, poolFrames, rangeCheck, devicePieces, gdtFrames } = geometry.capacity;
   const walks = worst > base ? walkActs(geometry, op) : 0;
   const told = op.kind === 'memory.logDirty' ? toldBy(geometry, op) : 0;
   const demands = worst > base && isDemanding({ op, log }) ? DEMAND * geometry.frameCount : 0;
@@ -176,7 +180,8 @@ export function mostActs(
     frame * framesOf(geometry, op) +
     element * elementsOf(op) +
     grantFrame * grantFrames +
-    poolFrame * poolFrames
+    poolFrame * poolFrames +
+    gdtFrame * gdtFrames
   );
 }
 

@@ -53,7 +53,7 @@ const inFocus = (g: Gen, id: DomId): readonly Mfn[] =>
   g.focus.frames.size === 0 ? [] : framesOf(g.state, id).filter((mfn) => g.focus.frames.has(mfn));
 
 /** What an entry of a table of `level` is to lead to. */
-function aim(g: Gen, id: DomId, level: number): Mfn {
+export function aim(g: Gen, id: DomId, level: number): Mfn {
   if (g.bends() || g.share(3)) return strange(g, id);
   const focused = g.share(50) ? inFocus(g, id) : [];
   if (focused.length > 0) return g.prng.pick(focused);

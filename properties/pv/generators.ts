@@ -11,6 +11,7 @@ import { contextOf } from '#model/paging/context.ts';
 import type { Gen, Generators, Needs, Symbolic, Weights } from '../harness/decisions.ts';
 import { linearOf, pagesNow, treeOf } from '../paging/tables.ts';
 import { noteChange, takenBack } from './changes.ts';
+import { setGdt, updateDescriptor } from './descriptor-generators.ts';
 import {
   askers,
   contested,
@@ -42,6 +43,8 @@ const weights: Settings['weights'] = {
   'pv.mmuext': 50,
   'pv.updateVaMapping': 25,
   'pv.setContext': 4,
+  'pv.setGdt': 6,
+  'pv.updateDescriptor': 6,
   'pv.vmAssist': 3,
 };
 
@@ -254,6 +257,8 @@ export const generators = (s: Settings): Generators<PvOp<'symbolic'>> => ({
   'pv.mmuext': (g) => mmuext(g, s),
   'pv.updateVaMapping': updateVaMapping,
   'pv.setContext': setContext,
+  'pv.setGdt': setGdt,
+  'pv.updateDescriptor': updateDescriptor,
   'pv.vmAssist': vmAssist,
 });
 
@@ -270,6 +275,8 @@ export const needs: Needs<PvOp<'symbolic'>> = {
   'pv.mmuext': someGuest,
   'pv.updateVaMapping': someCaller,
   'pv.setContext': someGuest,
+  'pv.setGdt': someCaller,
+  'pv.updateDescriptor': someCaller,
   'pv.vmAssist': someCaller,
 };
 

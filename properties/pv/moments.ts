@@ -59,6 +59,15 @@ export const directMoments: readonly Moment[] = [
     isShown: ({ op, reply, before }) =>
       op.kind === 'pv.mmuUpdate' && op.elements.slice(op.start, reply.done).some((one) => isLinear(before, one)),
   }),
+  moment('pv/descriptorsAreWritten', {
+    invariant: 'PTW',
+    statement: 'A descriptor is written to a frame that a GDT has.',
+    isShown: ({ op, reply, before }) =>
+      op.kind === 'pv.updateDescriptor' &&
+      reply.status === 'ok' &&
+      frameOf(before, op.frame).type === 'descriptors' &&
+      frameOf(before, op.frame).typeCount > 0,
+  }),
   moment('pv/writesToTablesAreMade', {
     invariant: 'PTW',
     statement: 'A write to a lowest table, by the kernel that has it mapped for reading, is made for it.',

@@ -96,6 +96,9 @@ export function usesByTables(m: Machine): ReadonlyMap<number, Uses> {
     for (const mfn of [f.vcpuRoot.getWide(key), f.vcpuUserRoot.get(key)]) if (mfn !== 0) recount.note(mfn, root);
     const old = f.vcpuOldTable.get(key);
     if (old !== 0) recount.note(old, undefined);
+    const { gdtFrames } = geometry.capacity;
+    for (let at = key * gdtFrames; at < (key + 1) * gdtFrames; at += 1)
+      if (f.vcpuGdt.get(at) !== 0) recount.note(f.vcpuGdt.get(at), 'descriptors');
   }
   return recount.uses;
 }

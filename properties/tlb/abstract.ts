@@ -3,9 +3,11 @@
 
 import type { DomId } from '#abi/address.ts';
 import type { Machine } from '#impl/machine.ts';
-import { placeOfVcpu, type State } from '#model/state.ts';
+import { placeOfVcpu, type Context, type State } from '#model/state.ts';
 import { firstDifference, type Relation } from '../harness/difference.ts';
 import type { Problem } from '../harness/law.ts';
+
+const NO_GDT: Context['gdt'] = { frames: [], entries: 0 };
 
 /** A vCPU on both sides, by its key: domain * vcpusPerDomain + vcpu. */
 interface Sides {
@@ -56,6 +58,19 @@ const vcpus: Relation<Sides> = {
       breaks: 'REF',
       model: ({ state, key }) => state.contexts.get(key)?.oldTable ?? 0,
       machine: ({ m, key }) => m.f.vcpuOldTable.get(key),
+    },
+    {
+      name: 'gdt',
+      breaks: 'REF',
+      model: ({ state, key }) => {
+        const { frames, entries } = state.contexts.get(key)?.gdt ?? NO_GDT;
+        return [entries, ...frames].join();
+      },
+      machine: ({ m, key }) => {
+        const { gdtFrames } = m.geometry.capacity;
+        const frames = Array.from({ length: gdtFrames }, (_, at) => m.f.vcpuGdt.get(key * gdtFrames + at));
+        return [m.f.vcpuGdtEntries.get(key), ...frames.filter((mfn) => mfn !== 0)].join();
+      },
     },
     {
       name: 'isUser',
