@@ -46,8 +46,9 @@ export interface Capacity {
   readonly poolFrames: number;
   /** Elements of one batch at most; more is E2BIG before anything happens. */
   readonly batch: number;
-  /** Frames that a paravirtual vCPU's GDT may have. */
+  /** Frames that a paravirtual vCPU's GDT and LDT may have. */
   readonly gdtFrames: number;
+  readonly ldtFrames: number;
   /** Frames that a word of the bitmap of written frames has bits for, and levels of that bitmap (leaves among them). */
   readonly dirtyBits: number;
   readonly dirtyLevels: number;
@@ -105,6 +106,7 @@ const tiny: Geometry = {
     poolFrames: 12,
     batch: 6,
     gdtFrames: 3,
+    ldtFrames: 2,
     dirtyBits: 2,
     dirtyLevels: 3,
     rangeCheck: 3,
@@ -139,6 +141,7 @@ const x86: Geometry = {
     poolFrames: 64,
     batch: 6,
     gdtFrames: 14,
+    ldtFrames: 16,
     dirtyBits: 64,
     dirtyLevels: 4,
     rangeCheck: 256,

@@ -137,6 +137,18 @@ export const pvOps = {
       entries: { type: 'int', min: 0, max: 0xffff },
     },
   },
+  /** The caller's own LDT (MMUEXT_SET_LDT): so many descriptors from a linear frame on. */
+  'pv.setLdt': {
+    says: 'has its LDT of {entries} descriptors from linear {page} on',
+    replies: ['ok', 'EINVAL'],
+    fields: { page: gfnField, entries: { type: 'int', min: 0, max: 0xffff } },
+  },
+  /** Its processor reads a descriptor of the LDT: no call, whatever its mode. */
+  'pv.loadSegment': {
+    says: 'loads the segment of descriptor {index} of its LDT',
+    replies: ['ok', 'generalProtection', 'pageFault'],
+    fields: { index: { type: 'int', min: 0, max: 0x1fff } },
+  },
   /** `offset`: bytes past the word `index`: descriptors lie at whole words. */
   'pv.updateDescriptor': {
     says: 'writes the descriptor {value} at {index} (byte {offset}) of {frame}',

@@ -211,6 +211,10 @@ const processors = (g: Geometry) => {
     /** Its GDT: the frames (0: none), and how many descriptors. */
     vcpuGdt: { length: vcpusOf(g) * g.capacity.gdtFrames },
     vcpuGdtEntries: { length: vcpusOf(g), bits: 16 },
+    /** Its LDT: the frames of it that are in use (0: not yet), how many descriptors, the linear frame of the first (low, high). */
+    vcpuLdt: { length: vcpusOf(g) * g.capacity.ldtFrames },
+    vcpuLdtEntries: { length: vcpusOf(g), bits: 16 },
+    vcpuLdtBase: { length: 2 * vcpusOf(g) },
     vcpuIsUser: { length: vcpusOf(g), bits: 1 },
     /** The TLB clock, and when each pCPU last forgot everything. */
     tlbClock: { length: 1, bits: g.width.tlbClock },

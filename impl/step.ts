@@ -52,7 +52,7 @@ export function* startStep(m: Machine, call: Call): Step<Reply> {
   if (agent.kind !== 'vcpu') return yield* route(m, call);
   m.f.domBusy.add(agent.domain, 1);
   // Calls come from the kernel of a paravirtual guest; instructions that are emulated see to it themselves.
-  const isCall = mechanism !== 'paging' && mechanism !== 'tlb';
+  const isCall = mechanism !== 'paging' && mechanism !== 'tlb' && op.kind !== 'pv.loadSegment';
   if (isCall && isParavirtual(m, agent.domain)) enterKernel(m, keyOf(m, agent));
   const answer = yield* route(m, call);
   m.f.domBusy.add(agent.domain, -1);

@@ -245,6 +245,8 @@ export interface Context {
   readonly oldTable: Mfn;
   /** Of a paravirtual guest: the frames of its GDT, and how many descriptors it has. */
   readonly gdt: { readonly frames: readonly Mfn[]; readonly entries: number };
+  /** And of its LDT: which of its frames have come into use (0: not yet), how many descriptors from where. */
+  readonly ldt: Context['gdt'] & { readonly base: Gfn };
 }
 
 /** A word of memory and who wrote it; undefined: the hypervisor. */

@@ -220,7 +220,9 @@ export function advanceLog(state: State, progress: Progress, log: readonly Logge
 /** Calls come from a paravirtual guest's kernel. (Instructions that are emulated see to it themselves.) */
 function enterForCall(state: State, { agent, op }: Progress): State {
   const mechanism = mechanismOf(op.kind);
-  if (agent.kind !== 'vcpu' || mechanism === 'paging' || mechanism === 'tlb') return state;
+  // A segment is loaded by the processor itself.
+  const isCall = mechanism !== 'paging' && mechanism !== 'tlb' && op.kind !== 'pv.loadSegment';
+  if (agent.kind !== 'vcpu' || !isCall) return state;
   return enterMode(state, agent, false) ?? state;
 }
 

@@ -1,6 +1,7 @@
 // Linear frames of 64-bit addresses, and what of them tables translate.
 // A first reader may skip it. Source: Intel SDM vol. 1, "Canonical Addressing".
 
+import type { Word } from '#abi/address.ts';
 import { pow2 } from '#lib/bits.ts';
 import type { Machine } from '../machine.ts';
 
@@ -15,3 +16,9 @@ export function isCanonical(m: Machine, page: number): boolean {
   const half = pow2(m.geometry.levels * m.geometry.bitsPerLevel - 1);
   return page < half || page >= PAGES - half;
 }
+
+/** The address of a byte of a linear frame. */
+export const addressOf = (page: number, offset: number): Word => ({
+  lo: (page % pow2(20)) * pow2(12) + offset,
+  hi: Math.floor(page / pow2(20)),
+});

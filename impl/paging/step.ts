@@ -9,7 +9,7 @@ import { bytesPerFrame } from '#abi/geometry.ts';
 import type { AccessOp, PagingOp } from '#abi/paging.ts';
 import { reply, type Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { and, hasAll, hasAny, low32, pow2 } from '#lib/bits.ts';
+import { and, hasAll, hasAny } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
@@ -25,7 +25,7 @@ import { domainOn } from '../tlb/rules.ts';
 import { lookUp, lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
 import { translateLinear, type LinearOutcome, type Wanted } from './linear-walker.ts';
 import { isLogged, logWrite } from './log-write.ts';
-import { inTables, isCanonical, PAGES } from './pages.ts';
+import { addressOf, inTables, isCanonical, PAGES } from './pages.ts';
 import { hasControl, setControl, setRoot } from './registers.ts';
 
 const ALL_ONES: Word = { lo: 0xffff_ffff, hi: 0xffff_ffff };
@@ -216,6 +216,5 @@ function refusal(
     return { gfn, isWrite: isTable || isWriting(op), reply: violation(op, [gfn, isTable ? 1 : 0]) };
   }
   const { page, offset } = at;
-  const address = { lo: low32((page % pow2(20)) * pow2(12) + offset), hi: Math.floor(page / pow2(20)) };
-  return { ...at, reply: reply('pageFault', { out: [outcome.code], words: [address] }) };
+  return { ...at, reply: reply('pageFault', { out: [outcome.code], words: [addressOf(page, offset)] }) };
 }

@@ -2,10 +2,10 @@
 // A first reader may skip nothing.
 
 import { describe, expect, it } from 'vitest';
-import type { DomId } from '#abi/address.ts';
+import type { DomId, Gfn } from '#abi/address.ts';
 import { stopAt } from '../execution.ts';
 import { fitDescriptor } from './descriptors.ts';
-import { DOM, Guest, LEAVES, OTHER_ROOT, toolstack, vcpu } from './guest.testing.ts';
+import { bits, DOM, Guest, LEAVES, MIDDLE, MORE, OTHER_ROOT, toolstack, vcpu } from './guest.testing.ts';
 
 const CODE = { lo: 0xffff, hi: 0x00af_9a00 };
 const FIT = { lo: 0xffff, hi: 0x00af_fa00 };
@@ -86,5 +86,55 @@ describe('a GDT', () => {
     const mfn = guest.mfn(8);
     expect(guest.by(toolstack, { kind: 'memory.killDomain', target: DOM as DomId }).status).toBe('ok');
     expect([guest.m.f.frameOwner.get(mfn), guest.m.f.frameRefs.get(mfn)]).toEqual([0, 0]);
+  });
+});
+
+describe('an LDT', () => {
+  const set = (guest: Guest, page: number, entries: number): string =>
+    guest.by(vcpu, { kind: 'pv.setLdt', page: page as Gfn, entries }).status;
+  const segment = (guest: Guest, index: number) => guest.by(vcpu, { kind: 'pv.loadSegment', index });
+  /** Linear frames 0 and 1 are frames that can be descriptors. */
+  const mapped = (): Guest => {
+    const guest = Guest.running();
+    for (const [index, frame] of [8, 9].entries()) guest.update(LEAVES, index, guest.entry(frame, { lo: bits.P + bits.U })); // prettier-ignore
+    write(guest, 8, CODE);
+    return guest;
+  };
+
+  it('has its frames held from the first load on, whatever becomes of the entries', () => {
+    const guest = mapped();
+    expect([set(guest, 0, 8), guest.typed(8)]).toEqual(['ok', 'writable 0 valid']);
+    expect(segment(guest, 1)).toMatchObject({ status: 'ok', words: [FIT] });
+    expect([guest.typed(8), guest.refs(8), guest.typed(9)]).toEqual(['descriptors 1 valid', 3, 'none 0']);
+    expect(guest.update(LEAVES, 0, { lo: 0, hi: 0 })).toBe('ok');
+    expect([segment(guest, 1).status, guest.refs(8)]).toEqual(['ok', 2]);
+    expect([set(guest, 1, 4), guest.typed(8), guest.refs(8)]).toEqual(['ok', 'descriptors 0 valid', 1]);
+  });
+
+  it('is left with another root', () => {
+    const guest = mapped();
+    set(guest, 0, 8);
+    segment(guest, 0);
+    guest.word(OTHER_ROOT, 0, MIDDLE);
+    expect([guest.asks('newBaseptr', { frame: OTHER_ROOT }), guest.typed(8), guest.refs(8)]).toEqual(['ok', 'descriptors 0 valid', 2]); // prettier-ignore
+    expect([segment(guest, 0).status, guest.refs(8)]).toEqual(['ok', 3]);
+  });
+
+  it('faults where nothing is mapped, or nothing that can be descriptors', () => {
+    const guest = mapped();
+    expect([set(guest, 2, 8), segment(guest, 0), segment(guest, 8).status]).toMatchObject([
+      'ok',
+      { status: 'pageFault', out: [0], words: [{ lo: 0x2000, hi: 0 }] },
+      'generalProtection',
+    ]);
+    guest.update(MORE, 0, { lo: 0, hi: 0 });
+    expect([set(guest, 4, 8), segment(guest, 1)]).toMatchObject(['ok', { status: 'pageFault', words: [{ lo: 0x4008, hi: 0 }] }]); // prettier-ignore
+  });
+
+  it('has at most so many descriptors, and lies where the guest may name memory', () => {
+    const guest = mapped();
+    expect([set(guest, 0, 9), set(guest, 32, 8), set(guest, 32, 0), set(guest, 0, 8)]).toEqual(['EINVAL', 'EINVAL', 'ok', 'ok']); // prettier-ignore
+    expect(guest.by(toolstack, { kind: 'pv.setLdt', page: 0 as Gfn, entries: 0 }).status).toBe('EINVAL');
+    expect(guest.by(toolstack, { kind: 'pv.loadSegment', index: 0 }).status).toBe('generalProtection');
   });
 });

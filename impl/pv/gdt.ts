@@ -9,6 +9,7 @@ import type { Machine } from '../machine.ts';
 import { putReference } from '../memory/frames.ts';
 import type { Step } from '../port.ts';
 import { fitDescriptor, gdtEntriesMax } from './descriptors.ts';
+import { exchangeGdt, put, take } from './descriptor-frames.ts';
 import { DESCRIPTORS, WRITABLE } from './entry.ts';
 import { flushFor } from './flush.ts';
 import { getPage, tableOf } from './frames.ts';
@@ -33,49 +34,11 @@ export function* setGdt(m: Machine, call: Call, op: Op<'pv.setGdt'>): Step<Reply
   }
   const key = keyOf(m, agent);
   yield* m.port.point('store', 'domain');
-  const old = exchange(m, key, frames);
+  const old = exchangeGdt(m, key, frames);
   m.f.vcpuGdtEntries.set(key, op.entries);
   for (const mfn of old) yield* put(m, mfn);
   yield* flushFor(m, agent, { whose: 'own', what: 'everything' });
   return reply('ok');
-}
-
-/** Holds a frame as descriptors; false: it is none of the guest's, or cannot be. */
-function* take(m: Machine, mfn: number, owner: number): Step<boolean> {
-  if (!(yield* getPage(m, mfn, owner))) return false;
-  if ((yield* getType(m, mfn, DESCRIPTORS)) === undefined) return true;
-  yield* putReference(m, mfn);
-  return false;
-}
-
-function* put(m: Machine, mfn: number): Step<void> {
-  yield* putType(m, mfn);
-  yield* putReference(m, mfn);
-}
-
-/** The vCPU at `key` has these frames; those that it had. */
-function exchange(m: Machine, key: number, frames: readonly number[]): readonly number[] {
-  const { gdtFrames } = m.geometry.capacity;
-  const old: number[] = [];
-  for (let at = 0; at < gdtFrames; at += 1) {
-    const mfn = m.f.vcpuGdt.get(key * gdtFrames + at);
-    if (mfn !== 0) old.push(mfn);
-    m.f.vcpuGdt.set(key * gdtFrames + at, frames[at] ?? 0);
-  }
-  return old;
-}
-
-/** Lets go of the GDT of the first vCPU of a dying domain that has one; false: there is none. */
-export function* dropGdt(m: Machine, dom: number): Step<boolean> {
-  const { vcpusPerDomain } = m.geometry.capacity;
-  for (let key = dom * vcpusPerDomain; key < (dom + 1) * vcpusPerDomain; key += 1) {
-    const old = exchange(m, key, []);
-    m.f.vcpuGdtEntries.set(key, 0);
-    if (old.length === 0) continue;
-    for (const mfn of old) yield* put(m, mfn);
-    return true;
-  }
-  return false;
 }
 
 /** Writes one descriptor, to a frame of descriptors or to memory. */

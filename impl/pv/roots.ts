@@ -7,9 +7,9 @@ import type { Machine } from '../machine.ts';
 import { putReference } from '../memory/frames.ts';
 import type { Step } from '../port.ts';
 import { forgetAll } from '../tlb/flush.ts';
+import { dropDescriptors, dropLdt } from './descriptor-frames.ts';
 import { codeOfLevel } from './entry.ts';
 import { getPage, running } from './frames.ts';
-import { dropGdt } from './gdt.ts';
 import { enterKernel } from './mode.ts';
 import { keep, letGoOfOld } from './parked.ts';
 import { putPageAndType, type Stopped } from './release.ts';
@@ -40,6 +40,7 @@ export function* newRoot(m: Machine, key: number, mfn: number): Step<Unfit | und
   }
   const errno = yield* getRoot(m, mfn, ownerOfKey(m, key));
   if (errno !== undefined) return errno;
+  yield* dropLdt(m, key);
   yield* m.port.point('store', 'domain');
   const old = m.f.vcpuRoot.getWide(key);
   m.f.vcpuRoot.setWide(key, mfn);
@@ -84,5 +85,5 @@ export function* dropRoot(m: Machine, dom: number): Step<boolean | Stopped> {
     keep(m, key);
     return stopped ?? true;
   }
-  return yield* dropGdt(m, dom);
+  return yield* dropDescriptors(m, dom);
 }

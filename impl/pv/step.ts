@@ -11,6 +11,7 @@ import { vmAssist } from './assist.ts';
 import { setContext } from './context.ts';
 import { mmuext } from './extended.ts';
 import { setGdt, updateDescriptor } from './gdt.ts';
+import { loadSegment, setLdt } from './ldt.ts';
 import { updateVaMapping } from './mapping.ts';
 import { mmuUpdate } from './update.ts';
 
@@ -27,6 +28,10 @@ export function* pvStep(m: Machine, call: Call, op: PvOp<'concrete'>): Step<Repl
       return yield* setContext(m, call, op);
     case 'pv.setGdt':
       return yield* setGdt(m, call, op);
+    case 'pv.setLdt':
+      return yield* setLdt(m, call, op);
+    case 'pv.loadSegment':
+      return yield* loadSegment(m, call, op);
     case 'pv.updateDescriptor':
       return yield* updateDescriptor(m, call, op);
     case 'pv.vmAssist':

@@ -1,11 +1,11 @@
 // The paging context of a vCPU: its registers by name, and what the rules of access rights make of them.
 // A first reader may skip this file. Sources: Intel SDM vol. 3A, "Paging Modes and Control Bits", "Canonical Addressing".
 
-import type { DomId, Gfn, Mfn } from '#abi/address.ts';
+import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
 import type { Agent, VcpuAgent } from '#abi/agents.ts';
 import type { Geometry } from '#abi/geometry.ts';
 import { controls, type AccessOp, type Control } from '#abi/paging.ts';
-import { bit, hasAll, pow2 } from '#lib/bits.ts';
+import { bit, hasAll, low32, pow2 } from '#lib/bits.ts';
 import { vcpuKey, withParts, type Context, type State } from '../state.ts';
 import type { Paging } from './mode.ts';
 import type { Attempt } from './rights.ts';
@@ -20,6 +20,7 @@ export const RESET: Context = {
   isUser: false,
   oldTable: 0 as Mfn,
   gdt: { frames: [], entries: 0 },
+  ldt: { frames: [], entries: 0, base: 0 as Gfn },
 };
 
 type Vcpu = Pick<VcpuAgent, 'domain' | 'vcpu'>;
@@ -39,6 +40,7 @@ export function withContext(state: State, vcpu: Vcpu, change: Partial<Context>):
     isUser: change.isUser ?? old.isUser,
     oldTable: change.oldTable ?? old.oldTable,
     gdt: change.gdt ?? old.gdt,
+    ldt: change.ldt ?? old.ldt,
   };
   return withParts(state, { contexts: state.contexts.set(vcpuKey(state, vcpu.domain, vcpu.vcpu), context) });
 }
@@ -65,6 +67,12 @@ export function isCanonicalPage({ levels, bitsPerLevel }: Geometry, page: number
 
 /** Linear frames of 64-bit addresses; the last is followed by the first. */
 export const PAGES = pow2(52);
+
+/** The address of a byte of a linear frame. */
+export const linearAddress = ({ gfn, offset }: { readonly gfn: number; readonly offset: number }): Word => ({
+  lo: low32((gfn % 0x10_0000) * 0x1000 + offset),
+  hi: Math.floor(gfn / 0x10_0000),
+});
 
 /** A linear frame as tables translate it: the bits above are copies. */
 export const pageBitsOf = ({ levels, bitsPerLevel }: Geometry, page: number): number =>

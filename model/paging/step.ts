@@ -9,7 +9,7 @@ import { NOWHERE, type VcpuAgent } from '#abi/agents.ts';
 import type { AccessOp, PagingOp } from '#abi/paging.ts';
 import type { Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { hasAll, low32, without } from '#lib/bits.ts';
+import { hasAll, without } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
 import { ask, failure, type Cut, type Wished } from '../cut.ts';
 import { crash } from '../frames.ts';
@@ -20,8 +20,8 @@ import { beginHelp, help, type Faulted } from '../pv/help.ts';
 import { enterMode } from '../pv/roots.ts';
 import { refusePrivileged, setPvRoot } from '../pv/privileged.ts';
 import { entryOf, isParavirtual, placeOfVcpu, type State } from '../state.ts';
-import { bytesOf, pieces, readBytes, wordOf, writeBytes, type Byte } from '../words.ts';
-import { attemptOf, isCanonicalPage, linearContext, PAGES } from './context.ts';
+import { bytesOf, pieces, readBytes, wordOf, writeBytes } from '../words.ts';
+import { attemptOf, isCanonicalPage, linearAddress, linearContext, PAGES } from './context.ts';
 import { ERROR_USER, type Attempt } from './rights.ts';
 import { translateLinear } from './linear.ts';
 import { locate } from './nested.ts';
@@ -58,12 +58,6 @@ interface Located {
   readonly refused?: Refused | undefined;
   readonly faulted?: Faulted;
 }
-
-/** A linear address as CR2 tells it. */
-const linearAddress = ({ gfn, offset }: Byte): Word => ({
-  lo: low32((gfn % 0x10_0000) * 0x1000 + offset),
-  hi: Math.floor(gfn / 0x10_0000),
-});
 
 const isWriting = ({ kind }: AccessOp<'concrete'>): boolean => hasAll(needs[kind], RIGHT.write);
 

@@ -6,7 +6,6 @@
 import type { Mfn, Word } from '#abi/address.ts';
 import type { Geometry } from '#abi/geometry.ts';
 import { bit, field, hasAll, hasAny, withField } from '#lib/bits.ts';
-import { withContext } from '../paging/context.ts';
 import { frameOf, type State } from '../state.ts';
 import { wordAt, withWord } from '../words.ts';
 import { isSameWord } from './entries.ts';
@@ -62,7 +61,7 @@ function changes(state: State, mfn: Mfn): readonly (Word & { readonly index: num
   return found;
 }
 
-export const descriptors: Performers<'checkDescriptors' | 'adjustDescriptors' | 'describe' | 'setGdt'> = {
+export const descriptors: Performers<'checkDescriptors' | 'adjustDescriptors' | 'describe'> = {
   checkDescriptors: (state, { mfn }): Effect => {
     const changed = changes(state, mfn);
     if (changed === undefined) return { state, first: [{ do: 'clearCount', mfn, forgets: true }], failed: 'EINVAL' };
@@ -89,6 +88,4 @@ export const descriptors: Performers<'checkDescriptors' | 'adjustDescriptors' | 
       ],
     };
   },
-
-  setGdt: (state, { vcpu, gdt }) => ({ state: withContext(state, vcpu, { gdt }) }),
 };

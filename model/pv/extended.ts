@@ -22,6 +22,7 @@ import {
   paravirtualCaller,
   type Element,
 } from './batch.ts';
+import { forgetLdt } from './descriptor-frames.ts';
 import { isInvalidated } from './flush.ts';
 import { attempt, fail, halting, putUnparked, type Item, type Todo } from './work.ts';
 
@@ -72,6 +73,7 @@ export function newRoot(
   return [
     attempt({ do: 'getPage', mfn, owner: vcpu.domain }, 'EINVAL'),
     attempt({ do: 'getType', mfn, type: tableType(state.geometry.levels) }, undefined, putUnparked(mfn)),
+    ...(which === 'kernel' ? forgetLdt(state, vcpu) : []),
     set,
   ];
 }

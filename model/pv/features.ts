@@ -8,7 +8,7 @@ import { tableFlags } from '#abi/paging.ts';
 import { hasAll } from '#lib/bits.ts';
 import { match } from 'ts-pattern';
 import { domainClass, frameClass, gfnClass, named, relation } from '../classes.ts';
-import { contextOf } from '../paging/context.ts';
+import { contextOf, isCanonicalPage, RESET } from '../paging/context.ts';
 import { frameOf, type State } from '../state.ts';
 import { wordAt } from '../words.ts';
 import { adjustedDescriptor } from './descriptors.ts';
@@ -44,9 +44,23 @@ function rootClass(state: State, agent: Agent): number {
   return 1 + (root === 0 ? 0 : 1) + (userRoot === 0 ? 0 : 2) + (isUser ? 4 : 0);
 }
 
+/** Whether a vCPU's LDT has a descriptor at all, and its frame in use. */
+function segmentClass(state: State, agent: Agent, index: number): number {
+  const { ldt } = agent.kind === 'vcpu' ? contextOf(state, agent) : RESET;
+  const mfn = ldt.frames[Math.floor(index / state.geometry.wordsPerFrame)] ?? 0;
+  return index >= ldt.entries ? 0 : mfn === 0 ? 1 : 2;
+}
+
 /** Whose memory an operation is about. */
 function aboutWhom(op: PvOp<'concrete'>): DomId {
-  if (op.kind === 'pv.vmAssist' || op.kind === 'pv.setGdt' || op.kind === 'pv.updateDescriptor') return DOMID_SELF;
+  if (
+    op.kind === 'pv.vmAssist' ||
+    op.kind === 'pv.setGdt' ||
+    op.kind === 'pv.setLdt' ||
+    op.kind === 'pv.loadSegment' ||
+    op.kind === 'pv.updateDescriptor'
+  )
+    return DOMID_SELF;
   return op.kind === 'pv.setContext' ? op.target : op.owner;
 }
 
@@ -73,6 +87,10 @@ export function features(state: State, agent: Agent, op: PvOp<'concrete'>): read
       Math.ceil(entries / state.geometry.wordsPerFrame),
       ...frames.slice(0, LOOKED_AT).flatMap(({ frame }) => frameClasses(state, id, frame)),
     ])
+    .with({ kind: 'pv.setLdt' }, ({ page, entries }) => [
+      entries === 0 ? 0 : isCanonicalPage(state.geometry, page) ? 1 : 2,
+    ])
+    .with({ kind: 'pv.loadSegment' }, ({ index }) => [segmentClass(state, agent, index)])
     .with({ kind: 'pv.updateDescriptor' }, ({ frame, value }) => [
       adjustedDescriptor(state.geometry, value) === undefined ? 1 : 0,
       ...frameClasses(state, id, frame),

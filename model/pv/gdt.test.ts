@@ -1,12 +1,12 @@
 // Descriptor tables of a paravirtual guest: which descriptors may stand, what a GDT holds, and that nobody writes it.
 // A first reader may skip this file.
 
-import type { Mfn, Word } from '#abi/address.ts';
+import type { Gfn, Mfn, Word } from '#abi/address.ts';
 import { geometries } from '#abi/geometry.ts';
 import { describe, expect, it } from 'vitest';
 import { contextOf } from '../paging/context.ts';
 import { adjustedDescriptor } from './descriptors.ts';
-import { entry, guest, Machine, page, toolstack, WRITABLE } from './guest.testing.ts';
+import { ABSENT, entry, guest, Machine, page, READ_ONLY, toolstack, WRITABLE } from './guest.testing.ts';
 
 const booted = (): Machine => {
   const machine = new Machine();
@@ -87,5 +87,32 @@ describe('a GDT', () => {
     load(machine, [9]);
     machine.call(toolstack, { kind: 'memory.killDomain', target: guest.domain });
     expect(machine.frame(9)).toMatchObject({ role: 'free', type: 'none' });
+  });
+});
+
+describe('an LDT', () => {
+  const set = (machine: Machine, at: number, entries: number): string =>
+    machine.call(guest, { kind: 'pv.setLdt', page: at as Gfn, entries }).status;
+  const segment = (machine: Machine, index: number) => machine.call(guest, { kind: 'pv.loadSegment', index });
+
+  it('comes into use frame by frame, by the entries of the kernel as they stand', () => {
+    const machine = booted();
+    machine.update(guest, { mfn: page(2), index: 3 }, entry(page(9), READ_ONLY));
+    write(machine, 9, DATA, { index: 1 });
+    expect([set(machine, 3, 4), machine.frame(9).typeCount]).toEqual(['ok', 0]);
+    expect(segment(machine, 1)).toMatchObject({ status: 'ok', words: [{ lo: 0xffff, hi: 0x00cf_f200 }] });
+    expect(machine.frame(9)).toMatchObject({ type: 'descriptors', typeCount: 1, refs: 3 });
+    machine.update(guest, { mfn: page(2), index: 3 }, ABSENT);
+    expect([segment(machine, 0).status, machine.frame(9).refs]).toEqual(['ok', 2]);
+    expect([set(machine, 3, 3), machine.frame(9).typeCount]).toEqual(['ok', 0]);
+    expect(segment(machine, 0)).toMatchObject({ status: 'pageFault', out: [0], words: [{ lo: 0x3000, hi: 0 }] });
+    expect(segment(machine, 3).status).toBe('generalProtection');
+  });
+
+  it('is no memory that is mapped for writing, no table, and nothing of the hypervisor’s', () => {
+    const machine = booted();
+    expect([set(machine, 0, 8), segment(machine, 1).status, set(machine, 2, 4), segment(machine, 0).status]).toEqual(['ok', 'pageFault', 'ok', 'pageFault']); // prettier-ignore
+    expect([set(machine, 32, 4), set(machine, 0, 9), set(machine, 32, 0)]).toEqual(['EINVAL', 'EINVAL', 'ok']);
+    expect(machine.call(toolstack, { kind: 'pv.setLdt', page: 0 as Gfn, entries: 0 }).status).toBe('EINVAL');
   });
 });

@@ -9,21 +9,14 @@ import type { Cut } from '../cut.ts';
 import { contextOf } from '../paging/context.ts';
 import { end, type OpOf, type Task, type Turn } from '../progress.ts';
 import { inOne, paravirtualCaller } from './batch.ts';
+import { putDescriptors } from './descriptor-frames.ts';
 import { adjustedDescriptor, gdtLimit } from './descriptors.ts';
 import { attempt, type Todo } from './work.ts';
-
-const letGo = (mfn: Mfn): Todo => [
-  { do: 'putType', mfn },
-  { do: 'putPage', mfn },
-];
-
-/** Frames that no vCPU has as its GDT any more are let go of. */
-export const putGdt = (frames: readonly Mfn[]): Todo => frames.flatMap(letGo);
 
 /** Each frame is held as descriptors; one that cannot be lets go of those before it, the last first. */
 const taking = (frames: readonly Mfn[], { domain: owner }: VcpuAgent): Todo =>
   frames.flatMap((mfn, at): Todo => {
-    const before = frames.slice(0, at).toReversed().flatMap(letGo);
+    const before = putDescriptors(frames.slice(0, at).toReversed());
     return [
       attempt({ do: 'getPage', mfn, owner }, 'EINVAL', ...before),
       attempt({ do: 'getType', mfn, type: 'descriptors' }, 'EINVAL', { do: 'putPage', mfn }, ...before),
@@ -45,7 +38,7 @@ export function setGdt(cut: Cut, task: Task<OpOf<'pv.setGdt'>>): Turn {
   return inOne(cut, task, () => [
     ...taking(frames, vcpu),
     { do: 'setGdt', vcpu, gdt: { frames, entries: op.entries } },
-    ...putGdt(old.frames),
+    ...putDescriptors(old.frames),
     { do: 'forget', domain: vcpu.domain, vcpus: bit(vcpu.vcpu), page: undefined },
   ]);
 }

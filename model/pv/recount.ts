@@ -73,10 +73,10 @@ export function countFrame(state: State, mfn: Mfn, into: Uses): void {
 export function countRoots(state: State, { id, kind, vcpus }: Domain, into: Uses): void {
   if (kind !== 'pv') return;
   for (let vcpu = 0; vcpu < vcpus; vcpu += 1) {
-    const { root, userRoot, oldTable, gdt } = contextOf(state, vcpuAgent(id, vcpu as VcpuId));
+    const { root, userRoot, oldTable, gdt, ldt } = contextOf(state, vcpuAgent(id, vcpu as VcpuId));
     for (const one of [root, userRoot]) if (one !== 0) use(into, one, true);
     if (oldTable !== 0) use(into, oldTable, false);
-    for (const mfn of gdt.frames) use(into, mfn, true);
+    for (const mfn of [...gdt.frames, ...ldt.frames]) if (mfn !== 0) use(into, mfn, true);
   }
 }
 

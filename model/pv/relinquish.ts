@@ -7,7 +7,7 @@ import { cutAt, type Cut } from '../cut.ts';
 import { contextOf, vcpuAgent, withContext } from '../paging/context.ts';
 import { end, go, type Situation, type Turn } from '../progress.ts';
 import { frameOf, type Domain, type State } from '../state.ts';
-import { putGdt } from './gdt.ts';
+import { putDescriptors } from './descriptor-frames.ts';
 import { putRoot } from './roots.ts';
 import { prepare, runOne, type Ran } from './run.ts';
 import { fail, halting, type Item, type Todo } from './work.ts';
@@ -50,17 +50,18 @@ export function giveRoot(cut: Cut, task: Situation, domain: Domain): Turn | unde
     const state = withContext(cut.state, agent, root === 0 ? { userRoot: none } : { root: none });
     return goOn(begun(cutAt(cut, state), putRoot(root === 0 ? userRoot : root, keep)), task);
   }
-  return giveGdt(cut, task, domain);
+  return giveDescriptors(cut, task, domain);
 }
 
-/** After all roots, the GDT of the next vCPU that has one. */
-function giveGdt(cut: Cut, task: Situation, domain: Domain): Turn | undefined {
+/** After all roots, what the next vCPU that has any uses of its LDT, and then its GDT. */
+function giveDescriptors(cut: Cut, task: Situation, domain: Domain): Turn | undefined {
   for (let vcpu = 0; vcpu < domain.vcpus; vcpu += 1) {
     const agent = vcpuAgent(domain.id, vcpu as VcpuId);
-    const { gdt } = contextOf(cut.state, agent);
-    if (gdt.frames.length === 0) continue;
-    const without = withContext(cut.state, agent, { gdt: { frames: [], entries: 0 } });
-    return goOn(begun(cutAt(cut, without), putGdt(gdt.frames)), task);
+    const { gdt, ldt } = contextOf(cut.state, agent);
+    const frames = [...ldt.frames.filter((mfn) => mfn !== 0), ...gdt.frames];
+    if (frames.length === 0) continue;
+    const without = withContext(cut.state, agent, { gdt: { frames: [], entries: 0 }, ldt: { ...ldt, frames: [] } });
+    return goOn(begun(cutAt(cut, without), putDescriptors(frames)), task);
   }
   return undefined;
 }

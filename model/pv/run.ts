@@ -7,6 +7,7 @@ import type { Errno } from '#abi/reply.ts';
 import { ask, cutAt, preemptionWithin, type Cut } from '../cut.ts';
 import type { State } from '../state.ts';
 import { contents } from './contents.ts';
+import { descriptorFrames } from './descriptor-frames.ts';
 import { descriptors } from './descriptors.ts';
 import { references } from './references.ts';
 import { roots } from './roots.ts';
@@ -23,6 +24,7 @@ const performers: Performers<Item['do']> = {
   ...contents,
   ...roots,
   ...descriptors,
+  ...descriptorFrames,
   ...writes,
   attempt: (state, { todo, ...failure }) => ({ state, first: [...todo, { ...failure, do: 'attempted' }] }),
   attempted: (state) => ({ state }),

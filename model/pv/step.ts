@@ -7,6 +7,7 @@ import { vmAssist } from './assist.ts';
 import { setContext } from './context.ts';
 import { mmuext } from './extended.ts';
 import { setGdt, updateDescriptor } from './gdt.ts';
+import { loadSegment, setLdt } from './ldt.ts';
 import { mmuUpdate, updateVaMapping } from './update.ts';
 
 const handlers: Handlers<PvOp<'concrete'>> = {
@@ -15,6 +16,8 @@ const handlers: Handlers<PvOp<'concrete'>> = {
   'pv.updateVaMapping': updateVaMapping,
   'pv.setContext': setContext,
   'pv.setGdt': setGdt,
+  'pv.setLdt': setLdt,
+  'pv.loadSegment': loadSegment,
   'pv.updateDescriptor': updateDescriptor,
   'pv.vmAssist': vmAssist,
 };

@@ -137,6 +137,10 @@ export type Act =
   | ({ readonly do: 'forget' } & Flush)
   | { readonly do: 'setRoot'; readonly vcpu: VcpuAgent; readonly which: 'kernel' | 'user'; readonly mfn: Mfn }
   | { readonly do: 'setGdt'; readonly vcpu: VcpuAgent; readonly gdt: Context['gdt'] }
+  | { readonly do: 'setLdt'; readonly vcpu: VcpuAgent; readonly ldt: Context['ldt'] }
+  /** The entry for a frame of a vCPU's LDT is sought; what it leads to comes into use. */
+  | { readonly do: 'seekLdt'; readonly vcpu: VcpuAgent; readonly at: number; readonly mfn: Mfn; readonly level: number }
+  | { readonly do: 'useLdt'; readonly vcpu: VcpuAgent; readonly at: number; readonly mfn: Mfn }
   | { readonly do: 'beginContext'; readonly vcpu: VcpuAgent; readonly mfn: Mfn }
   | ({ readonly do: 'descend' } & Descent)
   /** Entries are loaded on the way to where a guest has written; then what stands there, the rest of it, and what is replaced. */

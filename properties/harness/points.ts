@@ -114,6 +114,8 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'pv.updateVaMapping': changing.filter(([pointClass]) => pointClass !== 'compareExchange'),
   'pv.setContext': [...typing, ...life],
   'pv.setGdt': [...typing, ['store', 'domain']],
+  'pv.setLdt': [...typing, ['store', 'domain']],
+  'pv.loadSegment': [...typing, ['store', 'domain']],
   'pv.updateDescriptor': [...typing, ['store', 'guest']],
   'pv.vmAssist': [],
   'tlb.schedule': [],

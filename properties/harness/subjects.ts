@@ -6,7 +6,7 @@ import type { FieldName } from '#impl/layout.ts';
 /** What the words of a field are about, for whoever compares or judges. */
 type Subject =
   | 'frame' | 'm2p' | 'domain' | 'recent' | 'recentGfn' | 'grantFrame' | 'maptrackFrame' | 'root' | 'active' | 'handle' | 'handleGfn'
-  | 'vcpu' | 'vcpuRoot' | 'vcpuGdt' | 'domainWide' | 'device' | 'cache' | 'cacheGfn' | 'linear' | 'linearGfn' | 'pcpu'; // prettier-ignore
+  | 'vcpu' | 'vcpuRoot' | 'gdtFrames' | 'ldtFrames' | 'domainWide' | 'device' | 'cache' | 'cacheGfn' | 'linear' | 'linearGfn' | 'pcpu'; // prettier-ignore
 
 /**
  * Every field of the implementation: what it is about, or that nobody looks at it. memory: its words are noted one by one.
@@ -115,8 +115,11 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   vcpuPcid: 'vcpu',
   vcpuUserRoot: 'vcpu',
   vcpuOldTable: 'vcpu',
-  vcpuGdt: 'vcpuGdt',
+  vcpuGdt: 'gdtFrames',
   vcpuGdtEntries: 'vcpu',
+  vcpuLdt: 'ldtFrames',
+  vcpuLdtEntries: 'vcpu',
+  vcpuLdtBase: 'vcpuRoot',
   vcpuIsUser: 'vcpu',
   tlbClock: 'private',
   pcpuTime: 'private',

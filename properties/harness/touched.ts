@@ -159,8 +159,9 @@ export class Touched {
       case 'vcpuRoot':
         this.vcpus.add(Math.floor(index / 2));
         return;
-      case 'vcpuGdt':
-        this.vcpus.add(Math.floor(index / geometry.capacity.gdtFrames));
+      case 'gdtFrames':
+      case 'ldtFrames':
+        this.vcpus.add(Math.floor(index / geometry.capacity[subject]));
         return;
       case 'linear':
         this.linear.add(index);

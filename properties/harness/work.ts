@@ -27,7 +27,7 @@ interface Bound {
   /** For each page of a bitmap that may be given back, and each word of one that may be told. */
   readonly bitmapPage?: number;
   readonly bitmapWord?: number;
-  /** For each frame that a GDT may have. */
+  /** For each frame that a GDT or an LDT may have. */
   readonly gdtFrame?: number;
   /** For each page that a paging pool may have. */
   readonly poolFrame?: number;
@@ -83,6 +83,8 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'pv.updateVaMapping': { base: 30, tableEntry: 12 },
   'pv.setContext': { base: 20, tableEntry: 12 },
   'pv.setGdt': { base: 8, gdtFrame: 14 },
+  'pv.setLdt': { base: 8, gdtFrame: 14 },
+  'pv.loadSegment': { base: 24 },
   'pv.updateDescriptor': { base: 24 },
   'pv.vmAssist': NONE,
   'tlb.schedule': NONE,
@@ -163,7 +165,7 @@ export function mostActs(
 ): number {
   const { base, frame = 0, element = 0, grantFrame = 0, poolFrame = 0 } = bounds[op.kind];
   const { range = 0, piece = 0, bitmapPage = 0, bitmapWord = 0, tableEntry = 0, gdtFrame = 0 } = bounds[op.kind];
-  const { grantFrames, poolFrames, rangeCheck, devicePieces, gdtFrames } = geometry.capacity;
+  const { grantFrames, poolFrames, rangeCheck, devicePieces, gdtFrames, ldtFrames } = geometry.capacity;
   const walks = worst > base ? walkActs(geometry, op) : 0;
   const told = op.kind === 'memory.logDirty' ? toldBy(geometry, op) : 0;
   const demands = worst > base && isDemanding({ op, log }) ? DEMAND * geometry.frameCount : 0;
@@ -181,7 +183,7 @@ export function mostActs(
     element * elementsOf(op) +
     grantFrame * grantFrames +
     poolFrame * poolFrames +
-    gdtFrame * gdtFrames
+    gdtFrame * Math.max(gdtFrames, ldtFrames)
   );
 }
 

@@ -1,11 +1,12 @@
-// What paravirtual guests ask of their descriptor tables: a GDT of frames that could be one, and single descriptors, mostly where descriptors
+// What paravirtual guests ask of their descriptor tables: a GDT of frames that could be one, an LDT where memory is mapped, and single descriptors, mostly where descriptors
 // are. A first reader may skip it.
 
 import type { DomId, Mfn } from '#abi/address.ts';
 import type { Literal } from '#abi/operand.ts';
 import { frameOf } from '#model/state.ts';
-import { contextOf } from '#model/paging/context.ts';
+import { contextOf, RESET } from '#model/paging/context.ts';
 import type { Gen, Symbolic } from '../harness/decisions.ts';
+import { linearOf, treeOf } from '../paging/tables.ts';
 import { aim, askers, idle, indexIn } from './entries.ts';
 import { framesOf, frameNamed } from './names.ts';
 
@@ -47,6 +48,30 @@ function descriptor(g: Gen): Literal {
   const drawn = g.prng.below(10);
   if (drawn === 0) return { as: 'fresh' };
   return drawn === 1 ? { as: 'word', lo: 0, hi: 0 } : { as: 'word', lo: g.prng.pick(low), hi: g.prng.pick(high) };
+}
+
+/** Whether a frame is descriptors, or can become such. */
+const isFit = (g: Gen, id: DomId, mfn: Mfn): boolean =>
+  frameOf(g.state, mfn).typeCount === 0 || described(g, id).includes(mfn);
+
+/** An LDT where memory is mapped, rather at frames that could be descriptors; now and then none. */
+export function setLdt(g: Gen): Symbolic<'pv.setLdt'> {
+  const id = asGuest(g);
+  const { pages } = treeOf(g.state, g.agent);
+  const fit = pages.filter(({ gfn }) => isFit(g, id, gfn as number as Mfn));
+  const some = fit.length > 0 && g.share(70) ? fit : pages;
+  const page = some.length > 0 ? g.prng.pick(some).page : g.prng.below(64);
+  const { wordsPerFrame, capacity } = g.geometry;
+  const most = capacity.ldtFrames * wordsPerFrame;
+  const entries = g.bends() ? most + 1 : g.share(10) ? 0 : 1 + g.prng.below(Math.min(most, 2 * wordsPerFrame));
+  return { kind: 'pv.setLdt', page: g.gfn(linearOf(g.geometry, page)), entries };
+}
+
+/** A descriptor of the LDT that the vCPU has, rather in a frame that is not in use yet. */
+export function loadSegment(g: Gen): Symbolic<'pv.loadSegment'> {
+  asGuest(g);
+  const { ldt } = g.agent.kind === 'vcpu' ? contextOf(g.state, g.agent) : RESET;
+  return { kind: 'pv.loadSegment', index: g.bends() ? ldt.entries : g.prng.below(Math.max(ldt.entries, 1)) };
 }
 
 export function updateDescriptor(g: Gen): Symbolic<'pv.updateDescriptor'> {

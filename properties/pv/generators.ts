@@ -11,7 +11,7 @@ import { contextOf } from '#model/paging/context.ts';
 import type { Gen, Generators, Needs, Symbolic, Weights } from '../harness/decisions.ts';
 import { linearOf, pagesNow, treeOf } from '../paging/tables.ts';
 import { noteChange, takenBack } from './changes.ts';
-import { setGdt, updateDescriptor } from './descriptor-generators.ts';
+import { loadSegment, setGdt, setLdt, updateDescriptor } from './descriptor-generators.ts';
 import {
   askers,
   contested,
@@ -45,6 +45,8 @@ const weights: Settings['weights'] = {
   'pv.setContext': 4,
   'pv.setGdt': 6,
   'pv.updateDescriptor': 6,
+  'pv.setLdt': 5,
+  'pv.loadSegment': 10,
   'pv.vmAssist': 3,
 };
 
@@ -259,6 +261,8 @@ export const generators = (s: Settings): Generators<PvOp<'symbolic'>> => ({
   'pv.setContext': setContext,
   'pv.setGdt': setGdt,
   'pv.updateDescriptor': updateDescriptor,
+  'pv.setLdt': setLdt,
+  'pv.loadSegment': loadSegment,
   'pv.vmAssist': vmAssist,
 });
 
@@ -269,6 +273,9 @@ const someCaller = (g: Gen): boolean => {
   return ids.length > 0 && g.callers().some(({ domain }) => ids.includes(domain));
 };
 
+/** Whether some vCPU that may call has an LDT. */
+const hasLdt = (g: Gen): boolean => g.callers().some((vcpu) => contextOf(g.state, vcpu).ldt.entries > 0);
+
 /** When a legal operation of a kind is possible. */
 export const needs: Needs<PvOp<'symbolic'>> = {
   'pv.mmuUpdate': someGuest,
@@ -277,6 +284,8 @@ export const needs: Needs<PvOp<'symbolic'>> = {
   'pv.setContext': someGuest,
   'pv.setGdt': someCaller,
   'pv.updateDescriptor': someCaller,
+  'pv.setLdt': someCaller,
+  'pv.loadSegment': hasLdt,
   'pv.vmAssist': someCaller,
 };
 

@@ -68,6 +68,15 @@ export const directMoments: readonly Moment[] = [
       frameOf(before, op.frame).type === 'descriptors' &&
       frameOf(before, op.frame).typeCount > 0,
   }),
+  moment('pv/segmentsComeIntoUse', {
+    invariant: 'PTW',
+    statement: 'A processor reads a descriptor of an LDT whose frame was not in use.',
+    isShown: ({ agent, op, reply, before }) =>
+      agent.kind === 'vcpu' &&
+      op.kind === 'pv.loadSegment' &&
+      reply.status === 'ok' &&
+      contextOf(before, agent).ldt.frames.every((mfn) => mfn === 0),
+  }),
   moment('pv/writesToTablesAreMade', {
     invariant: 'PTW',
     statement: 'A write to a lowest table, by the kernel that has it mapped for reading, is made for it.',

@@ -96,9 +96,11 @@ export function usesByTables(m: Machine): ReadonlyMap<number, Uses> {
     for (const mfn of [f.vcpuRoot.getWide(key), f.vcpuUserRoot.get(key)]) if (mfn !== 0) recount.note(mfn, root);
     const old = f.vcpuOldTable.get(key);
     if (old !== 0) recount.note(old, undefined);
-    const { gdtFrames } = geometry.capacity;
+    const { gdtFrames, ldtFrames } = geometry.capacity;
     for (let at = key * gdtFrames; at < (key + 1) * gdtFrames; at += 1)
       if (f.vcpuGdt.get(at) !== 0) recount.note(f.vcpuGdt.get(at), 'descriptors');
+    for (let at = key * ldtFrames; at < (key + 1) * ldtFrames; at += 1)
+      if (f.vcpuLdt.get(at) !== 0) recount.note(f.vcpuLdt.get(at), 'descriptors');
   }
   return recount.uses;
 }

@@ -3,11 +3,12 @@
 
 import type { DomId } from '#abi/address.ts';
 import type { Machine } from '#impl/machine.ts';
-import { placeOfVcpu, type Context, type State } from '#model/state.ts';
+import { RESET } from '#model/paging/context.ts';
+import { placeOfVcpu, type State } from '#model/state.ts';
 import { firstDifference, type Relation } from '../harness/difference.ts';
 import type { Problem } from '../harness/law.ts';
 
-const NO_GDT: Context['gdt'] = { frames: [], entries: 0 };
+const { gdt: NO_GDT, ldt: NO_LDT } = RESET;
 
 /** A vCPU on both sides, by its key: domain * vcpusPerDomain + vcpu. */
 interface Sides {
@@ -70,6 +71,20 @@ const vcpus: Relation<Sides> = {
         const { gdtFrames } = m.geometry.capacity;
         const frames = Array.from({ length: gdtFrames }, (_, at) => m.f.vcpuGdt.get(key * gdtFrames + at));
         return [m.f.vcpuGdtEntries.get(key), ...frames.filter((mfn) => mfn !== 0)].join();
+      },
+    },
+    {
+      name: 'ldt',
+      breaks: 'REF',
+      model: ({ state, key }) => {
+        const { frames, entries, base } = state.contexts.get(key)?.ldt ?? NO_LDT;
+        const { ldtFrames } = state.geometry.capacity;
+        return [entries, base, ...Array.from({ length: ldtFrames }, (_, at) => frames[at] ?? 0)].join();
+      },
+      machine: ({ m, key }) => {
+        const { ldtFrames } = m.geometry.capacity;
+        const frames = Array.from({ length: ldtFrames }, (_, at) => m.f.vcpuLdt.get(key * ldtFrames + at));
+        return [m.f.vcpuLdtEntries.get(key), m.f.vcpuLdtBase.getWide(key), ...frames].join();
       },
     },
     {
