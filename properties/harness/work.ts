@@ -203,8 +203,9 @@ export const workIsBounded: AlwaysLaw = {
   id: 'harness/workIsBounded',
   invariant: 'WORK',
   statement: invariants.WORK,
-  judge: ({ machine, returned, looks }: View): Problem | undefined => {
-    if (returned === undefined) return undefined;
+  judge: ({ machine, returned, problems, looks }: View): Problem | undefined => {
+    const told = problems.find(({ invariant }) => invariant === 'WORK');
+    if (told !== undefined || returned === undefined) return told;
     const { op, worst, reply } = returned;
     if (worst > 0) looks?.(mechanismOf(op.kind));
     const problem = (what: string, sentence: string): Problem => ({
