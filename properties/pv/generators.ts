@@ -15,6 +15,7 @@ import {
   askers,
   contested,
   indexIn,
+  inFocus,
   levelOf,
   memoryOf,
   newEntry,
@@ -53,7 +54,9 @@ export const hostile = (): Settings => ({ weights, usual: 4, served: 15, buildin
 
 /** Lets a guest act, or the toolstack for it. Answers whose tables it is about, and how the call names it. */
 function asOwner(g: Gen, s: Settings): { readonly id: DomId; readonly owner: DomId } {
-  const ids = askers(g);
+  const all = askers(g);
+  const focused = g.share(80) ? all.filter((id) => g.focus.domains.has(id)) : [];
+  const ids = focused.length > 0 ? focused : all;
   const callers = g.callers().filter(({ domain }) => ids.includes(domain));
   if (callers.length === 0 || g.share(s.served)) {
     g.agent = { kind: 'toolstack' };
@@ -176,7 +179,19 @@ function linearPage(g: Gen): GfnOperand {
   return g.gfn(linearOf(g.geometry, first + indexIn(g)));
 }
 
+/** What keeps a table goes, or comes, while operations in flight are about it: its pin. Undefined: they are about none. */
+function contestedPin(g: Gen, id: DomId): Extended | undefined {
+  const tables = inFocus(g, id).filter((mfn) => levelOf(g, mfn) > 0);
+  const mfn = g.prefer(tables, (one) => frameOf(g.state, one).pinned);
+  const pin = mfn === undefined ? undefined : mmuextCommands[levelOf(g, mfn) - 1];
+  if (mfn === undefined || pin === undefined) return undefined;
+  const which = frameOf(g.state, mfn).pinned ? 'unpin' : pin;
+  return { command: which, frame: frameNamed(g.state, mfn), source: { raw: 0 }, page: { path: [0] }, vcpus: 0 };
+}
+
 function extendedElement(g: Gen, id: DomId): Extended {
+  const focused = g.share(40) ? contestedPin(g, id) : undefined;
+  if (focused !== undefined) return focused;
   const which = command(g);
   const source = which === 'copyPage' ? frameFor(g, id, 'clearPage') : { raw: 0 };
   const page = which.startsWith('invlpg') ? linearPage(g) : { path: [0] };
