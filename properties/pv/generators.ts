@@ -288,13 +288,24 @@ export const needs: Needs<PvOp<'symbolic'>> = {
   'pv.vmAssist': someCaller,
 };
 
-/** A paravirtual guest, or the toolstack for it, gives a frame back by its number, rather one that is no table. Undefined: there is none. */
+/**
+ * A frame that a guest gives back: what operations in flight are about, one in four a table in use, which lives on without its owner's
+ * reference, else rather one that is none.
+ */
+function frameGivenBack(g: Gen, id: DomId): Mfn | undefined {
+  const frames = framesOf(g.state, id).slice(1);
+  const focused = g.share(40) ? inFocus(g, id) : [];
+  if (focused.length > 0) return g.prng.pick(focused);
+  const wantsTable = g.share(25);
+  return g.prefer(frames, (one) => (wantsTable ? frameOf(g.state, one).pinned : levelOf(g, one) === 0));
+}
+
+/** A paravirtual guest, or the toolstack for it, gives a frame back by its number. Undefined: there is none. */
 export function decreaseDirect(g: Gen): Symbolic<'memory.decrease'> | undefined {
   const ids = askers(g);
   if (ids.length === 0) return undefined;
   const id = g.prng.pick(ids);
-  const frames = framesOf(g.state, id).slice(1);
-  const mfn = g.prefer(frames, (one) => levelOf(g, one) === 0);
+  const mfn = frameGivenBack(g, id);
   if (mfn === undefined) return undefined;
   g.asManager(id);
   const gfns = [numberNamed(g.state, mfn)];
