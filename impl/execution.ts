@@ -26,6 +26,14 @@ export type RunOutcome =
 
 const PAUSED: RunOutcome = { kind: 'paused' };
 
+/** Thrown when an operation works on and on: it would hang whoever waits for it. */
+export class EndlessWork extends Error {
+  override readonly name = 'EndlessWork';
+}
+
+/** More acts between two preemption checks than the largest extents could need; and more choices, and checks, of one operation. */
+const ENDLESS = { acts: 2 ** 22, choices: 2 ** 14, checks: 2 ** 16 } as const;
+
 /** Asked before each act whether to stop there; the port names the act. */
 export type Stopper = () => boolean;
 
@@ -83,7 +91,16 @@ export class Execution {
     }
   }
 
+  /** Something of it is about to happen that others could come before. Throws `EndlessWork`. */
+  act(): void {
+    this.acts += 1;
+    if (this.acts <= this.worst) return;
+    this.worst = this.acts;
+    if (this.acts > ENDLESS.acts) throw new EndlessWork('performs acts without end');
+  }
+
   choose(choice: Choice): void {
+    if (this.log.length === ENDLESS.choices) throw new EndlessWork('makes choices without end');
     this.log.push({ seq: this.#sequence(), choice });
   }
 
@@ -97,6 +114,7 @@ export class Execution {
 
   preempts(): boolean {
     this.checks += 1;
+    if (this.checks > ENDLESS.checks) throw new EndlessWork('asks without end whether to stop');
     return this.checks === this.call.preempt;
   }
 }

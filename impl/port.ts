@@ -63,11 +63,7 @@ export class Port {
   *point(pointClass: PointClass, object: ObjectKind): Step<void> {
     this.pointClass = pointClass;
     this.pointObject = object;
-    const { current } = this;
-    if (current !== undefined) {
-      current.acts += 1;
-      if (current.acts > current.worst) current.worst = current.acts;
-    }
+    this.current?.act();
     if (this.armed) yield;
   }
 

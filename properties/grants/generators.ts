@@ -75,6 +75,14 @@ function mapElement(g: Gen, s: Settings, at: { caller: DomId; taken: Set<number>
   };
 }
 
+type Device = Extract<GrantsOp<'symbolic'>, { kind: 'grants.unmap' }>['elements'][number]['dev'];
+
+/** What an unmap says of the part for devices: of a mapping that has one it is asked for by itself, together with the other, or left alone. */
+function deviceUnmapped(g: Gen, hasDevice: boolean): Device {
+  if (hasDevice) return g.prng.pick(['mapped', 'mapped', 'none', 'none', 'wrong'] as const);
+  return g.bends() || g.share(10) ? g.prng.pick(['mapped', 'wrong'] as const) : 'none';
+}
+
 function unmap(g: Gen, s: Settings): Extract<GrantsOp<'symbolic'>, { kind: 'grants.unmap' }> {
   const caller = g.asHandler((id) => handlesOf(g, id).length > 0);
   const left = [...handlesOf(g, caller)];
@@ -88,11 +96,16 @@ function unmap(g: Gen, s: Settings): Extract<GrantsOp<'symbolic'>, { kind: 'gran
     const focused = left.findIndex((one) => g.focus.handles.has(one));
     const at = focused >= 0 && g.share(50) ? focused : g.prng.below(Math.max(1, left.length));
     const handle = left.splice(at, 1)[0] ?? 0;
-    const gfn = handles?.get(handle)?.gfn ?? g.oneOf(mappedOf(g.state, caller));
+    const mapped = handles?.get(handle);
+    const hasDevice = mapped !== undefined && hasAll(mapped.flags, mapFlags.device);
+    const dev = deviceUnmapped(g, hasDevice);
+    // What keeps a part can be unmapped once more, and a part can be refused when another is not.
+    if (hasDevice && dev !== 'mapped') left.push(handle);
+    const isElsewhere = mapped === undefined || (hasDevice && g.share(15));
     return {
       handle: isStale ? g.oldHandle() : g.handle(caller, handle),
-      gfn: g.gfn(gfn),
-      dev: g.bends() || g.share(10) ? g.prng.pick(['mapped', 'wrong'] as const) : ('none' as const),
+      gfn: g.gfn(isElsewhere ? g.oneOf(mappedOf(g.state, caller)) : mapped.gfn),
+      dev,
     };
   });
   return { kind: 'grants.unmap', elements, results: g.buffer(caller, count), start: g.start(count) };

@@ -14,6 +14,7 @@ import type { Machine } from '#impl/machine.ts';
 import type { ActWatcher } from '#impl/port.ts';
 import { visibleAs } from '#model/entitlement.ts';
 import { isDirect } from './direct-reach.ts';
+import { EntriesAsked } from './entries-asked.ts';
 import type { Problem } from './law.ts';
 import type { Reach } from './reach.ts';
 
@@ -21,17 +22,22 @@ import type { Reach } from './reach.ts';
 export class ActJudge {
   readonly #m: Machine;
   readonly #reach: () => Reach;
+  /** What was gone through, and should have been asked at. */
+  readonly asked: EntriesAsked;
   #problems: Problem[] = [];
   /** The active entry that justified an act last: most acts of a copy are justified alike. */
   #lastGrant = -1;
 
   constructor(m: Machine, reach: () => Reach) {
     this.#m = m;
+    this.asked = new EntriesAsked(m);
     this.#reach = reach;
   }
 
   /** To be set as the port's watcher. */
-  readonly watch: ActWatcher = (who, verb, { mfn }) => {
+  readonly watch: ActWatcher = (who, verb, at) => {
+    const { mfn } = at;
+    if (who.purpose === 'table' && verb === 'load') this.asked.note(at);
     const reason = this.#objection(who, verb, mfn);
     if (reason === undefined || this.#problems.length > 0) return;
     const role = frameRoles[this.#m.f.frameRole.get(mfn)] ?? 'free';

@@ -224,6 +224,7 @@ export class Court {
       reach,
       touched: this.#touched,
       mark: (mark) => this.marks.add(mark),
+      due: (execution) => this.#acts.asked.due(execution),
       looks,
     };
     markAsids(view);

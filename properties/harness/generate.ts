@@ -6,7 +6,7 @@ import { callerOf, type Agent } from '#abi/agents.ts';
 import type { DomId, VcpuId } from '#abi/address.ts';
 import { fieldsOf } from '#abi/fields.ts';
 import { tableEntries } from '#abi/geometry.ts';
-import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
+import { mechanismOf, type Mechanism, type Op, type OpKind } from '#abi/operation.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Reply } from '#abi/reply.ts';
 import { isAct, type ActStep, type Header, type Step, type Trace } from '#abi/trace.ts';
@@ -58,6 +58,8 @@ export interface Driven {
   finish: () => void;
   handedOut: (label: Label, index: number) => number | undefined;
 }
+
+const NO_MECHANISMS: ReadonlySet<Mechanism> = new Set();
 
 type AnyOp = Op<'symbolic'>;
 
@@ -235,7 +237,10 @@ class Driver {
     // A guest that is to use paging builds its tables before anything else.
     const builds = !probes && isBuilding(this.#gen) && this.#hasRoom(38);
     const register = probes ? undefined : urgent(this.#gen);
-    const weights = this.#kinds.map(({ kind, weight, isPlain, isAnswering: answers }) => {
+    // What stands paused is rather met by its own: operations on memory are most in any case.
+    const met = this.#mechanismsInFlight();
+    const weights = this.#kinds.map(({ kind, weight: usual, isPlain, isAnswering: answers }) => {
+      const weight = !isPlain && met.has(mechanismOf(kind)) ? usual * 4 : usual;
       if (builds && kind === 'paging.write') return weight * 6;
       if (kind === register) return weight * 10;
       if (isPlain) return weight * plainFactor;
@@ -250,6 +255,12 @@ class Driver {
       if (this.#gen.mood === 'absurd' || needs[kind]?.(this.#gen) !== false) return kind;
       weights[at] = 0;
     }
+  }
+
+  #mechanismsInFlight(): ReadonlySet<Mechanism> {
+    const { flights } = this.#run;
+    if (flights.length === 0) return NO_MECHANISMS;
+    return new Set(flights.map(({ op }) => mechanismOf(op.kind)).filter((one) => one !== 'memory'));
   }
 
   /** An index by these weights; undefined: none has any. */

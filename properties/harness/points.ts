@@ -199,8 +199,10 @@ export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]
   'grants.setupTable': ['heap', 'copyBack'],
 };
 
+type Weighty = 'load:frame' | 'store:maptrack' | 'unlock:pageLock';
+
 /** How often a point is chosen: the moments before something is forgotten, given up or let go are when others may be late. */
-const weightOf: Readonly<Partial<Record<PointClass | 'load:frame' | 'store:maptrack', number>>> = {
+const weightOf: Readonly<Partial<Record<PointClass | Weighty, number>>> = {
   flush: 8,
   free: 2,
   reference: 2,
@@ -209,11 +211,12 @@ const weightOf: Readonly<Partial<Record<PointClass | 'load:frame' | 'store:maptr
   compareExchange: 4,
   'load:frame': 4,
   'store:maptrack': 2,
+  'unlock:pageLock': 5,
 };
 
 function weightFor([pointClass, object]: Point): number {
   const both = `${pointClass}:${object}`;
-  return weightOf[both === 'load:frame' || both === 'store:maptrack' ? both : pointClass] ?? 1;
+  return both in weightOf ? (weightOf[both as Weighty] ?? 1) : (weightOf[pointClass] ?? 1);
 }
 
 const weighted = (points: readonly Point[]): readonly Point[] =>

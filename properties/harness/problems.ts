@@ -59,11 +59,18 @@ export const attributed = (problem: Problem, returned: Returned | undefined): Pr
     ? { ...problem, invariant: 'ERR', mechanism: mechanismOf(returned.op.kind) }
     : problem;
 
-/** What machine code threw: a wild access (XEN), waiting for oneself (LOCK) or a failed assertion (CRASH). Others pass on. */
+/** The invariant that an error of machine code breaks: a wild access, work without end, waiting for oneself, a failed assertion. */
+function brokenBy({ name, message }: Error): Invariant | undefined {
+  if (name === 'ArenaFault') return 'XEN';
+  if (name === 'EndlessWork') return 'WORK';
+  if (name !== 'BrokenInvariant') return undefined;
+  return message.includes('awaited by its own') ? 'LOCK' : 'CRASH';
+}
+
+/** What machine code threw. Errors that are none of its own pass on. */
 export function thrown(error: unknown, op: Op<'concrete'>): Problem {
-  if (!(error instanceof Error) || (error.name !== 'ArenaFault' && error.name !== 'BrokenInvariant')) throw error;
-  const isWild = error.name === 'ArenaFault';
-  const invariant: Invariant = isWild ? 'XEN' : error.message.includes('awaited by its own') ? 'LOCK' : 'CRASH';
+  const invariant = error instanceof Error ? brokenBy(error) : undefined;
+  if (!(error instanceof Error) || invariant === undefined) throw error;
   const field = error.message.replaceAll(/[0-9]+/gu, 'n');
   return { invariant, mechanism: mechanismOf(op.kind), field, sentence: error.message };
 }

@@ -7,6 +7,7 @@ import type { Invariant } from '#abi/invariants.ts';
 import type { Mechanism, Op } from '#abi/operation.ts';
 import type { Expected, Reply } from '#abi/reply.ts';
 import type { Agent } from '#abi/agents.ts';
+import type { Execution } from '#impl/execution.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { State } from '#model/state.ts';
 import type { Problem } from './law.ts';
@@ -57,6 +58,8 @@ export interface View {
   readonly touched: Touched;
   /** Tells the run that an interesting state was reached. */
   readonly mark: (mark: string) => void;
+  /** How often an operation should have asked at least whether to stop, by the tables that it went through. */
+  readonly due: (execution: Execution) => number;
   /** Told of every check in which there was something to object to; undefined: nobody counts. */
   readonly looks: Looks | undefined;
   /** Whether no operation is in flight. */

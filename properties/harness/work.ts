@@ -210,8 +210,9 @@ export const workIsBounded: AlwaysLaw = {
   id: 'harness/workIsBounded',
   invariant: 'WORK',
   statement: invariants.WORK,
-  judge: ({ machine, returned, looks }: View): Problem | undefined => {
-    if (returned === undefined) return undefined;
+  judge: ({ machine, returned, problems, due, looks }: View): Problem | undefined => {
+    const told = problems.find(({ invariant }) => invariant === 'WORK');
+    if (told !== undefined || returned === undefined) return told;
     const { op, worst, reply } = returned;
     if (worst > 0) looks?.(mechanismOf(op.kind));
     const problem = (what: string, sentence: string): Problem => ({
@@ -227,8 +228,12 @@ export const workIsBounded: AlwaysLaw = {
       logs = machine.f.domLogDirty.get(id) !== 0 || returned.before.domains.get(id)?.log.on === true;
     const most = mostActs(machine.geometry, { ...returned, logs });
     if (worst > most) return problem('acts', `performs ${worst} acts without a preemption check; ${most} are allowed`);
-    const { checks, call } = machine.finished ?? { checks: 0, call: undefined };
-    if (call?.op !== op) return undefined;
+    const { finished } = machine;
+    if (finished?.call.op !== op) return undefined;
+    const { checks, call } = finished;
+    const within = due(finished);
+    if (checks < within)
+      return problem('within', `goes through tables and asks ${checks} times whether to stop; ${within} are due`);
     // What is told to stop while it lets go of what a failure has left answers with the failure: the table waits.
     const isLeftWithin = returned.log.some(({ choice }) => choice.kind === 'preempted' && choice.within !== undefined);
     const isStopped = reply.status === 'preempted' || (isLeftWithin && isError(reply));

@@ -49,7 +49,7 @@ function firstOf(g: Gen, id: DomId, lists: readonly (readonly Mfn[])[]): Mfn {
 }
 
 /** Frames of a guest that operations in flight are about. */
-const inFocus = (g: Gen, id: DomId): readonly Mfn[] =>
+export const inFocus = (g: Gen, id: DomId): readonly Mfn[] =>
   g.focus.frames.size === 0 ? [] : framesOf(g.state, id).filter((mfn) => g.focus.frames.has(mfn));
 
 /** What an entry of a table of `level` is to lead to. */
@@ -136,13 +136,14 @@ const presentIn = (g: Gen, mfn: Mfn): readonly number[] =>
     .list(Math.min(FIRST, tableEntries(g.geometry)), (index) => index)
     .filter((index) => hasAll(wordAt(g.state, mfn, index).lo, present));
 
-/** Where a lowest table leads to a frame that operations in flight are about. */
+/** Where a table leads to a frame that operations in flight are about: to memory, or to a table of theirs. */
 function focusedSlot(g: Gen, id: DomId): Slot | undefined {
   if (inFocus(g, id).length === 0) return undefined;
-  const slots = tablesAt(g, id, 1).flatMap((mfn) =>
+  const tables = framesOf(g.state, id).filter((mfn) => levelOf(g, mfn) > 0 && frameOf(g.state, mfn).validated);
+  const slots = tables.flatMap((mfn) =>
     presentIn(g, mfn)
       .filter((index) => g.focus.frames.has(frameBelow(wordAt(g.state, mfn, index))))
-      .map((index): Slot => ({ mfn, level: 1, index })),
+      .map((index): Slot => ({ mfn, level: levelOf(g, mfn), index })),
   );
   return slots.length === 0 ? undefined : g.prng.pick(slots);
 }
@@ -155,8 +156,8 @@ function someTable(g: Gen, id: DomId): Mfn | undefined {
 }
 
 /**
- * What operations in flight are about comes into use and out of it again meanwhile: an entry that leads there goes, or a new one leads
- * there, of a lowest table that is in use.
+ * What operations in flight are about comes into use and out of it again meanwhile: an entry that leads there goes, or a new one of a
+ * lowest table that is in use leads there.
  */
 export function contested(g: Gen, id: DomId): { readonly slot: Slot; readonly value: Literal } | undefined {
   const frames = inFocus(g, id);

@@ -16,6 +16,7 @@ import {
   askers,
   contested,
   indexIn,
+  inFocus,
   levelOf,
   memoryOf,
   newEntry,
@@ -58,7 +59,9 @@ export const hostile = (): Settings => ({ weights, usual: 4, served: 15, buildin
 
 /** Lets a guest act, or the toolstack for it. Answers whose tables it is about, and how the call names it. */
 function asOwner(g: Gen, s: Settings): { readonly id: DomId; readonly owner: DomId } {
-  const ids = askers(g);
+  const all = askers(g);
+  const focused = g.share(80) ? all.filter((id) => g.focus.domains.has(id)) : [];
+  const ids = focused.length > 0 ? focused : all;
   const callers = g.callers().filter(({ domain }) => ids.includes(domain));
   if (callers.length === 0 || g.share(s.served)) {
     g.agent = { kind: 'toolstack' };
@@ -181,7 +184,19 @@ function linearPage(g: Gen): GfnOperand {
   return g.gfn(linearOf(g.geometry, first + indexIn(g)));
 }
 
+/** What keeps a table goes, or comes, while operations in flight are about it: its pin. Undefined: they are about none. */
+function contestedPin(g: Gen, id: DomId): Extended | undefined {
+  const tables = inFocus(g, id).filter((mfn) => levelOf(g, mfn) > 0);
+  const mfn = g.prefer(tables, (one) => frameOf(g.state, one).pinned);
+  const pin = mfn === undefined ? undefined : mmuextCommands[levelOf(g, mfn) - 1];
+  if (mfn === undefined || pin === undefined) return undefined;
+  const which = frameOf(g.state, mfn).pinned ? 'unpin' : pin;
+  return { command: which, frame: frameNamed(g.state, mfn), source: { raw: 0 }, page: { path: [0] }, vcpus: 0 };
+}
+
 function extendedElement(g: Gen, id: DomId): Extended {
+  const focused = g.share(40) ? contestedPin(g, id) : undefined;
+  if (focused !== undefined) return focused;
   const which = command(g);
   const source = which === 'copyPage' ? frameFor(g, id, 'clearPage') : { raw: 0 };
   const page = which.startsWith('invlpg') ? linearPage(g) : { path: [0] };
@@ -289,13 +304,24 @@ export const needs: Needs<PvOp<'symbolic'>> = {
   'pv.vmAssist': someCaller,
 };
 
-/** A paravirtual guest, or the toolstack for it, gives a frame back by its number, rather one that is no table. Undefined: there is none. */
+/**
+ * A frame that a guest gives back: what operations in flight are about, one in four a table in use, which lives on without its owner's
+ * reference, else rather one that is none.
+ */
+function frameGivenBack(g: Gen, id: DomId): Mfn | undefined {
+  const frames = framesOf(g.state, id).slice(1);
+  const focused = g.share(40) ? inFocus(g, id) : [];
+  if (focused.length > 0) return g.prng.pick(focused);
+  const wantsTable = g.share(25);
+  return g.prefer(frames, (one) => (wantsTable ? frameOf(g.state, one).pinned : levelOf(g, one) === 0));
+}
+
+/** A paravirtual guest, or the toolstack for it, gives a frame back by its number. Undefined: there is none. */
 export function decreaseDirect(g: Gen): Symbolic<'memory.decrease'> | undefined {
   const ids = askers(g);
   if (ids.length === 0) return undefined;
   const id = g.prng.pick(ids);
-  const frames = framesOf(g.state, id).slice(1);
-  const mfn = g.prefer(frames, (one) => levelOf(g, one) === 0);
+  const mfn = frameGivenBack(g, id);
   if (mfn === undefined) return undefined;
   g.asManager(id);
   const gfns = [numberNamed(g.state, mfn)];
