@@ -6,7 +6,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { adjusted, frameIn, isHarmless, isPresent, isXenSlot, keepingFlags, type Entry } from './entry.ts';
 import { tableOf } from './frames.ts';
-import { letGo, type Table } from './release.ts';
+import { letGoOfLeaf, type Table } from './release.ts';
 import { refusal, takeEntry, type Unfit } from './types.ts';
 
 /** What is to stand at `index`; whether it keeps the flags that processors have set there. */
@@ -36,7 +36,7 @@ export function* changeEntry(m: Machine, table: Table, change: Change): Step<Unf
   yield* write(m, table, { ...change, lo: taken.lo, hi: taken.hi });
   if (isKept || !isPresent(old)) return undefined;
   if (level > 1) return { below: frameIn(old) };
-  yield* letGo(m, old);
+  yield* letGoOfLeaf(m, owner, old);
   return undefined;
 }
 

@@ -7,6 +7,7 @@ import type { Errno } from '#abi/reply.ts';
 import { ask, cutAt, preemptionWithin, type Cut } from '../cut.ts';
 import type { State } from '../state.ts';
 import { contents } from './contents.ts';
+import { granted } from './granted.ts';
 import { references } from './references.ts';
 import { roots } from './roots.ts';
 import { tables } from './tables.ts';
@@ -22,6 +23,7 @@ const performers: Performers<Item['do']> = {
   ...contents,
   ...roots,
   ...writes,
+  ...granted,
   attempt: (state, { todo, errno, undo, parks }) => ({
     state,
     first: [...todo, { do: 'attempted', errno, undo, parks }],
@@ -45,6 +47,7 @@ const plans: Readonly<Record<Plan['do'], true>> = {
   checkMemory: true,
   update: true,
   change: true,
+  edit: true,
   overwrite: true,
   fit: true,
   forgetChanged: true,

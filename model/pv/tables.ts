@@ -23,6 +23,7 @@ import {
   withFlagsOf,
 } from './entries.ts';
 import { isRunSomewhere } from './flush.ts';
+import { letGoOfLeaf } from './granted.ts';
 import type { Effect, Performers } from './effect.ts';
 import { attempt, fail, halting, putUnparked, type Item, type Todo } from './work.ts';
 
@@ -71,17 +72,18 @@ export function takeEntry(state: State, owner: DomId, { level, word, holds, reta
   return { todo: taken, word };
 }
 
+/** Of whose table, of which level, an entry is. */
+interface Held {
+  readonly level: number;
+  readonly owner: DomId;
+}
+
 /** An entry lets go of what it held. `parks`: what is done when the operation stops in the course of that. */
-export function letGo(state: State, level: number, word: Word, parks: Todo = []): Todo {
+export function letGo(state: State, { level, owner }: Held, word: Word, parks: Todo = []): Todo {
   const mfn = mfnIn(word);
+  if (level === 1) return letGoOfLeaf(state, owner, word);
   if (!isPresent(word) || mfn >= state.geometry.frameCount) return [];
-  if (level > 1) return [halting({ do: 'putType', mfn }, parks), { do: 'putPage', mfn }];
-  return isWritable(word)
-    ? [
-        { do: 'putType', mfn },
-        { do: 'putPage', mfn },
-      ]
-    : [{ do: 'putPage', mfn }];
+  return [halting({ do: 'putType', mfn }, parks), { do: 'putPage', mfn }];
 }
 
 export const hasDevices = (state: State, owner: DomId): boolean => (state.domains.get(owner)?.iomem.size ?? 0) > 0;
@@ -174,7 +176,8 @@ export const tables: Performers<TableActs> = {
   drop: (state, { mfn, level, index, holds, keeps = false }): Effect => {
     const word = wordAt(state, mfn, index);
     const parks: Todo = [{ do: 'park', mfn, entries: index, holds: true, keeps, errno: 'restart' }];
-    if (holds !== true) return { state, first: letGo(state, level, word, parks) };
+    if (holds !== true)
+      return { state, first: letGo(state, { level, owner: frameOf(state, mfn).owner as DomId }, word, parks) };
     const below = mfnIn(word);
     return {
       state,
@@ -208,7 +211,7 @@ export const tables: Performers<TableActs> = {
     const isKept = isHarmless(old, word);
     const taken = isPresent(word) && !isKept ? takeEntry(state, owner, { level, word }) : { todo: [], word };
     const write = { do: 'write', mfn, index, word: taken.word, keepsFlags, author } as const;
-    const left = isKept ? [] : letGo(state, level, old, [fail('onwards', mfnIn(old))]);
+    const left = isKept ? [] : letGo(state, { level, owner }, old, [fail('onwards', mfnIn(old))]);
     const last: Todo = level === 1 ? [...left, ...after] : [...after, { do: 'forgetChanged', domain: owner }, ...left];
     return { state, first: [attempt(taken.todo, undefined, ...after), write, ...last] };
   },

@@ -10,6 +10,7 @@ import type { WithinTable } from '#abi/choices.ts';
 import type { FrameType } from '#abi/pv.ts';
 import type { Errno } from '#abi/reply.ts';
 import type { Life } from '../life.ts';
+import type { GrantedAct, GrantedPlan } from './granted-work.ts';
 import type { TableProgress } from '../state.ts';
 
 /** An entry of a table: in which frame, of which level, where. */
@@ -89,6 +90,7 @@ interface Begun {
 
 /** One indivisible part. */
 export type Act =
+  | GrantedAct
   /** `life`: of the owner, if it is not sure to be there still. */
   | { readonly do: 'getPage'; readonly mfn: Mfn; readonly owner: DomId; readonly life?: Life }
   /** `unlessParked`: what was left partial keeps it. */
@@ -143,6 +145,7 @@ export type Act =
 
 /** What is worked out between two acts. */
 export type Plan =
+  | GrantedPlan
   /** What a frame holds is found fit for its type, if it has not been yet. */
   | { readonly do: 'validate'; readonly mfn: Mfn }
   /** Entries are taken from `index` on, or let go of in steps of `by`. */

@@ -107,7 +107,7 @@ export const writes: Performers<Writes> = {
 
   swap: (state, { mfn, write, word }): Effect => {
     const { index } = placeOf(write);
-    const left = letGo(state, 1, wordAt(state, mfn, index));
+    const left = letGo(state, { level: 1, owner: write.domain }, wordAt(state, mfn, index));
     const stored = { do: 'write', mfn, index, word, keepsFlags: false, author: write.domain } as const;
     return { state, first: [stored, ...left, ...release(mfn)] };
   },
@@ -116,8 +116,10 @@ export const writes: Performers<Writes> = {
   exchange: (state, { mfn, write, word, expected }): Effect => {
     const { index } = placeOf(write);
     const there = wordAt(state, mfn, index);
-    if (!isSameWord(there, expected)) return seeing(state, there, write, [...letGo(state, 1, word), ...release(mfn)]);
+    const leaf = { level: 1, owner: write.domain };
+    if (!isSameWord(there, expected))
+      return seeing(state, there, write, [...letGo(state, leaf, word), ...release(mfn)]);
     const stored = withWord(state, { mfn, index }, { ...word, author: write.domain });
-    return { state: stored, first: [...letGo(state, 1, expected), ...release(mfn)] };
+    return { state: stored, first: [...letGo(state, leaf, expected), ...release(mfn)] };
   },
 };

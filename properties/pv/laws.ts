@@ -4,6 +4,8 @@
 
 import { frameTypes } from '#abi/pv.ts';
 import { frameRoles } from '#abi/roles.ts';
+import { holdsOfPins } from '../grants/holds.ts';
+import { isDirect } from '../harness/direct-reach.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
 import { usesByTables } from './uses.ts';
@@ -19,16 +21,21 @@ export const typeCountsEqualUses: AlwaysLaw = {
     if (!quiescent || !audit) return undefined;
     const { f, geometry } = machine;
     const all = usesByTables(machine);
+    const pins = holdsOfPins(machine);
     for (let mfn = 1; mfn < geometry.frameCount; mfn += 1) {
       const uses = all.get(mfn);
       const role = frameRoles[f.frameRole.get(mfn)];
       const count = f.frameTypeCount.get(mfn);
-      if (uses === undefined && (count === 0 || role === 'sharedInfo')) continue;
+      const isShared = role === 'sharedInfo' || role === 'grantFrame';
+      const granted = pins.get(mfn)?.types ?? 0;
+      if (uses === undefined && granted === 0 && (count === 0 || isShared)) continue;
       looks?.('pv');
       const type = frameTypes[f.frameType.get(mfn)] ?? 'none';
-      const own = role === 'sharedInfo' ? 1 : 0;
-      const expected = (uses?.types.get(type) ?? 0) + own;
-      const others = [...(uses?.types.keys() ?? [])].filter((one) => one !== type);
+      const own = isShared && isDirect(machine, f.frameOwner.get(mfn) - 1) ? 1 : 0;
+      const expected = (uses?.types.get(type) ?? 0) + own + (type === 'writable' ? granted : 0);
+      const others = [...(uses?.types.keys() ?? []), ...(granted > 0 ? ['writable'] : [])].filter(
+        (one) => one !== type,
+      );
       if (count === expected && others.length === 0) continue;
       const sentence = `frame ${mfn} is ${type} with count ${count}, but used ${expected} times as that${others.map((one) => `, and as ${one}`).join('')}`;
       return { invariant: 'REF', mechanism: 'pv', field: 'type.uses', sentence };

@@ -31,6 +31,12 @@ class Recount {
     if (type !== undefined) uses.types.set(type, (uses.types.get(type) ?? 0) + 1);
   }
 
+  /** Whether an entry of a lowest table to write counts for the frame's type: not of frames of translated guests. */
+  #isTyped(table: number, mfn: number): boolean {
+    const { frameOwner } = this.#m.f;
+    return frameOwner.get(mfn) === frameOwner.get(table) || isDirect(this.#m, frameOwner.get(mfn) - 1);
+  }
+
   /**
    * Every present entry of a table up to one, which may hold a frame alone. Frames of devices are not counted, nor is what stands in the
    * hypervisor's slots of a root that has not been looked through.
@@ -46,7 +52,7 @@ class Recount {
       if (!isPresent(lo)) continue;
       const target = frameBelow({ lo, hi: f.memory.get(at + 1) });
       if (target >= geometry.frameCount) continue;
-      const isUsed = index < entries && (level > 1 || isWritable(lo));
+      const isUsed = index < entries && (level > 1 || (isWritable(lo) && this.#isTyped(mfn, target)));
       this.note(target, isUsed ? (level > 1 ? frameTypes[level] : 'writable') : undefined);
     }
   }
