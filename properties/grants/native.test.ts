@@ -87,8 +87,14 @@ class Play {
     return this.by(mapper, { kind: 'grants.unmap', elements: [element], results: { in: 'null' }, start: { raw: 0 } });
   }
 
-  replace(mapper: number, step: number, linear: number, source: number, newOffset = 0): string {
-    const element = { handle: { step, index: 0 }, gfn: at(linear), newGfn: at(source), offset: 0, newOffset };
+  replace(mapper: number, step: number, linear: number, source: { page: number; offset?: number }): string {
+    const element = {
+      handle: { step, index: 0 },
+      gfn: at(linear),
+      newGfn: at(source.page),
+      offset: 0,
+      newOffset: source.offset ?? 0,
+    };
     return this.by(mapper, { kind: 'grants.replace', elements: [element], results: { in: 'null' }, start: { raw: 0 } });
   }
 
@@ -220,11 +226,11 @@ describe('a mapping of a paravirtual guest', () => {
     const handle = play.label;
     expect(play.write(2, 0, 9)).toBe('ok');
     // An address of zero would mean that nothing is to come there.
-    expect(play.replace(2, handle, 9, 0, 8)).toBe('okay');
+    expect(play.replace(2, handle, 9, { page: 0, offset: 8 })).toBe('okay');
     expect(play.read(2, 9)).toBe('9');
     expect(play.read(2, 0)).toBe('pageFault');
     expect(play.map(2, 1, { gfn: at(11) })).toBe('okay');
-    expect(play.replace(2, play.label, 10, 9)).toBe('generalError');
+    expect(play.replace(2, play.label, 10, { page: 9 })).toBe('generalError');
     expect(play.read(2, 9)).toBe('pageFault');
   });
 
@@ -251,8 +257,8 @@ test('no translated guest replaces a mapping', () => {
   const play = new Play().grant(1, 3, MEMORY);
   expect(play.map(3, 1, NINE)).toBe('okay');
   const handle = play.label;
-  expect(play.replace(3, handle, 9, 10)).toBe('generalError');
-  expect(play.replace(3, handle, 9, 0)).toBe('okay');
+  expect(play.replace(3, handle, 9, { page: 10 })).toBe('generalError');
+  expect(play.replace(3, handle, 9, { page: 0 })).toBe('okay');
 });
 
 describe('copies', () => {
