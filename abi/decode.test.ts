@@ -61,7 +61,7 @@ const trace: Trace = {
       agent: { kind: 'vcpu', domain: 2 as DomId, vcpu: 1 as VcpuId },
       op: {
         kind: 'grants.map',
-        elements: [{ flags: 2, domain: domId(1), ref: 3 as GrantRef, gfn: { path: [] } }],
+        elements: [{ flags: 2, domain: domId(1), ref: 3 as GrantRef, gfn: { path: [] }, offset: 0 }],
         results: { in: 'guest', gfn: { path: [1] }, offset: 0 },
         start: { step: 7, index: 0 },
       },

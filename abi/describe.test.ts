@@ -56,7 +56,7 @@ test('extents, buffers, continuations and handed-out numbers', () => {
   expect(
     describeOp({
       kind: 'grants.unmap',
-      elements: [{ handle: { step: 4, index: 0 }, gfn: at(1), dev: 'none' }],
+      elements: [{ handle: { step: 4, index: 0 }, gfn: at(1), dev: 'none', offset: 0 }],
       results: { in: 'nonCanonical' },
       start: { raw: 2 },
     }),
@@ -64,7 +64,7 @@ test('extents, buffers, continuations and handed-out numbers', () => {
   expect(
     describeOp({
       kind: 'grants.map',
-      elements: [{ flags: 2, domain: d(1), ref: 3 as GrantRef, gfn: at(0, 1) }],
+      elements: [{ flags: 2, domain: d(1), ref: 3 as GrantRef, gfn: at(0, 1), offset: 0 }],
       results: { in: 'null' },
       start: { raw: 0 },
     }),
@@ -79,7 +79,7 @@ test('operations as executed', () => {
   expect(
     describeOp({
       kind: 'grants.unmap',
-      elements: [{ handle: 3 as GrantHandle, gfn: gfn(1), dev: 'none' }],
+      elements: [{ handle: 3 as GrantHandle, gfn: gfn(1), dev: 'none', offset: 0 }],
       results: { in: 'hypervisor' },
       start: 0,
     }),

@@ -18,16 +18,17 @@ const spaced = (name: string): string => name.replace(/[A-Z]/gu, (letter) => ` $
 
 /** An element of a list argument: every field with its name, unless its words say it already. */
 function describeElement(fields: Fields, element: Loose): string {
-  const parts = Object.entries(fields).map(([name, field]) => {
+  const parts = Object.entries(fields).flatMap(([name, field]) => {
     const words = describeValue(field, element[name]);
-    if (words.startsWith(`${name} `)) return words;
-    return `${spaced(name)} ${field.type === 'gfn' ? words.replace(/^gfn /u, '') : words}`;
+    if (words === '' || words.startsWith(`${name} `)) return words === '' ? [] : [words];
+    return [`${spaced(name)} ${field.type === 'gfn' ? words.replace(/^gfn /u, '') : words}`];
   });
   return parts.join(', ');
 }
 
 function describeValue(field: Field, value: unknown): string {
   // What a field means that is left out goes without saying.
+  if (field.type === 'int' && field.absent !== undefined && (value ?? field.absent) === field.absent) return '';
   if (field.type === 'oneOf' && field.absent !== undefined) return value === field.absent ? '' : ` as ${String(value)}`;
   if (field.type !== 'list') return describeOperand(operand<Phase>(field, value, { name: '', position: 0 }));
   const elements = elementsOf(value);

@@ -12,10 +12,10 @@ export type Field =
       readonly type:
         'gfn' | 'frame' | 'handle' | 'start' | 'word' | 'buffer' | 'extents' | 'domain' | 'ref' | 'vcpu' | 'pcpu';
     }
-  | { readonly type: 'int'; readonly min: number; readonly max: number }
+  /** `absent`: what a trace that leaves the field out means. */
+  | { readonly type: 'int'; readonly min: number; readonly max: number; readonly absent?: number }
   /** 64 bits as they stand in a register, the same in every phase. */
   | { readonly type: 'quad' }
-  /** `absent`: what a trace that leaves the field out means. */
   | { readonly type: 'oneOf'; readonly values: readonly string[]; readonly absent?: string }
   | { readonly type: 'list'; readonly of: Fields; readonly max: number };
 

@@ -27,6 +27,8 @@ export const mapFlags = {
   readOnly: 4,
   applicationMap: 8,
   containsPte: 16,
+  /** The lowest of three bits that are left to guests in the entry. */
+  available: 0x1_0000,
 } as const;
 
 /** Status codes (GNTST_*) by name. */
@@ -52,6 +54,8 @@ export type GrantStatus = keyof typeof grantStatus;
 const refField = { type: 'ref' } as const;
 const bySide = { type: 'oneOf', values: ['gfn', 'ref'] } as const;
 const lengthField = { type: 'int', min: 0, max: 0xffff } as const;
+/** Of a paravirtual guest: the bytes of an address below its frame. For others an address is a gfn. */
+const belowField = { type: 'int', min: 0, max: 0xfff, absent: 0 } as const;
 
 /** Batches of all grant operations hold at most this many elements in a trace. */
 const BATCH_MAX = 16;
@@ -65,7 +69,13 @@ export const grantsOps = {
       elements: {
         type: 'list',
         max: BATCH_MAX,
-        of: { flags: { type: 'int', min: 0, max: 0xffff }, domain: domainField, ref: refField, gfn: gfnField },
+        of: {
+          flags: { type: 'int', min: 0, max: 0x7_ffff },
+          domain: domainField,
+          ref: refField,
+          gfn: gfnField,
+          offset: belowField,
+        },
       },
       results: bufferField,
       start: startField,
@@ -79,7 +89,27 @@ export const grantsOps = {
       elements: {
         type: 'list',
         max: BATCH_MAX,
-        of: { handle: { type: 'handle' }, gfn: gfnField, dev: { type: 'oneOf', values: ['none', 'mapped', 'wrong'] } },
+        of: {
+          handle: { type: 'handle' },
+          gfn: gfnField,
+          dev: { type: 'oneOf', values: ['none', 'mapped', 'wrong'] },
+          offset: belowField,
+        },
+      },
+      results: bufferField,
+      start: startField,
+    },
+  },
+  /** unmap_and_replace: what is mapped at the second address comes to where the grant was. All zero: nothing does. */
+  'grants.replace': {
+    says: 'replaces mappings {elements}, statuses to {results}, from {start}',
+    replies: ['ok', 'E2BIG', 'EFAULT'],
+    elements: ['okay', 'generalError', 'badHandle'],
+    fields: {
+      elements: {
+        type: 'list',
+        max: BATCH_MAX,
+        of: { handle: { type: 'handle' }, gfn: gfnField, newGfn: gfnField, offset: belowField, newOffset: belowField },
       },
       results: bufferField,
       start: startField,

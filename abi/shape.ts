@@ -14,9 +14,9 @@ export interface RecordShape {
 
 /** The shape of a value. `noun` is how a refusal calls it. */
 export type Shape =
-  | { readonly is: 'int'; readonly min: number; readonly max: number }
-  | { readonly is: 'flag' }
   /** `absent`: stands for a key that is left out. */
+  | { readonly is: 'int'; readonly min: number; readonly max: number; readonly absent?: number | undefined }
+  | { readonly is: 'flag' }
   | {
       readonly is: 'oneOf';
       readonly noun: string;
@@ -98,7 +98,7 @@ function readRecord(shape: RecordShape, value: Loose, path: string): Decoded<unk
   if (extra !== undefined) return refuse(key(path, extra), `unknown key; known are ${listed(known)}`);
   const entries: [string, unknown][] = [];
   for (const [name, part] of Object.entries(shape.keys)) {
-    const there = Object.hasOwn(value, name) ? value[name] : part.is === 'oneOf' ? part.absent : undefined;
+    const there = Object.hasOwn(value, name) ? value[name] : 'absent' in part ? part.absent : undefined;
     if (there === undefined && shape.optional.includes(name)) continue;
     if (there === undefined) return refuse(key(path, name), 'missing');
     const read = readShape(part, there, key(path, name));
@@ -153,7 +153,7 @@ export function readShape(shape: Shape, value: unknown, path: string): Decoded<u
 /** Exactly the keys of `T`, each with a shape. */
 export type KeysOf<T> = { readonly [K in keyof T]-?: Shape };
 
-export const int = (min: number, max: number): Shape => ({ is: 'int', min, max });
+export const int = (min: number, max: number, absent?: number): Shape => ({ is: 'int', min, max, absent });
 export const flag: Shape = { is: 'flag' };
 export const oneOf = (noun: string, values: readonly string[], absent?: string): Shape => ({
   is: 'oneOf',

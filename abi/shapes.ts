@@ -109,7 +109,7 @@ const operands = {
 function shapeOf(field: Field, name: string): Shape {
   switch (field.type) {
     case 'int':
-      return int(field.min, field.max);
+      return int(field.min, field.max, field.absent);
     case 'quad':
       return word;
     case 'oneOf':

@@ -7,7 +7,7 @@ import type { Call } from '#impl/execution.ts';
 import { Machine } from '#impl/machine.ts';
 import { begin, runAlone } from '#model/step.ts';
 import { attempt, replay, sourceOf } from '#museum/attempt.ts';
-import { bootCalls, type FrameAt } from '#properties/harness/boot.ts';
+import { bootCalls, type FrameOf } from '#properties/harness/boot.ts';
 import type { StepResult } from '#properties/harness/lockstep.ts';
 import { clean } from '#properties/harness/subject.ts';
 import type { Returned } from '#properties/harness/view.ts';
@@ -70,12 +70,19 @@ function bare(header: Header, calls: readonly Call[]): number {
     machine.finish(execution);
   };
   const { f } = machine;
-  const frameAt: FrameAt = (domain, gfn) => {
+  const frameOf: FrameOf = (frame) => {
+    if ('special' in frame) {
+      const grantFrame = f.grantFrame.get(frame.domain * machine.geometry.capacity.grantFrames + frame.index);
+      return grantFrame === 0 ? undefined : (grantFrame as Mfn);
+    }
+    if (!('gfn' in frame) || !('raw' in frame.gfn)) return undefined;
+    const { domain } = frame;
+    const gfn = frame.gfn.raw;
     for (let mfn = 1; mfn < machine.geometry.frameCount; mfn += 1)
       if (f.frameOwner.get(mfn) === domain + 1 && f.m2p.getWide(mfn) === gfn + 1) return mfn as Mfn;
     return undefined;
   };
-  for (const call of bootCalls(machine.geometry, header, frameAt)) run(call);
+  for (const call of bootCalls(machine.geometry, header, frameOf)) run(call);
   calls.forEach(run);
   return calls.length;
 }

@@ -186,6 +186,8 @@ const grantTables = (g: Geometry) => {
     activeIncarnation: { length: refs },
     /** Maptrack, by mapper * handlesOf + handle: granter, reference, map flags (0: free), gfn (low, high), next free + 1. */
     trackDomain: { length: handles, bits: 16 },
+    /** In which life of its id the granter gave it. */
+    trackLife: { length: handles },
     trackRef: { length: handles },
     trackFlags: { length: handles, bits: 16 },
     trackGfn: { length: 2 * handles },

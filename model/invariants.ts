@@ -7,7 +7,8 @@ import type { Invariant } from '#abi/invariants.ts';
 import { countersOf } from './grants/pins.ts';
 import { owed } from './isolation.ts';
 import { countFrame, countRoots, typeProblem } from './pv/recount.ts';
-import { frameOf, type Domain, type Frame, type Pins, type State } from './state.ts';
+import { isStill } from './life.ts';
+import { frameOf, isParavirtual, type Domain, type Frame, type Pins, type State } from './state.ts';
 
 /** What is broken, and how it shows. */
 export interface Broken {
@@ -32,12 +33,17 @@ const increase = <K>(counts: Map<K, number>, key: K): void => void counts.set(ke
 
 function countHandles(state: State, domain: Domain, into: Recount): void {
   domain.grants.handles.forEach((mapped) => {
+    if (!isStill(state, mapped.domain, mapped.life)) return;
     const active = state.domains.get(mapped.domain)?.grants.active.get(mapped.ref);
     const key = grantKey(mapped.domain, mapped.ref);
     const pins = into.pins.get(key) ?? { hstr: 0, hstw: 0, devr: 0, devw: 0 };
     for (const counter of countersOf(mapped.flags)) {
       pins[counter] += 1;
-      if (active !== undefined) increase(into.references, active.mfn as number);
+      // What a paravirtual guest has mapped is held by the entries of its tables.
+      const isEntrys = domain.kind === 'pv' && counter.startsWith('hst');
+      if (active === undefined || isEntrys) continue;
+      increase(into.references, active.mfn as number);
+      if (counter.endsWith('w') && isParavirtual(state, mapped.domain)) increase(into.types, active.mfn as number);
     }
     into.pins.set(key, pins);
   });
@@ -118,6 +124,7 @@ function handleProblem(state: State, domain: Domain): Broken | undefined {
   const loose = domain.grants.handles.keys().find((handle) => {
     const mapped = domain.grants.handles.get(handle);
     const active = mapped && state.domains.get(mapped.domain)?.grants.active.get(mapped.ref);
+    if (mapped !== undefined && !isStill(state, mapped.domain, mapped.life)) return domain.kind !== 'pv';
     return active?.domain !== domain.id || mapped?.flags === 0;
   });
   return loose === undefined ? undefined : broken('REF', `handle ${loose} of d${domain.id} maps no grant in use`);

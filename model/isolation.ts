@@ -6,6 +6,7 @@ import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
 import { isDeviceFrame } from '#abi/geometry.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { isGiven, mayMapFramesOf, mayReachDevice, rightsOfFrame, visibleAs } from './entitlement.ts';
+import { lentTo } from './grants/lent.ts';
 import { rightsOfEntry } from './p2m.ts';
 import { frameOf, isParavirtual, type Domain, type Entry, type Frame, type State } from './state.ts';
 
@@ -84,12 +85,22 @@ const asGfn = (mfn: Mfn): Gfn => mfn as number as Gfn;
 
 const DEVICE = RIGHT.read + RIGHT.write + RIGHT.execute;
 
-/** What paravirtual guests may do with a frame, whether or not their tables lead there: its owner by what it is used as. */
+/** What paravirtual guests may do with a frame of somebody else's: it was granted. */
+const lent = (state: State, mfn: Mfn): readonly Justification[] =>
+  lentTo(state, mfn).map(({ domain, rights }) => {
+    return { domain, gfn: asGfn(mfn), rights, why: 'grant', pcpus: EVERYWHERE };
+  });
+
+/** What they may do with any frame, whether or not their tables lead there: its owner by what it is used as. */
 function permitted(state: State, mfn: Mfn): readonly Justification[] {
   const { owner, role, type } = frameOf(state, mfn);
   const why = visibleAs[role];
   if (owner !== undefined && why !== undefined && isParavirtual(state, owner))
-    return [{ domain: owner, gfn: asGfn(mfn), rights: rightsOfFrame(type, state.policies), why, pcpus: EVERYWHERE }];
+    return [
+      { domain: owner, gfn: asGfn(mfn), rights: rightsOfFrame(type, state.policies), why, pcpus: EVERYWHERE },
+      ...lent(state, mfn),
+    ];
+  if (owner !== undefined) return lent(state, mfn);
   if (!isDeviceFrame(state.geometry, mfn)) return NOTHING;
   return state.domains
     .values()

@@ -45,6 +45,8 @@ export interface Claim {
   readonly mfn: Mfn;
   /** Undefined: not pinned (any more). */
   readonly grip: Grip | undefined;
+  /** Whether it is used as writable, which matters for a paravirtual guest's. */
+  readonly isTyped: boolean;
   readonly ref: GrantRef;
 }
 

@@ -101,9 +101,10 @@ export interface Active extends Pins {
   readonly ground: Ground;
 }
 
-/** A mapping as the mapper's handle remembers it. `flags` are those map flags that still stand; 0: not yet mapped. */
+/** A mapping as the mapper's handle remembers it. `flags` are those map flags that still stand; 0: not yet mapped. `life`: of the granter's structure. */
 export interface Mapped {
   readonly domain: DomId;
+  readonly life: { readonly mfn: Mfn; readonly incarnation: number };
   readonly ref: GrantRef;
   readonly flags: number;
   readonly gfn: Gfn;
@@ -422,8 +423,7 @@ export function pcpusRunning(state: State, domain: DomId): readonly PcpuId[] {
 /** Whether the vCPUs of domain `id` execute: it lives, is not paused, has not been stopped for a crime. */
 export function isRunning(state: State, id: DomId): boolean {
   const domain = state.domains.get(id);
-  if (domain === undefined) return false;
-  return domain.state === 'running' && domain.pauseCount === 0 && domain.held === 0 && !domain.crashed;
+  return domain?.state === 'running' && domain.pauseCount === 0 && domain.held === 0 && !domain.crashed;
 }
 
 /** RAM of some kind: what the owner's own entries have. */

@@ -126,8 +126,8 @@ export const canaries: readonly Canary[] = [
     law: 'grants/pinnedFramesLive',
     edits: edit(
       'grants/active.ts',
-      '  yield* dropPins(m, grip);\n  for (let left = usesOf(grip.flags); left > 0; left -= 1) yield* putReference(m, grip.mfn);\n',
-      '  for (let left = usesOf(grip.flags); left > 0; left -= 1) yield* putReference(m, grip.mfn);\n  yield* dropPins(m, grip);\n',
+      '  yield* dropPins(m, grip);\n  yield* letGoOf(m, grip, isTyped);\n',
+      '  yield* letGoOf(m, grip, isTyped);\n  yield* dropPins(m, grip);\n',
     ),
   },
   {

@@ -1,6 +1,7 @@
 // Active entries: which grants are in use, by whom, which frame they mean, and how often, in four counters (host or device,
 // reading or writing). The counters are narrow. One with its top bit set takes no more, so none ever wraps.
-// Every use holds one pin and one reference on the frame per counter. Everything here is done under the active lock.
+// Every use holds one pin and one reference on the frame per counter, and of a paravirtual guest's frame, to write it, one use of its
+// type. Counting is done under the active lock.
 // A first reader may skip the bit fields. Source: Xen common/grant_table.c (struct active_grant_entry, pin_incr,
 // reduce_status_for_pin).
 
@@ -10,7 +11,11 @@ import type { Field } from '../arena.ts';
 import { refsOf } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import { putReference } from '../memory/frames.ts';
+import { isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
+import { WRITABLE } from '../pv/entry.ts';
+import { putType } from '../pv/release.ts';
+import { getType } from '../pv/types.ts';
 import { clearStatus, type Grant } from './entry.ts';
 
 /** A use of a grant that is to end: how it is counted follows from its map flags. */
@@ -88,8 +93,33 @@ export function* dropPins(m: Machine, grip: Grip): Step<void> {
   yield* m.port.unlock('activeLock', m.f.activeLock, at);
 }
 
-/** A use ends: pins and status first, then its references, the last of which may free the frame and bury its owner. */
-export function* dropGrip(m: Machine, grip: Grip): Step<void> {
+/** A use ends: pins and status first, then what it holds. */
+export function* dropGrip(m: Machine, grip: Grip, isTyped = true): Step<void> {
   yield* dropPins(m, grip);
-  for (let left = usesOf(grip.flags); left > 0; left -= 1) yield* putReference(m, grip.mfn);
+  yield* letGoOf(m, grip, isTyped);
+}
+
+/** What a use holds of its frame: its types, then its references, the last of which may free the frame and bury its owner. */
+export function* letGoOf(m: Machine, { granter, mfn, flags }: Omit<Grip, 'ref'>, isTyped = true): Step<void> {
+  if (isTyped) yield* putTypes(m, mfn, typesOf(m, granter, flags));
+  for (let left = usesOf(flags); left > 0; left -= 1) yield* putReference(m, mfn);
+}
+
+/** How many uses as writable memory a use with these map flags has: only paravirtual guests' frames are used by type. */
+const typesOf = (m: Machine, granter: number, flags: number): number =>
+  isReadOnly(flags) || !isParavirtual(m, granter) ? 0 : usesOf(flags);
+
+function* putTypes(m: Machine, mfn: number, count: number): Step<void> {
+  for (let left = count; left > 0; left -= 1) yield* putType(m, mfn);
+}
+
+/** A frame that is held comes to be used as writable memory, as often as the use asks for; false: it cannot be. */
+export function* getTypes(m: Machine, { granter, mfn, flags }: Omit<Grip, 'ref'>): Step<boolean> {
+  const count = typesOf(m, granter, flags);
+  for (let had = 0; had < count; had += 1) {
+    if ((yield* getType(m, mfn, WRITABLE)) === undefined) continue;
+    yield* putTypes(m, mfn, had);
+    return false;
+  }
+  return true;
 }

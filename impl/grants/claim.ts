@@ -11,8 +11,9 @@ import type { Machine } from '../machine.ts';
 import { getReference, putReference } from '../memory/frames.ts';
 import { isRamType } from '../memory/p2m.ts';
 import { demand, isOnDemand } from '../memory/pod-demand.ts';
-import { exists, isAlive } from '../memory/target.ts';
+import { exists, isAlive, isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
+import { isOwned } from '../pv/frames.ts';
 import { activeAt, addPins, hasWriters, isFull, isPinned, isReadOnly, lowerStatus, usesOf } from './active.ts';
 import { loadGfn, refCount, setStatus, type Grant } from './entry.ts';
 
@@ -70,8 +71,9 @@ export function* isPopulated(m: Machine, dom: number, gfn: number): Step<boolean
   return isOnDemand(m, dom, gfn) && (yield* demand(m, dom, gfn));
 }
 
-/** The frame of its own, RAM or a hypervisor page, that `gfn` of domain `dom` names; 0: none. */
+/** The frame of its own, RAM or a hypervisor page, that `gfn` of domain `dom` names (a paravirtual guest's: itself); 0: none. */
 export function pagedFrame(m: Machine, dom: number, gfn: number): number {
+  if (isParavirtual(m, dom)) return isOwned(m, gfn, dom) ? gfn : 0;
   const found = lookup(m, dom, gfn);
   if (found === undefined || !isRamType(found.type)) return 0;
   return m.f.frameOwner.get(found.mfn) === dom + 1 ? found.mfn : 0;
@@ -114,17 +116,21 @@ function* resolve(m: Machine, want: Wanted): Step<Taken> {
   const gfn = yield* loadPopulated(m, want);
   const mfn = pagedFrame(m, want.granter, gfn);
   if (mfn === 0) return refusal('badPage');
-  if (isPinned(m, at) && m.f.activeMfn.get(at) !== mfn) return refusal('generalError');
+  if (isPinned(m, at) && (m.f.activeMfn.get(at) !== mfn || !isSameLife(m, at))) return refusal('generalError');
   return { status: 'okay', mfn };
 }
+
+/** Whether the frame in use lives the life in which it was granted: the entries of a paravirtual mapper may have let go of it. */
+export const isSameLife = (m: Machine, at: number): boolean =>
+  m.f.frameIncarnation.get(m.f.activeMfn.get(at)) === m.f.activeIncarnation.get(at);
 
 /** The frame that is pinned already. */
 function* recall(m: Machine, want: Wanted): Step<Taken> {
   yield* m.port.point('reference', 'frame');
   const mfn = m.f.activeMfn.get(activeAt(m, want));
-  const isOwned = m.f.frameOwner.get(mfn) === want.granter + 1;
-  if (want.purpose === 'map') return isOwned ? { status: 'okay', mfn } : refusal('generalError');
-  return isOwned && isAlive(m, want.granter) ? { status: 'okay', mfn } : refusal('badDomain');
+  const isGranters = m.f.frameOwner.get(mfn) === want.granter + 1 && isSameLife(m, activeAt(m, want));
+  if (want.purpose === 'map') return isGranters ? { status: 'okay', mfn } : refusal('generalError');
+  return isGranters && isAlive(m, want.granter) ? { status: 'okay', mfn } : refusal('badDomain');
 }
 
 /** Takes up to `count` references; answers how many could be had. */

@@ -11,9 +11,10 @@ import { reply, type ElementReply, type Reply } from '#abi/reply.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import { getReference, putReference } from '../memory/frames.ts';
-import { callerIn, exists } from '../memory/target.ts';
+import { callerIn, exists, isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
-import { dropPins, type Grip } from './active.ts';
+import { putType } from '../pv/release.ts';
+import { dropPins, getTypes, type Grip } from './active.ts';
 import { answerAtOnce, copyBack } from './batch.ts';
 import { markFrame } from '../memory/dirty-log.ts';
 import { moveBytes } from './bytes.ts';
@@ -34,6 +35,8 @@ interface Side {
 interface Claim extends Side {
   readonly mfn: number;
   readonly grip: Grip | undefined;
+  /** Whether it is used as writable, as a paravirtual guest's must be that is written. */
+  isTyped: boolean;
 }
 
 /** The sides as claimed so far, from element to element. Owned by one batch. */
@@ -139,8 +142,22 @@ function* claim(
     done: 2 * index + (which === 'dest' ? 1 : 0),
   });
   if (taken.status !== 'okay') return taken.status;
-  claims[which] = { ...side, mfn: taken.mfn, grip: { granter, ref, mfn: taken.mfn, flags } };
-  return 'okay';
+  const grip = { granter, ref, mfn: taken.mfn, flags };
+  return yield* hold(m, claims, { which, claimed: { ...side, mfn: taken.mfn, grip, isTyped: false } });
+}
+
+/** A side's frame is held; what is to be written is used as writable, if its owner's frames are used by type. */
+function* hold(
+  m: Machine,
+  claims: Claims,
+  { which, claimed }: { readonly which: Which; readonly claimed: Claim },
+): Step<GrantStatus> {
+  claims[which] = claimed;
+  const { mfn } = claimed;
+  const owner = m.f.frameOwner.get(mfn) - 1;
+  if (which === 'source' || !isParavirtual(m, owner)) return 'okay';
+  claimed.isTyped = yield* getTypes(m, { granter: owner, mfn, flags: mapFlags.host });
+  return claimed.isTyped ? 'okay' : 'generalError';
 }
 
 /** A foreign domain's memory only through a grant; one's own by gfn only as DOMID_SELF. */
@@ -154,13 +171,13 @@ function* claimOwn(
   while (yield* isPopulated(m, claims.caller, side.gfn)) yield* m.port.point('reference', 'frame');
   const mfn = pagedFrame(m, claims.caller, side.gfn);
   if (mfn === 0 || !getReference(m, mfn)) return 'badPage';
-  claims[which] = { ...side, mfn, grip: undefined };
-  return 'okay';
+  return yield* hold(m, claims, { which, claimed: { ...side, mfn, grip: undefined, isTyped: false } });
 }
 
-/** Lets go of one side: pin and status bits, then the reference. */
-function* release(m: Machine, { grip, mfn }: Claim): Step<void> {
+/** Lets go of one side: pin and status bits, then the type and the reference. */
+function* release(m: Machine, { grip, mfn, isTyped }: Claim): Step<void> {
   if (grip !== undefined) yield* dropPins(m, grip);
+  if (isTyped) yield* putType(m, mfn);
   yield* putReference(m, mfn);
 }
 

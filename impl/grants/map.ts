@@ -8,6 +8,7 @@
 import { gfnCount } from '#abi/geometry.ts';
 import { mapFlags, type GrantsOp, type GrantStatus } from '#abi/grants.ts';
 import type { DomId } from '#abi/address.ts';
+import type { VcpuAgent } from '#abi/agents.ts';
 import { reply, type ElementReply, type Reply } from '#abi/reply.ts';
 import { and, hasAny, without } from '#lib/bits.ts';
 import type { Call } from '../execution.ts';
@@ -17,10 +18,13 @@ import { crash } from '../memory/life.ts';
 import { isSpecialType, ownGfn, setP2m } from '../memory/p2m.ts';
 import { callerIn, exists, isAlive } from '../memory/target.ts';
 import type { Step } from '../port.ts';
-import { dropGrip, isReadOnly } from './active.ts';
+import { createEntry } from '../pv/granted.ts';
+import { paravirtualIn } from '../pv/owner.ts';
+import { dropGrip, getTypes, isReadOnly } from './active.ts';
 import { answerAtOnce, copyBack } from './batch.ts';
 import { acquire } from './claim.ts';
 import { bindHandle, giveHandle, takeHandle } from './maptrack.ts';
+import { placeIn } from './place.ts';
 import { moveEntry } from './move.ts';
 
 type MapOp = Extract<GrantsOp<'concrete'>, { kind: 'grants.map' }>;
@@ -32,7 +36,10 @@ interface Mapping {
   readonly ref: number;
   readonly flags: number;
   readonly gfn: number;
+  readonly offset: number;
   readonly index: number;
+  /** A paravirtual guest's processor, by whose tables an address is meant. */
+  readonly agent: VcpuAgent | undefined;
 }
 
 const HVM = 1;
@@ -52,8 +59,9 @@ export function* mapGrants(m: Machine, call: Call, op: MapOp): Step<Reply> {
     const element = op.elements[index];
     if (element === undefined) return reply('ok', { done: index, elements });
     if (index > op.start && m.port.preempts(index)) return reply('preempted', { done: index, elements });
-    const { domain: granter, ref, flags, gfn } = element;
-    const outcome = yield* mapOne(m, { mapper, granter, ref, flags, gfn, index });
+    const { domain: granter, ref, flags, gfn, offset } = element;
+    const agent = paravirtualIn(m, call);
+    const outcome = yield* mapOne(m, { mapper, granter, ref, flags, gfn, offset, index, agent });
     const isWritten = yield* copyBack(m, mapper, { to: op.results, index, status: outcome.status });
     if (!isWritten) return reply('EFAULT', { done: index, elements });
     elements.push(outcome);
@@ -80,17 +88,21 @@ function* mapOne(m: Machine, mapping: Mapping): Step<ElementReply> {
     yield* giveHandle(m, mapper, handle);
     return refused(status);
   }
-  const isInstalled = !hasAny(flags, mapFlags.host) || (yield* install(m, mapping, mfn));
-  if (isInstalled && (yield* bind(m, mapping, handle))) return { status: 'okay', out: [handle] };
+  // The reference keeps the granter.
+  const life = m.f.domLife.get(granter);
+  const isTyped = yield* getTypes(m, { granter, mfn, flags });
+  const isInstalled = isTyped && (!hasAny(flags, mapFlags.host) || (yield* install(m, mapping, mfn)));
+  if (isInstalled && (yield* bind(m, mapping, { handle, life }))) return { status: 'okay', out: [handle] };
   if (isInstalled) yield* hide(m, mapping, mfn);
-  yield* dropGrip(m, { granter, ref, mfn, flags });
+  yield* dropGrip(m, { granter, ref, mfn, flags }, isTyped);
   yield* giveHandle(m, mapper, handle);
   return refused('generalError');
 }
 
-/** The frame appears at the gfn; false: nothing has changed, except that a mapper may have been stopped for good. */
+/** The frame appears where it is wanted; false: nothing has changed, except that a mapper may have been stopped for good. */
 function* install(m: Machine, mapping: Mapping, mfn: number): Step<boolean> {
-  const { mapper, flags, gfn } = mapping;
+  const { mapper, flags, gfn, agent } = mapping;
+  if (agent !== undefined) return yield* createEntry(m, agent, { place: placeIn(mapping, flags), mfn, flags });
   const isPlain = without(flags, mapFlags.readOnly + mapFlags.device) === mapFlags.host;
   if (!isPlain || gfn >= gfnCount(m.geometry)) return false;
   yield* lockP2m(m, mapper);
@@ -114,12 +126,16 @@ function* place(m: Machine, { mapper, flags, gfn, index: done }: Mapping, mfn: n
 }
 
 /** The handle stands for the mapping; false: the mapper has been killed meanwhile and cannot have it any more. */
-function* bind(m: Machine, mapping: Mapping, handle: number): Step<boolean> {
+function* bind(
+  m: Machine,
+  mapping: Mapping,
+  { handle, life }: { readonly handle: number; readonly life: number },
+): Step<boolean> {
   const { mapper, granter, ref, gfn } = mapping;
   yield* m.port.point('store', 'maptrack');
   if (!isAlive(m, mapper)) return false;
-  const flags = and(mapping.flags, USED + mapFlags.readOnly);
-  bindHandle(m, { mapper, handle }, { granter, ref, flags, gfn });
+  const flags = and(mapping.flags, USED + mapFlags.readOnly + mapFlags.containsPte);
+  bindHandle(m, { mapper, handle }, { granter, ref, life, flags, gfn });
   return true;
 }
 

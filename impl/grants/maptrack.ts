@@ -7,14 +7,21 @@ import type { DomId, GrantHandle } from '#abi/address.ts';
 import { handlesOf } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import { allocate } from '../memory/heap.ts';
+import { exists } from '../memory/target.ts';
 import type { Step } from '../port.ts';
 import type { Grant } from './entry.ts';
 
 /** What a handle stands for. `flags` are those map flags that still stand; 0: nothing. */
 export interface Mapped extends Grant {
+  /** In which life of its id the granter gave it. */
+  readonly life: number;
   readonly flags: number;
   readonly gfn: number;
 }
+
+/** Whether there is the granter of a mapping still: a paravirtual mapper may have let go of what kept it. */
+export const isStill = (m: Machine, { granter, life }: Mapped): boolean =>
+  exists(m, granter) && m.f.domLife.get(granter) === life;
 
 /** Where the maptrack entry of a handle stands. */
 const trackAt = (m: Machine, mapper: number, handle: number): number => mapper * handlesOf(m.geometry) + handle;
@@ -29,7 +36,13 @@ export function mappedAt(m: Machine, mapper: number, handle: number): Mapped | u
   const at = trackAt(m, mapper, handle);
   const flags = m.f.trackFlags.get(at);
   if (flags === 0) return undefined;
-  return { granter: m.f.trackDomain.get(at), ref: m.f.trackRef.get(at), flags, gfn: m.f.trackGfn.getWide(at) };
+  return {
+    granter: m.f.trackDomain.get(at),
+    ref: m.f.trackRef.get(at),
+    life: m.f.trackLife.get(at),
+    flags,
+    gfn: m.f.trackGfn.getWide(at),
+  };
 }
 
 /** Lets a handle that was taken stand for a mapping. */
@@ -37,6 +50,7 @@ export function bindHandle(m: Machine, of: { readonly mapper: number; readonly h
   const at = trackAt(m, of.mapper, of.handle);
   m.f.trackDomain.set(at, to.granter);
   m.f.trackRef.set(at, to.ref);
+  m.f.trackLife.set(at, to.life);
   m.f.trackGfn.setWide(at, to.gfn);
   m.f.trackFlags.set(at, to.flags);
 }
@@ -93,6 +107,7 @@ export function* giveHandle(m: Machine, mapper: number, handle: number): Step<vo
   m.f.trackFlags.set(at, 0);
   m.f.trackDomain.set(at, 0);
   m.f.trackRef.set(at, 0);
+  m.f.trackLife.set(at, 0);
   m.f.trackGfn.setWide(at, 0);
   append(m, mapper, handle);
   yield* m.port.unlock('maptrackLock', m.f.maptrackLock, mapper);

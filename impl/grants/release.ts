@@ -4,13 +4,14 @@
 // Source: Xen common/grant_table.c (gnttab_release_mappings).
 
 import { mapFlags } from '#abi/grants.ts';
-import { hasAny } from '#lib/bits.ts';
+import { hasAny, without } from '#lib/bits.ts';
 import { lockP2m, lookup, unlockP2m } from '../hap/table.ts';
 import type { Machine } from '../machine.ts';
 import { setP2m } from '../memory/p2m.ts';
+import { isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
-import { activeAt, dropGrip } from './active.ts';
-import { giveHandle, handleCount, mappedAt, type Mapped } from './maptrack.ts';
+import { activeAt, dropPins, letGoOf } from './active.ts';
+import { giveHandle, handleCount, isStill, mappedAt, type Mapped } from './maptrack.ts';
 
 /** Gives up the mapping of the highest handle of `dom`, which is dying; false: there is none left. */
 export function* releaseHandle(m: Machine, dom: number): Step<boolean> {
@@ -18,10 +19,18 @@ export function* releaseHandle(m: Machine, dom: number): Step<boolean> {
     const mapped = mappedAt(m, dom, handle);
     if (mapped === undefined) continue;
     const { granter, ref, flags } = mapped;
+    if (!isStill(m, mapped)) {
+      // Its mapper has taken the entry away by other means, and nothing has kept the granter.
+      yield* giveHandle(m, dom, handle);
+      return true;
+    }
     const mfn = m.f.activeMfn.get(activeAt(m, mapped));
-    if (hasAny(flags, mapFlags.host)) yield* hide(m, dom, { ...mapped, mfn });
+    const isNative = isParavirtual(m, dom);
+    if (hasAny(flags, mapFlags.host) && !isNative) yield* hide(m, dom, { ...mapped, mfn });
     yield* giveHandle(m, dom, handle);
-    yield* dropGrip(m, { granter, ref, mfn, flags });
+    yield* dropPins(m, { granter, ref, mfn, flags });
+    // What a paravirtual guest has in its tables goes with those.
+    yield* letGoOf(m, { granter, mfn, flags: isNative ? without(flags, mapFlags.host) : flags });
     return true;
   }
   return false;

@@ -13,14 +13,18 @@ import { mapGrants } from './map.ts';
 import { query, setupTable } from './table.ts';
 import { unmapGrants } from './unmap.ts';
 
+/** Whether the caller has grant operations: of a paravirtual guest a processor, if the guest has a grant table. */
+const mayGrant = (m: Machine, call: Call): boolean =>
+  !isParavirtual(m, callerIn(call)) || (call.agent.kind === 'vcpu' && m.f.grantLimit.get(callerIn(call)) > 0);
+
 /** A grant operation, from its call to its reply. */
 export function* grantsStep(m: Machine, call: Call, op: GrantsOp<'concrete'>): Step<Reply> {
-  // A paravirtual guest has no grant table, and maps nobody's frames.
-  if (isParavirtual(m, callerIn(call))) return reply('EPERM');
+  if (!mayGrant(m, call)) return reply('EPERM');
   switch (op.kind) {
     case 'grants.map':
       return yield* mapGrants(m, call, op);
     case 'grants.unmap':
+    case 'grants.replace':
       return yield* unmapGrants(m, call, op);
     case 'grants.copy':
       return yield* copyGrants(m, call, op);

@@ -1,5 +1,5 @@
 // The grant table as a whole: its size, its growth (all or nothing; frames go back with the domain only), and setupTable,
-// which tells a guest where its grant frames are mapped: for a translated guest as gfns, all ones if nowhere.
+// which tells a guest where its grant frames are mapped: a translated guest as gfns, all ones if nowhere; a paravirtual one which they are.
 // Source: Xen common/grant_table.c (gnttab_grow_table, gnttab_setup_table, gnttab_query_size).
 
 import type { DomId } from '#abi/address.ts';
@@ -11,8 +11,9 @@ import type { Machine } from '../machine.ts';
 import { storeWord } from '../memory/guest.ts';
 import { allocateAll } from '../memory/heap.ts';
 import { ownGfn } from '../memory/p2m.ts';
-import { callerIn, exists, targetOf } from '../memory/target.ts';
+import { callerIn, exists, isParavirtual, targetOf } from '../memory/target.ts';
 import type { Step } from '../port.ts';
+import { beginWritable } from '../pv/frames.ts';
 
 type Query = Extract<GrantsOp<'concrete'>, { kind: 'grants.query' }>;
 type Setup = Extract<GrantsOp<'concrete'>, { kind: 'grants.setupTable' }>;
@@ -38,6 +39,7 @@ function* growLocked(m: Machine, dom: number, count: number): Step<boolean> {
   if (fresh === undefined) return false;
   const base = dom * m.geometry.capacity.grantFrames + had;
   fresh.forEach((mfn, i) => m.f.grantFrame.set(base + i, mfn));
+  if (isParavirtual(m, dom)) for (const mfn of fresh) beginWritable(m, mfn);
   m.f.grantFrameCount.set(dom, count);
   return true;
 }
@@ -59,7 +61,8 @@ export function query(m: Machine, call: Call, op: Query): Reply {
 /** Where frame `index` of the table is mapped, as the guest reads it. */
 function listed(m: Machine, dom: number, index: number): { readonly lo: number; readonly hi: number } {
   const mfn = m.f.grantFrame.get(dom * m.geometry.capacity.grantFrames + index);
-  const gfn = ownGfn(m, mfn);
+  // A paravirtual guest is told the frame itself.
+  const gfn = isParavirtual(m, dom) ? mfn : ownGfn(m, mfn);
   return gfn < 0 ? { lo: ALL_ONES, hi: ALL_ONES } : { lo: low32(gfn), hi: high21(gfn) };
 }
 

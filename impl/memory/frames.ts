@@ -117,11 +117,22 @@ export function* buryIfOver(m: Machine, dom: number): Step<void> {
   }
 }
 
+/** Uses of its grants whose entries are gone: mappers that are paravirtual have taken them away by other means than they should. */
+function forgetUses(m: Machine, dom: number): void {
+  const { f } = m;
+  const refs = refsOf(m.geometry);
+  const pins = [f.activeHostRead, f.activeHostWrite, f.activeDeviceRead, f.activeDeviceWrite];
+  for (let at = dom * refs; at < (dom + 1) * refs; at += 1)
+    if (f.activeDomain.get(at) !== 0)
+      for (const field of [f.activeDomain, f.activeMfn, f.activeIncarnation, ...pins]) field.set(at, 0);
+}
+
 /** The id is free at once, then the frames follow, the heap lock held. */
 function* bury(m: Machine, dom: number): Step<void> {
   const { f } = m;
   const frames = lastFrames(m, dom);
   f.domState.set(dom, NONE);
+  forgetUses(m, dom);
   f.domStructure.set(dom, 0);
   f.domSharedInfo.set(dom, 0);
   f.grantFrameCount.set(dom, 0);

@@ -28,6 +28,7 @@ const FREE = frameRoles.indexOf('free');
 const RAM = frameRoles.indexOf('ram');
 const XEN = frameRoles.indexOf('xen');
 const SHARED_INFO = frameRoles.indexOf('sharedInfo');
+const GRANT_FRAME = frameRoles.indexOf('grantFrame');
 const RUNNING = domStates.indexOf('running');
 
 /** What stands for the hypervisor's private data in both halves of its words. */
@@ -178,10 +179,11 @@ export function* releaseFrame(m: Machine, mfn: number): Step<void> {
   if (policies.scrubAt === 'free' && isScrubbable(m, mfn)) yield* scrubFrame(m, mfn);
 }
 
-/** What a frame was typed as is forgotten with its last reference. The shared info of a guest is writable up to its end. */
+/** What a frame was typed as is forgotten with its last reference. What the hypervisor shares with a guest is writable up to its end. */
 function endType(m: Machine, mfn: number, role: number): void {
   const { frameType, frameTypeCount, frameValidated, framePinned, pageLock } = m.f;
-  invariant(frameTypeCount.get(mfn) === 0 || role === SHARED_INFO, 'no frame that is freed is in use by its type');
+  const isShared = role === SHARED_INFO || role === GRANT_FRAME;
+  invariant(frameTypeCount.get(mfn) === 0 || isShared, 'no frame that is freed is in use by its type');
   invariant(framePinned.get(mfn) === 0, 'no free frame is pinned');
   invariant(pageLock.get(mfn) === 0, 'nobody keeps others out of a free frame');
   frameType.set(mfn, 0);

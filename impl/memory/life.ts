@@ -6,7 +6,6 @@
 
 import { DOMID_CONTROL, type DomId } from '#abi/address.ts';
 import type { MemoryOp } from '#abi/memory.ts';
-import { frameTypes } from '#abi/pv.ts';
 import { reply, type Errno, type Reply } from '#abi/reply.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { pow2 } from '#lib/bits.ts';
@@ -16,6 +15,7 @@ import { domKinds, domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
 import { resetRegisters } from '../paging/registers.ts';
 import type { Step } from '../port.ts';
+import { beginWritable } from '../pv/frames.ts';
 import { allocate, allocateAll } from './heap.ts';
 import { resetLog } from './dirty-log.ts';
 import { resetPermissions } from './permissions.ts';
@@ -29,7 +29,6 @@ type Op<K extends MemoryOp<'concrete'>['kind']> = Extract<MemoryOp<'concrete'>, 
 const PAUSE_MAX = 255;
 
 const RUNNING = domStates.indexOf('running');
-const WRITABLE = frameTypes.indexOf('writable');
 
 export const lockDomain = (m: Machine, dom: number): Step<void> => m.port.lock('domainLock', m.f.domainLock, dom);
 export const unlockDomain = (m: Machine, dom: number): Step<void> => m.port.unlock('domainLock', m.f.domainLock, dom);
@@ -68,8 +67,9 @@ export function* createDomain(m: Machine, call: Call, op: Op<'memory.createDomai
 function* create(m: Machine, op: Op<'memory.createDomain'>): Step<Errno | undefined> {
   const { capacity } = m.geometry;
   if (exists(m, op.target)) return 'EEXIST';
-  const grantLimit = kindOf(op) === 'pv' ? 0 : capacity.grantFrames;
-  if (op.vcpus > capacity.vcpusPerDomain || op.grantFrames > grantLimit) return 'EINVAL';
+  // A paravirtual guest that begins without grant frames has no grant table.
+  const grantLimit = kindOf(op) === 'pv' && op.grantFrames === 0 ? 0 : capacity.grantFrames;
+  if (op.vcpus > capacity.vcpusPerDomain || op.grantFrames > capacity.grantFrames) return 'EINVAL';
   const roles: FrameRole[] = ['xen', 'sharedInfo'];
   for (let i = 0; i < op.grantFrames; i += 1) roles.push('grantFrame');
   const frames = yield* allocateAll(m, op.target, roles);
@@ -83,19 +83,12 @@ function* create(m: Machine, op: Op<'memory.createDomain'>): Step<Errno | undefi
   m.f.grantLimit.set(op.target, grantLimit);
   grantFrames.forEach((mfn, i) => m.f.grantFrame.set(op.target * capacity.grantFrames + i, mfn));
   m.f.domState.set(op.target, RUNNING);
-  if (kindOf(op) === 'pv') beginWritable(m, sharedInfo);
+  if (kindOf(op) === 'pv') for (const mfn of [sharedInfo, ...grantFrames]) beginWritable(m, mfn);
   return undefined;
 }
 
 const kindOf = ({ target, guest }: Op<'memory.createDomain'>): (typeof domKinds)[number] =>
   target === DOMID_CONTROL ? 'control' : guest;
-
-/** What the hypervisor shares with a paravirtual guest can be nothing but writable as long as the guest is there. */
-function beginWritable(m: Machine, mfn: number): void {
-  m.f.frameType.set(mfn, WRITABLE);
-  m.f.frameTypeCount.set(mfn, 1);
-  m.f.frameValidated.set(mfn, 1);
-}
 
 /** The limit that the counter of pages can hold. */
 const representable = (m: Machine, maxPages: number): number => Math.min(maxPages, pow2(m.geometry.width.pages) - 1);

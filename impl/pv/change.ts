@@ -7,7 +7,7 @@ import type { Step } from '../port.ts';
 import { adjusted, frameIn, isHarmless, isPresent, isXenSlot, keepingFlags, type Entry } from './entry.ts';
 import { tableOf } from './frames.ts';
 import { dropEntry, isLinear } from './linear.ts';
-import { letGo, type Table } from './release.ts';
+import { letGoOfLeaf, type Table } from './release.ts';
 import { refusal, takeEntry, type Unfit } from './types.ts';
 
 /** What is to stand at `index`; whether it keeps the flags that processors have set there. */
@@ -39,7 +39,7 @@ export function* changeEntry(m: Machine, table: Table, change: Change): Step<Unf
   yield* write(m, table, { ...change, lo: taken.lo, hi: taken.hi });
   if (isKept || !isPresent(old)) return undefined;
   if (level > 1) return yield* replaced(m, table, frameIn(old));
-  yield* letGo(m, old);
+  yield* letGoOfLeaf(m, owner, old);
   return undefined;
 }
 

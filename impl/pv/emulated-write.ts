@@ -16,7 +16,7 @@ import type { Step } from '../port.ts';
 import { adjusted, codeOfLevel, frameIn, indexIn, isPresent, isWritable, type Entry } from './entry.ts';
 import { getPage, isOwned, lockPage, tableOf, unlockPage } from './frames.ts';
 import { tableFor } from './mapping.ts';
-import { letGo, type Table } from './release.ts';
+import { letGoOfLeaf, type Table } from './release.ts';
 import { refusal, takeEntry } from './types.ts';
 
 /** What writes: the accesses that can be made for a guest. */
@@ -112,7 +112,7 @@ function* change(m: Machine, table: Table, op: Write, offset: number): Step<Repl
 function* store(m: Machine, table: Table, { index, entry }: { index: number; entry: Entry }): Step<Reply> {
   const old = yield* loadEntry(m, table, index);
   yield* m.port.store(tableOf(table.owner), 'table', { mfn: table.mfn, index, ...entry });
-  if (isPresent(old)) yield* letGo(m, old);
+  if (isPresent(old)) yield* letGoOfLeaf(m, table.owner, old);
   return reply('ok');
 }
 
@@ -127,6 +127,6 @@ function* exchange(
   const isExpected = isSame(there, expected);
   if (isExpected) m.port.poke(tableOf(owner), { mfn, index, lo: entry.lo, hi: entry.hi });
   const leaving = isExpected ? expected : entry;
-  if (isPresent(leaving)) yield* letGo(m, leaving);
+  if (isPresent(leaving)) yield* letGoOfLeaf(m, owner, leaving);
   return there;
 }

@@ -10,6 +10,7 @@ import type { Execution } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import { getReference } from '../memory/frames.ts';
 import type { Step } from '../port.ts';
+import { WRITABLE } from './entry.ts';
 
 /** Codes of roles that belong to a guest as far as the guest is concerned; what the hypervisor keeps for it does not. */
 const owned: readonly number[] = guestVisibleRoles.map((role) => frameRoles.indexOf(role));
@@ -26,6 +27,13 @@ export function* getPage(m: Machine, mfn: number, owner: number, life?: number):
   yield* m.port.point('reference', 'frame');
   const isStill = life === undefined || m.f.domLife.get(owner) === life;
   return isStill && isOwned(m, mfn, owner) && getReference(m, mfn);
+}
+
+/** What the hypervisor shares with a paravirtual guest can be nothing but writable as long as the guest is there. */
+export function beginWritable(m: Machine, mfn: number): void {
+  m.f.frameType.set(mfn, WRITABLE);
+  m.f.frameTypeCount.set(mfn, 1);
+  m.f.frameValidated.set(mfn, 1);
 }
 
 /** The most that a count of uses by type can be. */

@@ -180,7 +180,6 @@ describe('memory', () => {
     ['EINVAL', { kind: 'memory.modifiedMemory', target: DOM, gfn: 0 as Gfn, count: 1, start: 0 }],
     ['EINVAL', { kind: 'memory.setMemType', target: DOM, gfn: 0 as Gfn, count: 1, type: 'ramRw', start: 0 }],
     ['EPERM', { kind: 'memory.mapMmio', target: DOM, action: 'maps', gfn: 0 as Gfn, frame, count: 1, start: 0 }],
-    ['EINVAL', { kind: 'memory.createDomain', target: 2 as DomId, vcpus: 1, maxPages: 1, grantFrames: 1, guest: 'pv' }],
   ])('is not managed like that of others: %s of %j', (status, op) => {
     const guest = new Guest();
     guest.by(toolstack, { kind: 'memory.setPool', target: 0 as DomId, frames: 8 });

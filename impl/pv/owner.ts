@@ -10,7 +10,7 @@ import { callerIn, exists, isParavirtual } from '../memory/target.ts';
 /** The domain whose memory a call is about. Who means itself says so, and not its own id. */
 export function ownerIn(m: Machine, call: Call, owner: DomId): DomId | 'ESRCH' {
   const caller = callerIn(call);
-  if (owner === DOMID_SELF) return caller;
+  if (owner === DOMID_SELF) return exists(m, caller) ? caller : 'ESRCH';
   return owner === caller || !exists(m, owner) ? 'ESRCH' : owner;
 }
 

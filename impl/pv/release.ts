@@ -8,7 +8,9 @@ import { tableEntries } from '#abi/geometry.ts';
 import { invariant } from '#lib/invariant.ts';
 import type { Machine } from '../machine.ts';
 import { putReference } from '../memory/frames.ts';
+import { isParavirtual } from '../memory/target.ts';
 import type { Step } from '../port.ts';
+import { flushNative, pcpusOf } from '../tlb/flush.ts';
 import { DESCRIPTORS, frameIn, isPresent, isWritable, isXenSlot, levelOfCode, WRITABLE, type Entry } from './entry.ts';
 import { dropEntry, endUse as endLinearUse, isLinear } from './linear.ts';
 import { isMemory, ownSlot, running, setPartial, tableOf, takePartial, type Progress } from './frames.ts';
@@ -140,7 +142,7 @@ export function* letGoOf(
   for (let index = from; index !== to + by; index += by) {
     if (!isPresent(entryAt(m, table, index))) continue;
     yield* m.port.load(tableOf(owner), 'table', { mfn, index });
-    yield* letGo(m, { lo: m.port.lo, hi: m.port.hi });
+    yield* letGoOfLeaf(m, owner, { lo: m.port.lo, hi: m.port.hi });
   }
 }
 
@@ -150,11 +152,21 @@ export function entryAt(m: Machine, { mfn, owner }: Table, index: number): Entry
   return { lo, hi: m.port.hi };
 }
 
-/** Lets go of what a present entry of a lowest table holds. */
-export function* letGo(m: Machine, entry: Entry): Step<void> {
+/** Whether the writable entry of a table of `dom` that leads to a frame counts for the frame's type. Frames of translated guests have none. */
+const countsType = (m: Machine, dom: number, mfn: number): boolean => {
+  const owner = m.f.frameOwner.get(mfn) - 1;
+  return owner === dom || isParavirtual(m, owner);
+};
+
+/**
+ * Lets go of what a present entry of a lowest table of `dom` holds. A frame of somebody else's its processors forget first: a change of type
+ * makes those of the owner forget alone.
+ */
+export function* letGoOfLeaf(m: Machine, dom: number, entry: Entry): Step<void> {
   const mfn = frameIn(entry);
   if (!isMemory(m, mfn)) return;
-  if (isWritable(entry)) yield* putType(m, mfn);
+  if (m.f.frameOwner.get(mfn) !== dom + 1) yield* flushNative(m, () => pcpusOf(m, dom));
+  if (isWritable(entry) && countsType(m, dom, mfn)) yield* putType(m, mfn);
   yield* putReference(m, mfn);
 }
 

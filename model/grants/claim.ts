@@ -9,6 +9,7 @@ import { failure, type Cut } from '../cut.ts';
 import { getReference } from '../frames.ts';
 import { wish } from '../memory/pod-demand.ts';
 import { at, type Work } from '../progress.ts';
+import { isSeen } from '../pv/references.ts';
 import { entryOf, frameOf, isRamType, type Active, type Domain, type State } from '../state.ts';
 import { readEntry, refCount, setStatus } from './entry.ts';
 import { entryWord, groundAfter } from './ground.ts';
@@ -55,8 +56,9 @@ export function mark(cut: Cut, want: Wanted, done: number): Marked {
   return { cut: at(cut, marked), status: 'okay', asked: entryWord(state, want) };
 }
 
-/** The frame that a gfn of the granter names: RAM or a hypervisor page of its own; undefined: badPage. */
+/** The frame that a gfn of the granter names (a paravirtual guest's: itself): RAM or a hypervisor page of its own; undefined: badPage. */
 export function pagedFrame(state: State, domain: Domain, gfn: number): Mfn | undefined {
+  if (domain.kind === 'pv') return isSeen(state, gfn as Mfn, domain.id) ? (gfn as Mfn) : undefined;
   const entry = entryOf(state, domain.id, gfn);
   const isOwn = entry !== undefined && isRamType(entry.type) && frameOf(state, entry.mfn).owner === domain.id;
   return isOwn ? entry.mfn : undefined;
@@ -72,15 +74,19 @@ function wishForNamed(cut: Cut, work: Pick<Work, 'trail'>, granter: Domain, want
 const isAnew = (active: Active | undefined, want: Wanted): boolean =>
   active === undefined || (want.purpose === 'copy' && needsStatus(active, want));
 
+/** Whether the frame of a grant in use lives the life in which it was granted: the entries of a paravirtual mapper may have let go of it. */
+const isSameLife = (state: State, { mfn, ground }: Active): boolean =>
+  frameOf(state, mfn).incarnation === ground.meant?.incarnation;
+
 /** The frame that the use means: what is pinned already, or what the entry names now. A copy that starts writing asks anew. */
 function resolve(state: State, granter: Domain, want: Wanted): Mfn | GrantStatus {
   const active = granter.grants.active.get(want.ref);
   if (active === undefined || isAnew(active, want)) {
     const mfn = pagedFrame(state, granter, readEntry(state, granter, want.ref)?.gfn ?? 0);
     if (mfn === undefined) return 'badPage';
-    return active === undefined || active.mfn === mfn ? mfn : 'generalError';
+    return active === undefined || (active.mfn === mfn && isSameLife(state, active)) ? mfn : 'generalError';
   }
-  const isOwned = frameOf(state, active.mfn).owner === granter.id;
+  const isOwned = frameOf(state, active.mfn).owner === granter.id && isSameLife(state, active);
   if (want.purpose === 'map') return isOwned ? active.mfn : 'generalError';
   return isOwned && granter.state === 'running' ? active.mfn : 'badDomain';
 }

@@ -10,12 +10,25 @@ import { mapFlags, type GrantStatus } from '#abi/grants.ts';
 import { preemption, type Cut } from '../cut.ts';
 import { getReference, putReference } from '../frames.ts';
 import { wish } from '../memory/pod-demand.ts';
-import { at, end, go, noting, type Claim, type OpOf, type Task, type Turn, type Work } from '../progress.ts';
+import {
+  at,
+  changedWork,
+  end,
+  go,
+  noting,
+  type Claim,
+  type OpOf,
+  type Task,
+  type Turn,
+  type Work,
+} from '../progress.ts';
 import { domainNamed, frameOf } from '../state.ts';
 import { readBytes, writeBytes } from '../words.ts';
 import { beginBatch, conclude, copyBack, delivered } from './batch.ts';
 import { mark, pagedFrame, take, type Wanted } from './claim.ts';
+import { starting, typing, working, type Then } from './native.ts';
 import { dropPins } from './pins.ts';
+import { runOne } from '../pv/run.ts';
 
 type CopyOp = OpOf<'grants.copy'>;
 type Element = CopyOp['elements'][number];
@@ -46,15 +59,16 @@ export function copyStep(cut: Cut, task: Task<CopyOp>): Turn {
   if (work.at === 'bytes') return moveBytes(cut, task, element);
   const side = work.side === 'source' ? sourceOf(element) : destOf(element);
   if (work.at === 'claim') return claim(cut, task, side);
+  if (work.at === 'hold') return working(cut, task, { at: 'hold', then: typed(task) });
   return work.at === 'mark' ? setBits(cut, task, side) : pin(cut, task, side);
 }
 
 /** The claims that are held, source first. */
-const held = ({ source, dest }: Work): readonly Claim[] => [source, dest].filter((one) => one !== undefined);
+const claimsOf = ({ source, dest }: Work): readonly Claim[] => [source, dest].filter((one) => one !== undefined);
 
 /** Lets go of both sides, then goes on at `then`. */
 const letGo = (cut: Cut, task: Task<CopyOp>, change: Partial<Work> & Pick<Work, 'then'>): Turn =>
-  go(cut, task, { at: 'release', leaving: held(task.work), source: undefined, dest: undefined, ...change });
+  go(cut, task, { at: 'release', leaving: claimsOf(task.work), source: undefined, dest: undefined, ...change });
 
 /** The element fails: nothing is kept for the next one. */
 const fail = (cut: Cut, task: Task<CopyOp>, status: GrantStatus): Turn =>
@@ -109,8 +123,27 @@ function claimOwn(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
   const mfn = domain && pagedFrame(cut.state, domain, side.gfn);
   const referenced = mfn === undefined ? undefined : getReference(cut.state, mfn);
   if (mfn === undefined || referenced === undefined) return fail(cut, task, 'badPage');
-  return next(at(cut, referenced), task, { [task.work.side]: { ...side, mfn, grip: undefined } });
+  return held(at(cut, referenced), task, { ...side, mfn, grip: undefined, isTyped: false });
 }
+
+/** A side's frame is held; what is to be written is used as writable, if its owner's frames have types. */
+function held(cut: Cut, task: Task<CopyOp>, claimed: Claim): Turn {
+  const { side } = task.work;
+  const { owner } = frameOf(cut.state, claimed.mfn);
+  const work = changedWork(task.work, { [side]: claimed });
+  if (side === 'source' || owner === undefined) return next(cut, { ...task, work }, {});
+  const todo = typing(cut.state, { granter: owner, mfn: claimed.mfn, flags: mapFlags.host });
+  if (todo.length === 0) return next(cut, { ...task, work }, {});
+  return starting(cut, { ...task, work }, todo, { at: 'hold', then: typed(task) });
+}
+
+const typed =
+  (task: Task<CopyOp>): Then =>
+  (cut, { work }, isDone) => {
+    const { dest } = work;
+    if (!isDone) return fail(cut, { ...task, work }, 'generalError');
+    return next(cut, { ...task, work }, { dest: dest && { ...dest, isTyped: true } });
+  };
 
 function wanted(task: Task<CopyOp>, side: Side): Wanted {
   const flags = task.work.side === 'source' ? mapFlags.host + mapFlags.readOnly : mapFlags.host;
@@ -130,7 +163,7 @@ function pin(cut: Cut, task: Task<CopyOp>, side: Side): Turn {
   const { state, mfn } = take(cut, task.work, want);
   if (typeof mfn === 'string') return fail(at(cut, state), task, mfn);
   const grip = { granter: want.granter, ref: want.ref, mfn, flags: want.flags };
-  return next(at(cut, state), task, { [task.work.side]: { ...side, mfn, grip } });
+  return held(at(cut, state), task, { ...side, mfn, grip, isTyped: false });
 }
 
 /** The bytes move, unless the element reaches beyond a frame. */
@@ -146,10 +179,12 @@ function moveBytes(cut: Cut, task: Task<CopyOp>, element: Element): Turn {
   return go(noting(at(cut, moved), { domain: owner, mfn: dest.mfn }), task, { at: 'complete', status: 'okay' });
 }
 
-/** One part of letting go per micro-step: the pin of the first claim, then its reference. */
+/** One part of letting go per micro-step: the pin of the first claim, then its type, then its reference. */
 function release(cut: Cut, task: Task<CopyOp>): Turn {
   const [first, ...others] = task.work.leaving;
   if (first === undefined) return go(cut, task, { at: task.work.then });
+  if (first.grip === undefined && first.isTyped)
+    return go(runOne(cut, [{ do: 'putType', mfn: first.mfn }]).cut, task, { leaving: [{ ...first, isTyped: false }, ...others] }); // prettier-ignore
   if (first.grip === undefined) return go(at(cut, putReference(cut.state, first.mfn)), task, { leaving: others });
   const unpinned = { ...first, grip: undefined };
   return go(at(cut, dropPins(cut.state, first.grip)), task, { leaving: [unpinned, ...others] });

@@ -70,6 +70,10 @@ export function features(state: State, agent: Agent, op: GrantsOp<'concrete'>): 
       });
     case 'grants.unmap':
       return op.elements.slice(0, LOOKED_AT).flatMap(({ handle, gfn }) => handleClass(state, caller, { handle, gfn }));
+    case 'grants.replace':
+      return op.elements.slice(0, LOOKED_AT).flatMap(({ handle, gfn, newGfn }) => {
+        return [newGfn > 0 ? 1 : 0, ...handleClass(state, caller, { handle, gfn })];
+      });
     case 'grants.copy':
       return op.elements.slice(0, LOOKED_AT).flatMap((element) => copyClass(state, agent, { caller, element }));
     case 'grants.setupTable':

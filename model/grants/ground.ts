@@ -3,9 +3,9 @@
 // would agree with itself. entitlement.ts decodes these words on its own.
 // Who wrote the word is not put down: whoever may write to a grant frame, by the granter's own grants too, speaks for it.
 
-import { ZERO_WORD, type DomId, type GrantRef, type Word } from '#abi/address.ts';
+import { ZERO_WORD, type DomId, type GrantRef, type Mfn, type Word } from '#abi/address.ts';
 import { grantsPerFrame } from '#abi/geometry.ts';
-import { entryOf, frameOf, type Ground, type State } from '../state.ts';
+import { entryOf, frameOf, isParavirtual, type Ground, type State } from '../state.ts';
 import { wordAt } from '../words.ts';
 
 /** A reference of a granter. */
@@ -21,12 +21,12 @@ export function entryWord(state: State, { granter, ref }: Referred): Word {
   return mfn === undefined ? ZERO_WORD : wordAt(state, mfn, ref % perFrame);
 }
 
-/** What the granter means by `gfn` now. */
+/** What the granter means by `gfn` now: a paravirtual guest the frame of that number. */
 function meaningOf(state: State, granter: DomId, gfn: number): Ground['meant'] {
-  const entry = entryOf(state, granter, gfn);
-  if (entry === undefined) return undefined;
-  const { owner, incarnation } = frameOf(state, entry.mfn);
-  return { mfn: entry.mfn, owner, incarnation };
+  const mfn = isParavirtual(state, granter) ? (gfn as Mfn) : entryOf(state, granter, gfn)?.mfn;
+  if (mfn === undefined || mfn >= state.geometry.frameCount) return undefined;
+  const { owner, incarnation } = frameOf(state, mfn);
+  return { mfn, owner, incarnation };
 }
 
 /**

@@ -2,21 +2,25 @@
 // the handle is bound, and the status is written back. Until the handle is bound everything can be undone; a result
 // that cannot be written undoes nothing (the handle is lost to the guest, as in Xen).
 // A domain may map its own grant: the frame then leaves the gfn at which it was RAM.
+// A paravirtual guest has it in its tables: native.ts, pv/granted.ts.
 // Sources: Xen common/grant_table.c (map_grant_ref), arch/x86/mm.c (create_grant_p2m_mapping), arch/x86/mm/p2m.c
 // (p2m_add_page).
 
 import { gfnCount } from '#abi/geometry.ts';
 import { mapFlags, type GrantStatus } from '#abi/grants.ts';
-import { hasAny, hasAll, without } from '#lib/bits.ts';
+import { and, hasAny, hasAll, without } from '#lib/bits.ts';
 import { failure, preemption, type Cut } from '../cut.ts';
 import { crash } from '../frames.ts';
 import { ownGfn, setP2m, settle } from '../p2m.ts';
-import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
-import { entryOf, frameOf, isSpecialType, type Domain, type Mapped, type State } from '../state.ts';
+import { lifeOf, type Life } from '../life.ts';
+import { at, changedWork, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
+import { creating, grantEntry } from '../pv/granted.ts';
+import { entryOf, frameOf, isParavirtual, isSpecialType, type Domain, type Mapped, type State } from '../state.ts';
 import { beginBatch, conclude, copyBack, delivered, endBatch } from './batch.ts';
 import { mark, take, type Wanted } from './claim.ts';
 import { takeHandle, withHandle } from './maptrack.ts';
-import { dropGrip, isReadOnly } from './pins.ts';
+import { placeOf, starting, typing, untyping, working, type Then } from './native.ts';
+import { dropGrip, dropPins, isReadOnly } from './pins.ts';
 
 type MapOp = OpOf<'grants.map'>;
 type Element = MapOp['elements'][number];
@@ -39,6 +43,9 @@ export function mapStep(cut: Cut, task: Task<MapOp>): Turn {
   if (work.at === 'claim') return reserve(cut, task, { element, mapper });
   if (work.at === 'mark') return setBits(cut, task, element);
   if (work.at === 'pin') return pin(cut, task, element);
+  if (work.at === 'hold') return working(cut, task, { at: 'hold', then: typed(task, { element, mapper }) });
+  if (work.at === 'piece') return working(cut, task, { at: 'piece', then: created(task) });
+  if (work.at === 'settle') return working(cut, task, { at: 'settle', then: undone(task) });
   if (work.at === 'detach') return prepare(cut, task, { element, mapper });
   if (work.at === 'install') return install(cut, task, { element, mapper });
   return work.at === 'complete' ? bind(cut, task, { element, mapper }) : undo(cut, task, element);
@@ -57,10 +64,11 @@ const wanted = (task: Task<MapOp>, element: Element): Wanted => ({
   purpose: 'map',
 });
 
-const mappedBy = (element: Element): Mapped => ({
+const mappedBy = (element: Element, life: Life): Mapped => ({
   domain: element.domain,
+  life,
   ref: element.ref,
-  flags: without(element.flags, without(0xffff, USED + mapFlags.readOnly)),
+  flags: and(element.flags, USED + mapFlags.readOnly + mapFlags.containsPte),
   gfn: element.gfn,
 });
 
@@ -87,7 +95,7 @@ function check(cut: Cut, task: Task<MapOp>, parties: Parties): Turn {
 }
 
 function reserve(cut: Cut, task: Task<MapOp>, parties: Parties): Turn {
-  const want = { done: task.work.index, mapped: mappedBy(parties.element) };
+  const want = { done: task.work.index, mapped: mappedBy(parties.element, task.work.arriving) };
   const { cut: after, handle } = takeHandle(cut, parties.mapper, want);
   return handle === undefined ? fail(after, task, 'noSpace') : go(after, task, { at: 'mark', handle });
 }
@@ -110,8 +118,33 @@ function setBits(cut: Cut, task: Task<MapOp>, element: Element): Turn {
 function pin(cut: Cut, task: Task<MapOp>, element: Element): Turn {
   const { state, mfn } = take(cut, task.work, wanted(task, element));
   if (typeof mfn === 'string') return release(at(cut, state), task, mfn);
-  return go(at(cut, state), task, { at: hasAll(element.flags, mapFlags.host) ? 'detach' : 'complete', mfn });
+  // A reference keeps the granter from here on.
+  const arriving = lifeOf(state, element.domain);
+  const use = { granter: element.domain, mfn, flags: element.flags };
+  const mapper = state.domains.get(task.caller) as Domain;
+  const held = { ...task, work: changedWork(task.work, { mfn, arriving, part: 0 }) };
+  return starting(at(cut, state), held, typing(state, use), { at: 'hold', then: typed(task, { element, mapper }) });
 }
+
+/** The frame is used by type, as far as its owner's frames have types; it is mapped next. `part`: 1 if there are types to let go of. */
+const typed =
+  ({ op }: Task<MapOp>, { element, mapper }: Parties): Then =>
+  (cut, { work, ...task }, isDone) => {
+    if (!isDone) return go(cut, { work }, { at: 'undo' });
+    const held = { ...task, op, work: changedWork(work, { part: 1 }) };
+    if (!hasAll(element.flags, mapFlags.host)) return go(cut, held, { at: 'complete' });
+    if (mapper.kind !== 'pv') return go(cut, held, { at: 'detach' });
+    const { mfn } = work;
+    const place = placeOf(cut, held, element);
+    const todo = creating(cut.state, mapper.id, place, grantEntry(cut.state.geometry, mfn, element.flags));
+    return starting(cut, held, todo, { at: 'piece', then: created(held) });
+  };
+
+/** The frame is in the mapper's tables, or could not come there. */
+const created =
+  (_: Task<MapOp>): Then =>
+  (cut, task, isDone) =>
+    go(cut, task, { at: isDone ? 'complete' : 'undo' });
 
 /**
  * Whether the mapping can be made: nothing changes if not, but covering a granted or foreign entry stops the mapper for
@@ -140,9 +173,9 @@ function install(cut: Cut, task: Task<MapOp>, { element, mapper }: Parties): Tur
 
 /** The handle is bound to the mapping; a mapper that has been killed meanwhile cannot have it any more. */
 function bind(cut: Cut, task: Task<MapOp>, { element, mapper }: Parties): Turn {
-  const { handle, mfn } = task.work;
+  const { handle, mfn, arriving } = task.work;
   if (mapper.state === 'running') {
-    const bound = withHandle(cut.state, mapper.id, { handle, mapped: mappedBy(element) });
+    const bound = withHandle(cut.state, mapper.id, { handle, mapped: mappedBy(element, arriving) });
     return conclude(at(cut, bound), task, { status: 'okay', out: [handle] });
   }
   const isThere = hasAll(element.flags, mapFlags.host) && mapper.p2m.get(element.gfn)?.mfn === mfn;
@@ -151,9 +184,18 @@ function bind(cut: Cut, task: Task<MapOp>, { element, mapper }: Parties): Turn {
 }
 
 function undo(cut: Cut, task: Task<MapOp>, element: Element): Turn {
-  const use = { granter: element.domain, ref: element.ref, mfn: task.work.mfn, flags: element.flags };
-  return release(at(cut, dropGrip(settle(cut.state, task.debts), use)), task, 'generalError');
+  const { mfn, part } = task.work;
+  const use = { granter: element.domain, ref: element.ref, mfn, flags: element.flags };
+  const settled = settle(cut.state, task.debts);
+  if (!isParavirtual(cut.state, use.granter)) return release(at(cut, dropGrip(settled, use)), task, 'generalError');
+  const todo = untyping(settled, use, part > 0);
+  return go(at(cut, dropPins(settled, use)), task, { at: 'settle', pv: { todo } });
 }
+
+const undone =
+  (task: Task<MapOp>): Then =>
+  (cut, { work }) =>
+    release(cut, { ...task, work }, 'generalError');
 
 function giveResult(cut: Cut, task: Task<MapOp>): Turn {
   const { index } = task.work;

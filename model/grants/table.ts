@@ -1,15 +1,21 @@
 // The grant table as a whole: its size, its growth (frames never go back before the domain does), and setupTable, which
-// tells a guest where its grant frames are mapped (for a translated guest: as gfns, all ones if nowhere).
+// tells a guest where its grant frames are mapped (a translated guest: as gfns, all ones if nowhere; a paravirtual one which they are).
 // Source: Xen common/grant_table.c (gnttab_grow_table, gnttab_setup_table, gnttab_query_size).
 
-import { INVALID_GFN, type Word } from '#abi/address.ts';
+import { INVALID_GFN, type Gfn, type Mfn, type Word } from '#abi/address.ts';
 import type { GrantStatus } from '#abi/grants.ts';
 import { high21, low32 } from '#lib/bits.ts';
 import { allocateAll, failure, type Cut } from '../cut.ts';
 import { ownGfn } from '../p2m.ts';
 import { at, end, go, targetOf, type OpOf, type Task, type Turn } from '../progress.ts';
-import { withGrants, type Domain } from '../state.ts';
+import { withFrame, withGrants, type Domain, type State } from '../state.ts';
 import { storeWord } from '../buffers.ts';
+
+/** Frames of the hypervisor's that it shares with a paravirtual guest can be nothing but writable as long as the guest is there. */
+export const shared = (state: State, { kind }: Pick<Domain, 'kind'>, mfns: readonly Mfn[]): State =>
+  kind === 'pv'
+    ? mfns.reduce((now, mfn) => withFrame(now, mfn, { type: 'writable', typeCount: 1, validated: true }), state)
+    : state;
 
 /** Grows the table of `target` to `count` frames, all or nothing; `ok` is false above its limit or without memory. */
 export function growGrants(cut: Cut, target: Domain, count: number): { readonly cut: Cut; readonly ok: boolean } {
@@ -19,7 +25,8 @@ export function growGrants(cut: Cut, target: Domain, count: number): { readonly 
   const roles = Array.from({ length: count - frames.length }, () => 'grantFrame' as const);
   const { cut: given, mfns } = allocateAll(cut, target.id, roles);
   if (mfns === undefined) return { cut: given, ok: false };
-  return { cut: at(given, withGrants(given.state, target.id, { frames: [...frames, ...mfns] })), ok: true };
+  const grown = withGrants(given.state, target.id, { frames: [...frames, ...mfns] });
+  return { cut: at(given, shared(grown, target, mfns)), ok: true };
 }
 
 type Named = Task<OpOf<'grants.query' | 'grants.setupTable'>>;
@@ -58,7 +65,8 @@ function look(cut: Cut, task: Task<OpOf<'grants.setupTable'>>): Turn {
   const target = tableOf(cut, task);
   if (typeof target === 'string') return end(cut, target);
   const mfn = target.grants.frames[work.index];
-  const gfn = mfn === undefined ? undefined : ownGfn(cut.state, mfn);
+  // A paravirtual guest is told the frame itself.
+  const gfn = mfn === undefined || target.kind === 'pv' ? (mfn as Gfn | undefined) : ownGfn(cut.state, mfn);
   return go(cut, task, { at: 'copyBack', gfn: gfn ?? INVALID_GFN });
 }
 

@@ -10,7 +10,8 @@ import { Trie } from '#lib/trie.ts';
 import { match } from 'ts-pattern';
 import { allocate, allocateAll, ask, preemption, refuse, wait, type Cut } from '../cut.ts';
 import { dropAllocated, free, putReference, reap, unplace } from '../frames.ts';
-import { dropGrip } from '../grants/pins.ts';
+import { giveHandle } from '../grants/release.ts';
+import { shared } from '../grants/table.ts';
 import { setP2m } from '../p2m.ts';
 import { withPod } from '../pod.ts';
 import { hasLarge, noPod, takeFromCache } from './pod-frames.ts';
@@ -18,7 +19,7 @@ import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
 import { emptyLog, freeBitmap, hasBitmap } from './dirty-log.ts';
 import { initialPermissions } from './mmio.ts';
 import { giveRoot, givePvPage, isHeld, relinquishing } from '../pv/relinquish.ts';
-import { vcpuKey, withDomain, withFrame, withGrants, withParts, type Domain, type State } from '../state.ts';
+import { vcpuKey, withDomain, withParts, type Domain, type State } from '../state.ts';
 import { NOWHERE } from '#abi/agents.ts';
 
 /** Pauses nest at most this deep. */
@@ -44,7 +45,6 @@ function objection(cut: Cut, task: Task<Create>): 'EPERM' | 'EINVAL' | 'EEXIST' 
   if (task.caller !== 0) return 'EPERM';
   if (op.target >= capacity.domains) return 'EINVAL';
   if (cut.state.domains.has(op.target)) return 'EEXIST';
-  if (isPv(op) && op.grantFrames > 0) return 'EINVAL';
   return op.vcpus > capacity.vcpusPerDomain || op.grantFrames > capacity.grantFrames ? 'EINVAL' : undefined;
 }
 
@@ -90,7 +90,8 @@ function newDomain(cut: Cut, op: Create, given: readonly Mfn[]): Domain {
     sharedInfo,
     grants: {
       frames,
-      limit: isPv(op) ? 0 : cut.state.geometry.capacity.grantFrames,
+      // A paravirtual guest that begins without grant frames has no grant table.
+      limit: isPv(op) && op.grantFrames === 0 ? 0 : cut.state.geometry.capacity.grantFrames,
       active: Trie.empty(),
       handles: Trie.empty(),
       maptrack: [],
@@ -109,8 +110,7 @@ function insertDomain(cut: Cut, op: Create, given: readonly Mfn[]): Turn {
   const contexts = cut.state.contexts.withoutRange(first, first + cut.state.geometry.capacity.vcpusPerDomain);
   const parts = { vcpus, contexts, domains: cut.state.domains.set(op.target, domain) };
   const inserted = withParts(cut.state, parts);
-  const shared = { type: 'writable', typeCount: 1, validated: true } as const;
-  return end(at(cut, isPv(op) ? withFrame(inserted, domain.sharedInfo, shared) : inserted), 'ok');
+  return end(at(cut, shared(inserted, domain, [domain.sharedInfo, ...domain.grants.frames])), 'ok');
 }
 
 export function pauseDomain(cut: Cut, task: Task<OpOf<'memory.pauseDomain'>>): Turn {
@@ -151,7 +151,7 @@ export function killDomain(cut: Cut, task: Task<OpOf<'memory.killDomain'>>): Tur
   if (preempted !== undefined) return end(preempted, 'preempted', { done: task.work.part });
   return match(domain.relinquish)
     .with('pages', () => givePage(cut, task, domain))
-    .with('handles', () => giveHandle(cut, task, domain))
+    .with('handles', () => giveHandles(cut, task, domain))
     .with('tables', () => giveTables(cut, task, domain))
     .with('roots', () => giveRoots(cut, task, domain))
     .with('cache', () => emptyCache(cut, task, domain))
@@ -160,22 +160,10 @@ export function killDomain(cut: Cut, task: Task<OpOf<'memory.killDomain'>>): Tur
 
 const more = (cut: Cut, task: Task<unknown>): Turn => go(cut, task, { at: 'next', part: task.work.part + 1 });
 
-/** Gives up the mapping of the highest handle. The dying domain cannot use the entry: nothing runs it. */
-function giveHandle(cut: Cut, task: Task<unknown>, domain: Domain): Turn {
-  const inUse = domain.grants.handles.keys().filter((handle) => domain.grants.handles.get(handle)?.flags !== 0);
-  const handle = inUse.at(-1);
-  const mapped = handle === undefined ? undefined : domain.grants.handles.get(handle);
-  if (handle === undefined || mapped === undefined)
-    return go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'tables' })), task, { at: 'next' });
-  const mfn = cut.state.domains.get(mapped.domain)?.grants.active.get(mapped.ref)?.mfn;
-  if (mfn === undefined) return refuse(`handle ${handle} maps a grant that is not active`, 'REF');
-  const handles = domain.grants.handles.delete(handle);
-  const place = { domain: domain.id, gfn: mapped.gfn };
-  const isHere = domain.p2m.get(place.gfn)?.mfn === mfn;
-  const unmapped = isHere ? setP2m(cut.state, place, undefined) : cut.state;
-  const given = withGrants(unmapped, domain.id, { handles });
-  return more(at(cut, dropGrip(given, { granter: mapped.domain, ref: mapped.ref, mfn, flags: mapped.flags })), task);
-}
+/** Mappings of others' grants. */
+const giveHandles = (cut: Cut, task: Task<unknown>, domain: Domain): Turn =>
+  giveHandle(cut, task, domain) ??
+  go(at(cut, withDomain(cut.state, domain.id, { relinquish: 'tables' })), task, { at: 'next' });
 
 function forgetP2m(state: State, domain: Domain): State {
   let now = state;

@@ -6,9 +6,10 @@
 import type { Gfn, Mfn } from '#abi/address.ts';
 import type { VcpuAgent } from '#abi/agents.ts';
 import { isDeviceFrame } from '#abi/geometry.ts';
-import { hasAll, without } from '#lib/bits.ts';
+import { hasAll, or, without } from '#lib/bits.ts';
 import { ask, refuse, type Cut } from '../cut.ts';
 import { mayReachDevice, rightsOfFrame, visibleAs } from '../entitlement.ts';
+import { lentTo } from '../grants/lent.ts';
 import { ALL_RIGHTS } from '../hap/meaning.ts';
 import { rightsOfEntry } from '../p2m.ts';
 import { entryOf, frameOf, isParavirtual, placeOfVcpu, type State } from '../state.ts';
@@ -24,12 +25,13 @@ interface Used {
   readonly answer: Answer;
 }
 
-/** What a paravirtual guest's processor may do with a frame: what its type says if it is the guest's, or it is a device for it. */
+/** What a paravirtual guest's processor may do with a frame: what its type says if it is the guest's, what was granted, or it is a device for it. */
 function permits(state: State, { domain: id }: VcpuAgent, mfn: Mfn): number {
   const { owner, role, type } = frameOf(state, mfn);
   const domain = state.domains.get(id);
   if (domain !== undefined && mayReachDevice(state.geometry, domain, mfn)) return ALL_RIGHTS;
-  return owner === id && visibleAs[role] !== undefined ? rightsOfFrame(type, state.policies) : 0;
+  if (owner === id) return visibleAs[role] === undefined ? 0 : rightsOfFrame(type, state.policies);
+  return lentTo(state, mfn).reduce((rights, one) => (one.domain === id ? or(rights, one.rights) : rights), 0);
 }
 
 /**

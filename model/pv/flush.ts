@@ -68,6 +68,12 @@ export function flushType(state: State, mfn: Mfn): State {
   return settleFrame(forgetFrame(state, owner, { mfn, rights }), owner.id, mfn);
 }
 
+/** Nobody who runs `id` knows a frame of somebody else's any more. */
+export function forgetLent(state: State, id: DomId, mfn: Mfn): State {
+  const domain = state.domains.get(id);
+  return domain === undefined ? state : settleFrame(forgetFrame(state, domain, { mfn, rights: 0 }), id, mfn);
+}
+
 /** A frame is about to be freed: nobody knows it any more, or (lazy) who runs its owner may. */
 export function beforeFree(state: State, mfn: Mfn): State {
   const owner = ownerOf(state, mfn);

@@ -2,12 +2,14 @@
 // at anew: its counts could be right and the entries wrong. Only while no operation is in flight.
 // Audits use it; a first reader may skip it. Source: what Xen says of counts in arch/x86/mm.c (at its top).
 
-import type { Mfn, VcpuId, Word } from '#abi/address.ts';
+import type { DomId, Mfn, VcpuId, Word } from '#abi/address.ts';
 import { levelOfType, tableType } from '#abi/pv.ts';
 import { tableEntries } from '#abi/geometry.ts';
+import { lentTo } from '../grants/lent.ts';
 import { contextOf, vcpuAgent } from '../paging/context.ts';
 import { frameOf, isParavirtual, type Domain, type Frame, type State } from '../state.ts';
 import { wordAt } from '../words.ts';
+import { isTypedFor } from './granted.ts';
 import { isHypervisors, isPresent, isWritable, mfnIn, nextPresent } from './entries.ts';
 
 /** Counts by frame. */
@@ -52,7 +54,8 @@ export function countFrame(state: State, mfn: Mfn, into: Uses): void {
   const frame = frameOf(state, mfn);
   if (frame.pinned) use(into, mfn, true);
   if (frame.partial !== undefined) use(into, mfn, true);
-  if (frame.role === 'sharedInfo' && isParavirtual(state, frame.owner)) increase(into.types, mfn);
+  const isShared = frame.role === 'sharedInfo' || frame.role === 'grantFrame';
+  if (isShared && isParavirtual(state, frame.owner)) increase(into.types, mfn);
   const level = levelIn(frame);
   if (level === 0) return;
   forEntries(state, { mfn, level }, (index) => {
@@ -65,7 +68,8 @@ export function countFrame(state: State, mfn: Mfn, into: Uses): void {
       increase(into.linear, mfn);
       increase(into.linear, named, -1);
     }
-    use(into, named, held === 'whole' && (level > 1 || isWritable(word)));
+    const isTyped = level > 1 || (isWritable(word) && isTypedFor(state, frame.owner as DomId, named));
+    use(into, named, held === 'whole' && isTyped);
   });
 }
 
@@ -96,8 +100,10 @@ function isWrong(state: State, at: { mfn: Mfn; level: number; index: number }): 
   if (isLinear(state, level, word))
     return !state.policies.pvLinear || to.owner !== owner || !isReady(to, named === mfn);
   const type = level > 1 ? tableType(level - 1) : 'writable';
-  const isTyped = level > 1 || isWritable(word);
-  return to.owner !== owner || (isTyped && (to.type !== type || !to.validated));
+  const isTyped = level > 1 || (isWritable(word) && isTypedFor(state, owner as DomId, named));
+  // A frame of another's is there by a grant, or was until its guest came to be torn down.
+  const isOthers = to.owner !== owner && !lentTo(state, named).some(({ domain }) => level === 1 && domain === owner);
+  return isOthers || (isTyped && (to.type !== type || !to.validated));
 }
 
 /** What is wrong with a frame as what it is used as; undefined: nothing. */

@@ -9,6 +9,7 @@ import type { State } from '../state.ts';
 import { contents } from './contents.ts';
 import { descriptorFrames } from './descriptor-frames.ts';
 import { descriptors } from './descriptors.ts';
+import { granted } from './granted.ts';
 import { references } from './references.ts';
 import { roots } from './roots.ts';
 import { tables } from './tables.ts';
@@ -26,6 +27,7 @@ const performers: Performers<Item['do']> = {
   ...descriptors,
   ...descriptorFrames,
   ...writes,
+  ...granted,
   attempt: (state, { todo, ...failure }) => ({ state, first: [...todo, { ...failure, do: 'attempted' }] }),
   attempted: (state) => ({ state }),
   // What the log says of it is looked up where it is due (`checked`).
@@ -47,6 +49,7 @@ const plans: Readonly<Record<Plan['do'], true>> = {
   describe: true,
   update: true,
   change: true,
+  edit: true,
   overwrite: true,
   fit: true,
   forgetChanged: true,

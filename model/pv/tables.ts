@@ -23,6 +23,7 @@ import {
   withFlagsOf,
 } from './entries.ts';
 import { isRunSomewhere } from './flush.ts';
+import { letGoOfLeaf } from './granted.ts';
 import type { Effect, Performers } from './effect.ts';
 import { attempt, either, fail, halting, putUnparked, type Item, type Slot, type Todo } from './work.ts';
 
@@ -98,17 +99,9 @@ const unlink = (state: State, slot: Pick<Slot, 'mfn' | 'level'>, word: Word): To
 /** An entry lets go of what it held. `parks`: what is done when the operation stops in the course of that. */
 export function letGo(state: State, slot: Pick<Slot, 'mfn' | 'level'>, word: Word, parks: Todo = []): Todo {
   const mfn = mfnIn(word);
-  if (!isPresent(word) || mfn >= state.geometry.frameCount) return [];
-  if (slot.level > 1)
-    return mfn === slot.mfn
-      ? []
-      : [halting({ do: 'putType', mfn, isLinear: isLinear(state, slot, word) }, parks), { do: 'putPage', mfn }];
-  return isWritable(word)
-    ? [
-        { do: 'putType', mfn },
-        { do: 'putPage', mfn },
-      ]
-    : [{ do: 'putPage', mfn }];
+  if (slot.level === 1) return letGoOfLeaf(state, frameOf(state, slot.mfn).owner as DomId, word);
+  if (!isPresent(word) || mfn >= state.geometry.frameCount || mfn === slot.mfn) return [];
+  return [halting({ do: 'putType', mfn, isLinear: isLinear(state, slot, word) }, parks), { do: 'putPage', mfn }];
 }
 
 export const hasDevices = (state: State, owner: DomId): boolean => (state.domains.get(owner)?.iomem.size ?? 0) > 0;

@@ -11,6 +11,7 @@ import type { FrameType } from '#abi/pv.ts';
 import type { Errno } from '#abi/reply.ts';
 import type { Life } from '../life.ts';
 import type { Context, TableProgress } from '../state.ts';
+import type { GrantedAct, GrantedPlan } from './granted-work.ts';
 
 /** An entry of a table: in which frame, of which level, where. */
 export interface Slot {
@@ -91,6 +92,7 @@ interface Begun {
 
 /** One indivisible part. */
 export type Act =
+  | GrantedAct
   /** `life`: of the owner, if it is not sure to be there still. */
   | { readonly do: 'getPage'; readonly mfn: Mfn; readonly owner: DomId; readonly life?: Life }
   /** `unlessParked`: what was left partial keeps it. */
@@ -158,6 +160,7 @@ export type Act =
 
 /** What is worked out between two acts. */
 export type Plan =
+  | GrantedPlan
   /** What a frame holds is found fit for its type, if it has not been yet. */
   | { readonly do: 'validate'; readonly mfn: Mfn }
   /** Entries are taken from `index` on, or let go of in steps of `by`. */

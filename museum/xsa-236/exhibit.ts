@@ -15,9 +15,11 @@ export const exhibit: Exhibit = {
     {
       file: 'grants/copy.ts',
       before: `  if (grip !== undefined) yield* dropPins(m, grip);
+  if (isTyped) yield* putType(m, mfn);
   yield* putReference(m, mfn);
 `,
-      after: `  yield* putReference(m, mfn);
+      after: `  if (isTyped) yield* putType(m, mfn);
+  yield* putReference(m, mfn);
   if (grip !== undefined) yield* dropPins(m, grip);
 `,
     },

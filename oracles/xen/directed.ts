@@ -58,7 +58,13 @@ const granted = (...gfns: readonly number[]): readonly (readonly [Agent, Op<'sym
     d2,
     {
       kind: 'grants.map',
-      elements: gfns.map((gfn) => ({ flags: mapFlags.host, domain: domId(1), ref: 1 as GrantRef, gfn: { raw: gfn } })),
+      elements: gfns.map((gfn) => ({
+        flags: mapFlags.host,
+        domain: domId(1),
+        ref: 1 as GrantRef,
+        gfn: { raw: gfn },
+        offset: 0,
+      })),
       results: { in: 'null' },
       start: { raw: 0 },
     },
@@ -83,7 +89,7 @@ const steps: Readonly<Record<RuleId, readonly (readonly [Agent, Op<'symbolic'>])
       d2,
       {
         kind: 'grants.unmap',
-        elements: [{ handle: { step: 1, index: 0 }, gfn: { raw: SPARE + 1 }, dev: 'none' }],
+        elements: [{ handle: { step: 1, index: 0 }, gfn: { raw: SPARE + 1 }, dev: 'none', offset: 0 }],
         results: { in: 'null' },
         start: { raw: 0 },
       },

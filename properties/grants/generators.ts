@@ -4,10 +4,11 @@
 import { DOMID_SELF, type DomId, type GrantRef } from '#abi/address.ts';
 import { bytesPerFrame, grantsPerFrame } from '#abi/geometry.ts';
 import { grantFlags, mapFlags, type GrantsOp } from '#abi/grants.ts';
-import type { GfnOperand } from '#abi/operand.ts';
+import type { Buffer, GfnOperand, HandedOut } from '#abi/operand.ts';
 import { hasAll } from '#lib/bits.ts';
 import { allEntries, keysOf, mappedOf, offersTo, ramOf, usableOf, type Offer } from '../harness/census.ts';
 import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
+import { extraFlags, grantable, isNative, placeFor, placeOf, sourceFor, type Address } from './native.ts';
 
 /** How grant operations are drawn. Shares are per cent. */
 export interface Settings {
@@ -23,6 +24,7 @@ export interface Settings {
 const weights: Settings['weights'] = {
   'grants.map': 16,
   'grants.unmap': 9,
+  'grants.replace': 3,
   'grants.copy': 12,
   'grants.query': 1,
   'grants.setupTable': 3,
@@ -55,6 +57,16 @@ function offer(g: Gen, caller: DomId, likes: (one: Offer) => boolean): Offer | u
   return g.prefer(allEntries(g.state), (one) => one.flags !== 0 && likes(one));
 }
 
+/** Lets somebody call that `fits`; rather than who goes by tables that have changed lately, where those are paravirtual. */
+const asCaller = (g: Gen, fits: (domain: DomId) => boolean): DomId => {
+  const direct = g.callers().some(({ domain }) => isNative(g, domain) && fits(domain));
+  return direct && g.share(60) ? g.asVcpu(fits) : g.asHandler(fits);
+};
+
+/** Where the statuses go: for a paravirtual caller, whose tables change all the time, half of the time nowhere. */
+const resultsFor = (g: Gen, caller: DomId, count: number): Buffer<'symbolic'> =>
+  isNative(g, caller) && g.share(50) ? { in: 'null' } : g.buffer(caller, count);
+
 /** `taken`: gfns that the batch maps already; only a bent step maps one twice. */
 function mapElement(g: Gen, s: Settings, at: { caller: DomId; taken: Set<number> }): MapElement {
   const { caller, taken } = at;
@@ -65,12 +77,19 @@ function mapElement(g: Gen, s: Settings, at: { caller: DomId; taken: Set<number>
   // Who maps for a device mostly maps for itself as well.
   const device = odd === 0 && g.share(12) ? mapFlags.device : 0;
   const granter = found?.granter ?? (1 as DomId);
+  const asked = { domain: g.domain(granter), ref: g.ref(found?.ref ?? 0, refCount(g, granter)) };
+  const rights = wantsLess ? mapFlags.readOnly : 0;
+  if (isNative(g, caller)) {
+    const { flags, ...place } = placeFor(g, caller);
+    const isHost = device === 0 || g.share(80);
+    return { flags: (isHost ? mapFlags.host + flags + extraFlags(g) : 0) + device + rights, ...asked, ...place };
+  }
   const free = g.unmapped(caller, 0, taken);
   taken.add(free);
   return {
-    flags: host + odd + device + (wantsLess ? mapFlags.readOnly : 0),
-    domain: g.domain(granter),
-    ref: g.ref(found?.ref ?? 0, refCount(g, granter)),
+    flags: host + odd + device + rights,
+    ...asked,
+    offset: 0,
     gfn: g.gfn(g.bends() ? g.oneOf(mappedOf(g.state, caller)) : g.share(10) ? g.oneOf(ramOf(g.state, caller)) : free),
   };
 }
@@ -83,15 +102,20 @@ function deviceUnmapped(g: Gen, hasDevice: boolean): Device {
   return g.bends() || g.share(10) ? g.prng.pick(['mapped', 'wrong'] as const) : 'none';
 }
 
-function unmap(g: Gen, s: Settings): Extract<GrantsOp<'symbolic'>, { kind: 'grants.unmap' }> {
-  const caller = g.asHandler((id) => handlesOf(g, id).length > 0);
+interface Leaving extends Address {
+  readonly handle: HandedOut;
+  readonly dev: Device;
+}
+
+/** Handles of the caller to be let go of, those in focus or some; where they are mapped, and what becomes of the part for devices. */
+function leaving(g: Gen, s: Settings, caller: DomId): readonly Leaving[] {
   const left = [...handlesOf(g, caller)];
   const handles = g.state.domains.get(caller)?.grants.handles;
   const count = Math.min(
     16,
     g.mood === 'legal' ? Math.max(1, Math.min(left.length, g.batch(s.usual))) : g.batch(s.usual),
   );
-  const elements = g.list(count, () => {
+  return g.list(count, () => {
     const isStale = left.length === 0 || g.share(s.stale);
     const focused = left.findIndex((one) => g.focus.handles.has(one));
     const at = focused >= 0 && g.share(50) ? focused : g.prng.below(Math.max(1, left.length));
@@ -101,14 +125,28 @@ function unmap(g: Gen, s: Settings): Extract<GrantsOp<'symbolic'>, { kind: 'gran
     const dev = deviceUnmapped(g, hasDevice);
     // What keeps a part can be unmapped once more, and a part can be refused when another is not.
     if (hasDevice && dev !== 'mapped') left.push(handle);
+    const named = isStale ? g.oldHandle() : g.handle(caller, handle);
+    if (isNative(g, caller)) return { handle: named, dev, ...placeOf(g, caller, handle) };
     const isElsewhere = mapped === undefined || (hasDevice && g.share(15));
-    return {
-      handle: isStale ? g.oldHandle() : g.handle(caller, handle),
-      gfn: g.gfn(isElsewhere ? g.oneOf(mappedOf(g.state, caller)) : mapped.gfn),
-      dev,
-    };
+    return { handle: named, dev, gfn: g.gfn(isElsewhere ? g.oneOf(mappedOf(g.state, caller)) : mapped.gfn), offset: 0 };
   });
-  return { kind: 'grants.unmap', elements, results: g.buffer(caller, count), start: g.start(count) };
+}
+
+function unmap(g: Gen, s: Settings): Extract<GrantsOp<'symbolic'>, { kind: 'grants.unmap' }> {
+  const caller = asCaller(g, (id) => handlesOf(g, id).length > 0);
+  const elements = leaving(g, s, caller);
+  const count = elements.length;
+  return { kind: 'grants.unmap', elements, results: resultsFor(g, caller, count), start: g.start(count) };
+}
+
+function replace(g: Gen, s: Settings): Extract<GrantsOp<'symbolic'>, { kind: 'grants.replace' }> {
+  const caller = asCaller(g, (id) => handlesOf(g, id).length > 0 && (isNative(g, id) || g.share(5)));
+  const elements = leaving(g, s, caller).map(({ handle, gfn, offset }) => {
+    const { gfn: newGfn, offset: newOffset } = sourceFor(g);
+    return { handle, gfn, offset, newGfn, newOffset };
+  });
+  const count = elements.length;
+  return { kind: 'grants.replace', elements, results: resultsFor(g, caller, count), start: g.start(count) };
 }
 
 interface Side {
@@ -122,7 +160,7 @@ interface Side {
 function side(g: Gen, caller: DomId, wants: { isRef: boolean; isWritten: boolean }): Side {
   const found = wants.isRef ? offer(g, caller, (one) => !wants.isWritten || !isReadOnly(one)) : undefined;
   if (found === undefined) {
-    const gfn = g.gfn(g.oneOf(usableOf(g.state, caller)));
+    const gfn = isNative(g, caller) ? grantable(g, caller) : g.gfn(g.oneOf(usableOf(g.state, caller)));
     return { by: 'gfn', domain: g.domain(DOMID_SELF), ref: 0 as GrantRef, gfn };
   }
   const ref = g.ref(found.ref, refCount(g, found.granter));
@@ -159,18 +197,19 @@ function copyElement(g: Gen, caller: DomId): CopyElement {
 /** The generators of grant operations. */
 export const generators = (s: Settings): Generators<GrantsOp<'symbolic'>> => ({
   'grants.map': (g) => {
-    const caller = g.asHandler((id) => offersTo(g.state, id).length > 0);
+    const caller = asCaller(g, (id) => offersTo(g.state, id).length > 0);
     const count = Math.min(16, g.batch(s.usual));
     const at = { caller, taken: new Set<number>() };
     const elements = g.list(count, () => mapElement(g, s, at));
-    return { kind: 'grants.map', elements, results: g.buffer(caller, count), start: g.start(count) };
+    return { kind: 'grants.map', elements, results: resultsFor(g, caller, count), start: g.start(count) };
   },
   'grants.unmap': (g) => unmap(g, s),
+  'grants.replace': (g) => replace(g, s),
   'grants.copy': (g) => {
-    const caller = g.asHandler((id) => offersTo(g.state, id).length > 0);
+    const caller = asCaller(g, (id) => offersTo(g.state, id).length > 0);
     const count = Math.min(16, g.batch(s.usual));
     const elements = g.list(count, () => copyElement(g, caller));
-    return { kind: 'grants.copy', elements, results: g.buffer(caller, count), start: g.start(count) };
+    return { kind: 'grants.copy', elements, results: resultsFor(g, caller, count), start: g.start(count) };
   },
   'grants.query': (g) => {
     const caller = g.asVcpu();
@@ -195,6 +234,7 @@ const hasOffer = (g: Gen): boolean => g.callers().some(({ domain }) => offersTo(
 export const needs: Needs<GrantsOp<'symbolic'>> = {
   'grants.map': (g) => hasOffer(g) || hasChanged(g),
   'grants.unmap': (g) => holdsHandle(g) || hasChanged(g),
+  'grants.replace': (g) => holdsHandle(g),
   'grants.copy': (g) => hasOffer(g) || hasChanged(g),
   'grants.query': (g) => g.canCall(),
   'grants.setupTable': (g) => g.canCall(),

@@ -6,8 +6,10 @@ import type { Machine } from '#impl/machine.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { mapFlags } from '#abi/grants.ts';
 import { hasAny } from '#lib/bits.ts';
+import { isDirect } from '../harness/direct-reach.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
+import { isByEntries } from './holds.ts';
 
 const pinsOf = ({ f }: Machine, key: number): number =>
   f.activeHostRead.get(key) + f.activeHostWrite.get(key) + f.activeDeviceRead.get(key) + f.activeDeviceWrite.get(key);
@@ -21,6 +23,7 @@ function pinProblem(m: Machine, key: number): Problem | undefined {
   const mfn = f.activeMfn.get(key);
   const role = frameRoles[f.frameRole.get(mfn)] ?? 'free';
   const isSame = f.activeIncarnation.get(key) === f.frameIncarnation.get(mfn);
+  if (isByEntries(m, key)) return undefined;
   if (isSame && role !== 'free' && f.frameRefs.get(mfn) > 0) return undefined;
   const sentence = `${where(m, key)} is pinned on frame ${mfn}, which is ${isSame ? role : 'in another life'} by now`;
   return { invariant: 'FREE', mechanism: 'grants', field: 'active.mfn', sentence };
@@ -31,7 +34,8 @@ export const pinnedFramesLive: AlwaysLaw = {
   kind: 'always',
   id: 'grants/pinnedFramesLive',
   invariant: 'FREE',
-  statement: 'While a grant is in use, its frame is neither freed nor handed over anew.',
+  statement:
+    'While a grant is in use, its frame is neither freed nor handed over anew, unless a paravirtual mapper has taken its entries away itself.',
   judge: ({ machine, touched, audit, looks }: View): Problem | undefined => {
     if (touched.frames.size === 0 && touched.actives.size === 0 && !audit) return undefined;
     for (const key of touched.actives) {
@@ -104,6 +108,9 @@ function recount(m: Machine): ReadonlyMap<number, number> {
   for (let key = 0; key < f.trackFlags.length; key += 1) {
     const flags = f.trackFlags.get(key);
     const mapper = Math.floor(key / handlesOf(geometry));
+    // The handle of a paravirtual mapper may outlive a granter that nothing keeps.
+    if (isDirect(m, mapper) && f.trackLife.get(key) !== f.domLife.get(f.trackDomain.get(key))) continue;
+    if (isDirect(m, mapper) && domStates[f.domState.get(f.trackDomain.get(key))] === 'none') continue;
     if (flags === 0 || domStates[f.domState.get(mapper)] === 'none') continue;
     const active = f.trackDomain.get(key) * refsOf(geometry) + f.trackRef.get(key);
     const count = [mapFlags.host, mapFlags.device].filter((flag) => hasAny(flags, flag)).length;

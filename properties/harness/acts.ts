@@ -107,8 +107,9 @@ export class ActJudge {
     if (role === undefined || visibleAs[role] === undefined) return false;
     const owner = f.frameOwner.get(mfn) - 1;
     // Who serves a paravirtual guest may write its memory, but nobody its tables, not even in the guest's own name.
-    if (isDirect(this.#m, owner))
-      return (owner === domain || domain === 0) && (verb === 'load' || frameTypes[f.frameType.get(mfn)] === 'writable');
+    const isTyped = verb === 'load' || frameTypes[f.frameType.get(mfn)] === 'writable';
+    if (isDirect(this.#m, owner) && (!isTyped || domain === owner || domain === 0))
+      return isTyped && (owner === domain || domain === 0);
     if (owner === domain) return true;
     const wanted = verb === 'store' ? RIGHT.write : RIGHT.read;
     for (const leaf of this.#reach().leavesOf(mfn))

@@ -1,12 +1,13 @@
 // How the domains of a header come into being: by ordinary calls of the toolstack and of fate, run in lockstep like any
 // other. There is no second way for a domain to exist, nor for a vCPU to have paging on.
 
-import { gfn, INVALID_MFN, type DomId, type Gfn, type Mfn, type PcpuId, type VcpuId, type Word } from '#abi/address.ts';
+import { DOMID_SELF, gfn, INVALID_MFN, type Mfn, type PcpuId, type VcpuId, type Word } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
 import { tableFlags } from '#abi/paging.ts';
 import { mmuextCommands } from '#abi/pv.ts';
-import { low32 } from '#lib/bits.ts';
+import { high21, low32 } from '#lib/bits.ts';
+import type { FrameOperand } from '#abi/operand.ts';
 import type { DomainSetup, Header } from '#abi/trace.ts';
 import type { Call } from '#impl/execution.ts';
 import type { Machine } from '#impl/machine.ts';
@@ -42,7 +43,7 @@ function callsFor(geometry: Geometry, domain: DomainSetup): Call[] {
       op: { kind: 'memory.populate', target, extents: { by: 'value', gfns: [at(path)] }, order, start: 0 },
     })),
   ];
-  if (domain.grantsAt !== undefined)
+  if (domain.grantsAt !== undefined && domain.kind !== 'pv')
     calls.push({
       agent: TOOLSTACK,
       op: {
@@ -74,19 +75,19 @@ interface EntryAt {
 }
 
 /**
- * The tree of tables from `root` that maps every RAM gfn to itself in pages as large as there may be; no frame: what does not fit is
- * left out.
+ * The tree of tables from `root` that maps every RAM gfn to itself in pages as large as there may be, and what else is `shown`, which is no
+ * RAM; what does not fit is left out.
  */
 function treeOver(
   geometry: Geometry,
   ram: readonly number[],
-  of: { root: number; superpageLevels: number },
+  of: { root: number; superpageLevels: number; shown?: readonly number[] },
 ): EntryAt[] {
-  const { root, superpageLevels } = of;
+  const { root, superpageLevels, shown = [] } = of;
   const spare = ram.filter((gfn) => gfn !== root && gfn !== ram[0]);
   const tables = new Map<string, number>([[`${geometry.levels} 0`, root]]);
   const entries = new Map<string, EntryAt>();
-  for (const gfn of ram)
+  for (const gfn of [...shown, ...ram])
     for (let { levels: level } = geometry; ; level -= 1) {
       const span = framesPerLeaf(geometry, level);
       const above = tables.get(`${level} ${Math.floor(gfn / (span * tableEntries(geometry)))}`);
@@ -143,8 +144,8 @@ function pagingCalls(geometry: Geometry, domain: DomainSetup): Call[] {
   ];
 }
 
-/** Which machine frame is at a gfn of a domain by now. */
-export type FrameAt = (domain: DomId, gfn: Gfn) => Mfn | undefined;
+/** Which machine frame an operand means by now. */
+export type FrameOf = (frame: FrameOperand) => Mfn | undefined;
 
 /** Entries that the toolstack writes in one call. */
 const WRITTEN = 8;
@@ -153,18 +154,29 @@ const WRITTEN = 8;
  * The toolstack builds the tables of a paravirtual guest, the tables themselves readable alone, pins the root, and lets all vCPUs
  * begin with it. What would lie in the hypervisor's slots is left out.
  */
-function* directCalls(geometry: Geometry, domain: DomainSetup, frameAt: FrameAt): Generator<Call> {
+function* directCalls(geometry: Geometry, domain: DomainSetup, frameOf: FrameOf): Generator<Call> {
   if (domain.rootAt === undefined) return;
   const { id: owner } = domain;
   const root = gfnOfPath(geometry, domain.rootAt);
-  const entries = treeOver(geometry, ramOf(geometry, domain), { root, superpageLevels: 1 }).filter(
+  // The tables lead to the first grant frame, too.
+  const shown =
+    domain.grantsAt === undefined || domain.grantFrames === 0 ? [] : [gfnOfPath(geometry, domain.grantsAt) as number];
+  const entries = treeOver(geometry, ramOf(geometry, domain), { root, superpageLevels: 1, shown }).filter(
     ({ table, index }) => table !== root || !isHypervisorSlot(geometry, index),
   );
   const tables = new Set([root, ...entries.filter(({ isPage }) => !isPage).map(({ frame }) => frame)]);
-  const named = (at: number): Mfn => frameAt(owner, gfn(at)) ?? INVALID_MFN;
+  const special = { special: 'grantFrame', domain: owner, index: 0 } as const;
+  const named = (at: number): Mfn =>
+    frameOf(shown.includes(at) ? special : { domain: owner, gfn: { raw: at } }) ?? INVALID_MFN;
   const elements = entries.map(({ table, index, frame, isPage }) => {
     const isTable = isPage && tables.has(frame);
-    const flags = isTable ? ALL - tableFlags.write : isPage ? (pageRights[index % 4] ?? ALL) : ALL;
+    const flags = shown.includes(frame)
+      ? ALL
+      : isTable
+        ? ALL - tableFlags.write
+        : isPage
+          ? (pageRights[index % 4] ?? ALL)
+          : ALL;
     return { command: 'normal', frame: named(table), index, value: entryWord(named(frame), flags) } as const;
   });
   for (let from = 0; from < elements.length; from += WRITTEN)
@@ -182,12 +194,25 @@ function* directCalls(geometry: Geometry, domain: DomainSetup, frameAt: FrameAt)
     };
 }
 
+/** A paravirtual guest names its grant frame: traces find it by that. */
+function* namingCalls(geometry: Geometry, domain: DomainSetup, frameOf: FrameOf): Generator<Call> {
+  const { id, grantsAt } = domain;
+  const frame = frameOf({ special: 'grantFrame', domain: id, index: 0 });
+  if (grantsAt === undefined || frame === undefined) return;
+  const at = gfnOfPath(geometry, grantsAt);
+  const value = { lo: low32(at), hi: high21(at) };
+  const element = { command: 'machphys', frame, index: 0, value } as const;
+  const agent: Agent = { kind: 'vcpu', domain: id, vcpu: 0 as VcpuId };
+  yield { agent, op: { kind: 'pv.mmuUpdate', elements: [element], owner: DOMID_SELF, start: 0 } };
+}
+
 /** The calls that bring the header's domains into being, in order; frames are looked up when a call is due. */
-export function* bootCalls(geometry: Geometry, header: Header, frameAt: FrameAt): Generator<Call> {
+export function* bootCalls(geometry: Geometry, header: Header, frameOf: FrameOf): Generator<Call> {
   for (const domain of header.domains) {
     yield* callsFor(geometry, domain);
-    if (domain.kind === 'pv') yield* directCalls(geometry, domain, frameAt);
+    if (domain.kind === 'pv') yield* directCalls(geometry, domain, frameOf);
     yield* runCalls(domain);
+    if (domain.kind === 'pv') yield* namingCalls(geometry, domain, frameOf);
     if (domain.kind !== 'pv') yield* pagingCalls(geometry, domain);
   }
 }

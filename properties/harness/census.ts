@@ -3,7 +3,7 @@
 // alone, so equal states give equal answers. A first reader may skip this file.
 
 import { NOWHERE } from '#abi/agents.ts';
-import type { DomId, Gfn, GrantRef, PcpuId, VcpuId } from '#abi/address.ts';
+import type { DomId, Gfn, GrantRef, Mfn, PcpuId, VcpuId } from '#abi/address.ts';
 import { grantFlags } from '#abi/grants.ts';
 import { grantsPerFrame, type Geometry } from '#abi/geometry.ts';
 import type { VcpuName } from '#abi/trace.ts';
@@ -197,6 +197,7 @@ export function isOpen(state: State, offer: Offer): boolean {
   if (and(offer.flags, grantFlags.kindMask) !== grantFlags.permitAccess) return false;
   const granter = state.domains.get(offer.granter);
   if (granter !== undefined && granter.pod.cache.size > 0 && isOnDemand(granter, offer.gfn)) return true;
+  if (granter?.kind === 'pv') return frameOf(state, offer.gfn as number as Mfn).owner === granter.id;
   const entry = entryOf(state, offer.granter, offer.gfn);
   return entry !== undefined && isRamType(entry.type) && frameOf(state, entry.mfn).owner === offer.granter;
 }

@@ -60,10 +60,10 @@ const superpage = (geometry: Geometry, prng: Prng): Extent[] =>
 /** How likely a vCPU runs from the beginning: a guest with two on processors can race with itself. */
 const placed = (id: number, vcpu: number): [number, number] => (id === 0 ? [1, 2] : vcpu === 0 ? [1, 1] : [2, 3]);
 
-/** One guest in four is paravirtual: without a pool and a grant table, and with tables from the beginning. */
-function directly({ grantsAt: _, ...setup }: DomainSetup): DomainSetup {
+/** One guest in four is paravirtual: without a pool, and with tables from the beginning. */
+function directly(setup: DomainSetup): DomainSetup {
   const rootAt = setup.rootAt ?? (setup.ram[1] ?? setup.ram[0])?.path ?? [0];
-  return { ...setup, kind: 'pv', poolFrames: 0, grantFrames: 0, rootAt };
+  return { ...setup, kind: 'pv', poolFrames: 0, rootAt };
 }
 
 function setup(geometry: Geometry, prng: Prng, wish: Wish): DomainSetup {

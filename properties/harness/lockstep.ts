@@ -25,7 +25,7 @@ import { digestState } from './digest.ts';
 import { alwaysLaws } from './laws.ts';
 import type { Failure, Problem } from './law.ts';
 import { lostToNobody, refused, thrown } from './problems.ts';
-import { frameAt, resolvedIn } from './named-frames.ts';
+import { frameIn, resolvedIn } from './named-frames.ts';
 import { numbersIn } from './resolve.ts';
 import { semanticHash } from './semantic.ts';
 import { isBusy, type Flight } from './flight.ts';
@@ -187,7 +187,7 @@ export class Lockstep {
   /** Brings the header's domains into being. What holds under all laws holds under fewer, and is remembered. */
   #boot(known: Booted): void {
     const { arena } = this.machine;
-    for (const call of bootCalls(this.geometry, this.header, (domain, gfn) => frameAt(this.state, domain, gfn)))
+    for (const call of bootCalls(this.geometry, this.header, (frame) => frameIn(this.state, frame)))
       if (this.failure === undefined) this.#run(this.#start(BOOT_LABEL, call), undefined);
     if (this.failure === undefined) this.#court.judge(this.#moment());
     if (this.failure !== undefined || this.#settings.laws.length < alwaysLaws.length || !arena.log.reaches(0)) return;

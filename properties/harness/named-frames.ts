@@ -1,7 +1,7 @@
 // Which machine frame a trace means by a place or a role: looked up in the live model once, when a step starts, for both sides.
 // A first reader may skip it.
 
-import type { DomId, Gfn, Mfn } from '#abi/address.ts';
+import type { Mfn } from '#abi/address.ts';
 import type { Geometry } from '#abi/geometry.ts';
 import type { FrameOperand, GfnOperand, Label } from '#abi/operand.ts';
 import type { Op } from '#abi/operation.ts';
@@ -38,10 +38,6 @@ export function frameIn(state: State, frame: FrameOperand): Mfn | undefined {
   if (frame.special === 'grantFrame') return domain?.grants.frames[frame.index];
   return frame.special === 'xen' ? domain?.structure : undefined;
 }
-
-/** The frame at a gfn of a domain. */
-export const frameAt = (state: State, domain: DomId, gfn: Gfn): Mfn | undefined =>
-  atPlace(state, { domain, gfn: { raw: gfn } });
 
 /** The operation of a step as both sides execute it in `state`. */
 export const resolvedIn = (

@@ -59,6 +59,11 @@ const changing: readonly Point[] = [
   ...typing, ['lock', 'pageLock'], ['unlock', 'pageLock'], ['compareExchange', 'table'],
 ]; // prettier-ignore
 
+/** A mapping of a grant in a paravirtual guest's tables, and the frame used as writable. */
+const inTables: readonly Point[] = [
+  ['load', 'table'], ['store', 'table'], ['lock', 'pageLock'], ['unlock', 'pageLock'], ['store', 'frame'], ['flush', 'cache'],
+]; // prettier-ignore
+
 /**
  * What each kind of operation can pass on its way. What fate does to caches is indivisible, and so are accesses that meet neither
  * memory on demand, nor RAM whose writes are logged, nor tables that their guest writes.
@@ -123,9 +128,10 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'tlb.evict': [],
   'tlb.invlpg': [['flush', 'cache']],
   'tlb.invpcid': [],
-  'grants.map': [...track, ...claiming, ...populating, answers, ...walks, ...heapTake, ['free', 'heap']],
-  'grants.unmap': [...track, ...populating, ...granting, ...heapGive, answers, ...walks],
-  'grants.copy': [...claiming, ...heapGive, answers, ...walks, ...populating],
+  'grants.map': [...track, ...claiming, ...populating, answers, ...walks, ...heapTake, ['free', 'heap'], ...inTables],
+  'grants.unmap': [...track, ...populating, ...granting, ...heapGive, answers, ...walks, ...inTables],
+  'grants.replace': [...track, ...populating, ...granting, ...heapGive, answers, ...walks, ...inTables],
+  'grants.copy': [...claiming, ...heapGive, answers, ...walks, ...populating, ['store', 'frame']],
   'grants.query': [],
   'grants.setupTable': [...table, answers, ...walks, ...populating],
 };
@@ -195,6 +201,7 @@ export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]
   'paging.fetch': ['pool'],
   'grants.map': ['maptrack', 'compareExchange', 'pool', 'heap', 'copyBack'],
   'grants.unmap': ['pool', 'copyBack'],
+  'grants.replace': ['pool', 'copyBack'],
   'grants.copy': ['compareExchange', 'copyBack', 'pool'],
   'grants.setupTable': ['heap', 'copyBack'],
 };
@@ -263,6 +270,7 @@ export const partsPerCheck: Readonly<Partial<Record<OpKind, number>>> = {
   'pv.mmuext': 1,
   'grants.map': 1,
   'grants.unmap': 32,
+  'grants.replace': 32,
   'grants.copy': 1,
 };
 

@@ -122,7 +122,7 @@ describe('handed-out numbers', () => {
     resolveOp(
       {
         kind: 'grants.unmap',
-        elements: [{ handle: { step, index }, gfn: { raw: 2 ** 52 - 1 }, dev: 'none' }],
+        elements: [{ handle: { step, index }, gfn: { raw: 2 ** 52 - 1 }, dev: 'none', offset: 0 }],
         results: { in: 'guest', gfn: { path: [1] }, offset: 8 },
         start: { step, index: 0 },
       },

@@ -104,6 +104,7 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   activeLock: 'private',
   activeIncarnation: 'active',
   trackDomain: 'handle',
+  trackLife: 'private',
   trackRef: 'handle',
   trackFlags: 'handle',
   trackGfn: 'handleGfn',

@@ -6,6 +6,7 @@ import { p2mTypes } from '#abi/hap.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { frameOf } from '#model/state.ts';
 import { and } from '#lib/bits.ts';
+import { holdsOfPins } from '../grants/holds.ts';
 import { isDirect } from '../harness/direct-reach.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
@@ -87,14 +88,14 @@ export const referencesEqualUses: AlwaysLaw = {
   judge: ({ machine, quiescent, audit, reach, looks }: View): Problem | undefined => {
     if (!quiescent || !audit) return undefined;
     const { f, geometry } = machine;
-    const pins = pinsByFrame(machine);
+    const pins = holdsOfPins(machine);
     const uses = usesByTables(machine);
     for (let mfn = 0; mfn < geometry.frameCount; mfn += 1) {
       const role = frameRoles[f.frameRole.get(mfn)];
       if (role !== 'ram' && role !== 'sharedInfo' && role !== 'grantFrame') continue;
       looks?.('memory');
       const foreign = [...reach.leavesOf(mfn)].filter(({ type }) => type === FOREIGN).length;
-      const counted = f.frameAllocated.get(mfn) + foreign + (pins.get(mfn) ?? 0) + (uses.get(mfn)?.refs ?? 0);
+      const counted = f.frameAllocated.get(mfn) + foreign + (pins.get(mfn)?.refs ?? 0) + (uses.get(mfn)?.refs ?? 0);
       const refs = f.frameRefs.get(mfn);
       if (refs === counted) continue;
       const sentence = `frame ${mfn} (${role}) has ${refs} references, but ${counted} uses`;
@@ -105,19 +106,6 @@ export const referencesEqualUses: AlwaysLaw = {
 };
 
 const FOREIGN = p2mTypes.indexOf('foreign');
-
-function pinsByFrame({ f }: View['machine']): ReadonlyMap<number, number> {
-  const pins = new Map<number, number>();
-  for (let key = 0; key < f.activeMfn.length; key += 1) {
-    const count =
-      f.activeHostRead.get(key) +
-      f.activeHostWrite.get(key) +
-      f.activeDeviceRead.get(key) +
-      f.activeDeviceWrite.get(key);
-    if (count > 0) pins.set(f.activeMfn.get(key), (pins.get(f.activeMfn.get(key)) ?? 0) + count);
-  }
-  return pins;
-}
 
 /** The two words that hold a frame's place in the inverse map agree with the tables. */
 export const inverseMapIsInverse: AlwaysLaw = {

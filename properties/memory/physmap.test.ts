@@ -37,7 +37,7 @@ const steps: readonly (readonly [Agent, Op<'symbolic'>])[] = [
     vcpu(2),
     {
       kind: 'grants.map',
-      elements: [{ flags: mapFlags.host, domain: 1 as DomId, ref: 1 as GrantRef, gfn: { raw: MAPPED_AT } }],
+      elements: [{ flags: mapFlags.host, domain: 1 as DomId, ref: 1 as GrantRef, gfn: { raw: MAPPED_AT }, offset: 0 }],
       results: { in: 'null' },
       start: { raw: 0 },
     },

@@ -24,6 +24,7 @@ import {
   type Offer,
 } from '../harness/census.ts';
 import { operandOf, type Gen, type Generators, type Needs, type Weights } from '../harness/decisions.ts';
+import { grantable, grantFramePage, isNative } from '../grants/native.ts';
 import { tableWrite } from '../pv/table-writes.ts';
 import { directDesk, listedNumber } from '../pv/lists.ts';
 import { isBuilding, mayLoad, mayTurn, setControl, setRoot } from './register-generators.ts';
@@ -155,12 +156,19 @@ function anywhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly numb
 }
 
 /** Whether `domain` sees a grant frame of its own. */
-const hasGrants = (g: Gen, domain: DomId): boolean => grantFrameGfn(g.state, domain, 0) !== undefined;
+const hasGrants = (g: Gen, domain: DomId): boolean =>
+  grantFrameGfn(g.state, domain, 0) !== undefined ||
+  (g.state.domains.get(domain)?.grants.limit !== 0 && isNative(g, domain));
 
-const placeOf = (g: Gen, caller: DomId, ref: GrantRef): { gfn: number; offset: number } | undefined => {
+/** Where a processor writes the entry of a reference. */
+const placeOf = (g: Gen, caller: DomId, ref: GrantRef): { gfn: GfnOperand; offset: number } | undefined => {
   const per = grantsPerFrame(g.geometry);
-  const gfn = grantFrameGfn(g.state, caller, Math.floor(ref / per));
-  return gfn === undefined ? undefined : { gfn, offset: 8 * (ref % per) };
+  const index = Math.floor(ref / per);
+  const offset = 8 * (ref % per);
+  const page = grantFramePage(g, caller, index);
+  if (page !== undefined) return { gfn: operandOf(g.geometry, page), offset };
+  const gfn = grantFrameGfn(g.state, caller, index);
+  return gfn === undefined ? undefined : { gfn: g.place(gfn), offset };
 };
 
 /** A whole entry for somebody else's use of own RAM. */
@@ -171,7 +179,7 @@ function newEntry(g: Gen, caller: DomId): Literal {
     as: 'grantEntry',
     flags: g.bends() ? g.prng.pick(oddFlags) : g.prng.pick(permits),
     domain: g.domain(domain),
-    gfn: g.gfn(g.oneOf(usableOf(g.state, caller))),
+    gfn: isNative(g, caller) ? grantable(g, caller) : g.gfn(g.oneOf(usableOf(g.state, caller))),
   };
 }
 
@@ -186,7 +194,7 @@ function writeEntry(g: Gen, caller: DomId): (Access & { value: Literal }) | unde
   const entry = g.prefer(inFocus.length > 0 && g.share(50) ? inFocus : entries, (one) => isUsed(one) !== wantsNew);
   const at = entry && placeOf(g, caller, entry.ref);
   if (entry === undefined || at === undefined) return undefined;
-  const gfn = g.place(at.gfn);
+  const { gfn } = at;
   const isNew = !isUsed(entry) || g.share(20) || (!isOpen(g.state, entry) && g.share(60));
   if (isNew) return { gfn, offset: at.offset, size: 8, value: newEntry(g, caller) };
   if (g.share(30)) return { gfn, offset: at.offset, size: 8, value: flagsWord(0) };
@@ -264,7 +272,7 @@ function compareExchange(g: Gen, s: Settings): Extract<PagingOp<'symbolic'>, { k
     const value = g.share(50) ? flagsWord(0) : newEntry(g, caller);
     const size = g.share(30) ? 2 : 8;
     const expected = literalOf(g, entry);
-    return { kind, gfn: g.address(at.gfn), offset: at.offset, size, expected, value, via: 0, as: 'supervisor' };
+    return { kind, gfn: at.gfn, offset: at.offset, size, expected, value, via: 0, as: 'supervisor' };
   }
   const gfn = somewhere(g, s, { caller, among: writableOf(g, caller) });
   const index = g.prng.below(Math.min(4, g.geometry.wordsPerFrame));

@@ -5,6 +5,8 @@
 import { frameTypes } from '#abi/pv.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { linearOf } from '#impl/pv/linear.ts';
+import { holdsOfPins } from '../grants/holds.ts';
+import { isDirect } from '../harness/direct-reach.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
 import { usesByTables } from './uses.ts';
@@ -20,17 +22,22 @@ export const typeCountsEqualUses: AlwaysLaw = {
     if (!quiescent || !audit) return undefined;
     const { f, geometry } = machine;
     const all = usesByTables(machine);
+    const pins = holdsOfPins(machine);
     for (let mfn = 1; mfn < geometry.frameCount; mfn += 1) {
       const uses = all.get(mfn);
       const role = frameRoles[f.frameRole.get(mfn)];
       const count = f.frameTypeCount.get(mfn);
+      const isShared = role === 'sharedInfo' || role === 'grantFrame';
+      const granted = pins.get(mfn)?.types ?? 0;
       const linear = linearOf(machine, mfn);
-      if (uses === undefined && linear === 0 && (count === 0 || role === 'sharedInfo')) continue;
+      if (uses === undefined && granted === 0 && linear === 0 && (count === 0 || isShared)) continue;
       looks?.('pv');
       const type = frameTypes[f.frameType.get(mfn)] ?? 'none';
-      const own = role === 'sharedInfo' ? 1 : 0;
-      const expected = (uses?.types.get(type) ?? 0) + own;
-      const others = [...(uses?.types.keys() ?? [])].filter((one) => one !== type);
+      const own = isShared && isDirect(machine, f.frameOwner.get(mfn) - 1) ? 1 : 0;
+      const expected = (uses?.types.get(type) ?? 0) + own + (type === 'writable' ? granted : 0);
+      const others = [...(uses?.types.keys() ?? []), ...(granted > 0 ? ['writable'] : [])].filter(
+        (one) => one !== type,
+      );
       const links = (uses?.linear ?? 0) - (uses?.linearUses ?? 0);
       if (linear !== links) {
         const sentence = `frame ${mfn} counts ${linear} linear entries (below 0: uses) of ${links}`;

@@ -52,6 +52,12 @@ class Recount {
     return true;
   }
 
+  /** Whether an entry of a lowest table to write counts for the frame's type: not of frames of translated guests. */
+  #isTyped(table: number, mfn: number): boolean {
+    const { frameOwner } = this.#m.f;
+    return frameOwner.get(mfn) === frameOwner.get(table) || isDirect(this.#m, frameOwner.get(mfn) - 1);
+  }
+
   /**
    * Every present entry of a table up to one, which may hold a frame alone. Frames of devices are not counted, nor is what stands in the
    * hypervisor's slots of a root that has not been looked through.
@@ -68,7 +74,7 @@ class Recount {
       const target = frameBelow({ lo, hi: f.memory.get(at + 1) });
       if (target >= geometry.frameCount) continue;
       if (index < entries && this.#linear({ mfn, level, target }, lo)) continue;
-      const isUsed = index < entries && (level > 1 || isWritable(lo));
+      const isUsed = index < entries && (level > 1 || (isWritable(lo) && this.#isTyped(mfn, target)));
       this.note(target, isUsed ? (level > 1 ? frameTypes[level] : 'writable') : undefined);
     }
   }
