@@ -104,6 +104,10 @@ const domainTable = (g: Geometry) => {
     domRoot: { length },
     /** How often the hypervisor itself has paused the domain. */
     domHeld: { length, bits: 8 },
+    /** Who watches it: what new entries leave (index into abi `p2mAccesses`), whether somebody listens, whether somebody has to. */
+    domAccess: { length, bits: 4 },
+    domListens: { length, bits: 1 },
+    domAccessRequired: { length, bits: 1 },
     /** The log of writes: whether it is on, the root of its bitmap (0: none), bits set, pages that could not be had. */
     domLogDirty: { length, bits: 1 },
     dirtyTop: { length },

@@ -59,6 +59,7 @@ function* stop(m: Machine, dom: DomId): Step<boolean> {
   if (isFree && isAlive(m, dom)) {
     unplace(m, dom);
     m.f.domState.set(dom, DYING);
+    m.f.domListens.set(dom, 0);
   }
   yield* unlockP2m(m, dom);
   return isFree;

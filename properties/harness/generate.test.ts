@@ -45,6 +45,7 @@ function stillLife(header: Header): State {
       pauseCount: 0,
       held: 0,
       log: emptyLog(state.geometry),
+      watch: { leaves: 'rwx', listens: false, required: false },
       crashed: false,
       writesTables: false,
       calls: 0,

@@ -10,6 +10,7 @@ import type { OpKind } from '#abi/operation.ts';
 import { contextOf } from '#model/paging/context.ts';
 import { frameOf, type Domain, type State } from '#model/state.ts';
 import type { SometimesLaw } from './law.ts';
+import { accessMoments } from '../memory/access-moments.ts';
 import { isError } from './replies.ts';
 import { partsPerCheck } from './points.ts';
 import type { Returned } from './view.ts';
@@ -45,9 +46,11 @@ const wasRefused = ({ log, failures }: Returned, refused: FailureClass, byFate: 
       choice.kind === 'failed' && choice.class === refused && failures.some((one) => one.class === refused) === byFate,
   );
 
-/** Whether an access was made again, and not for memory on demand: then for a write that is logged. */
-const isNoted = (log: Returned['log']): boolean =>
-  log.some(({ choice }) => choice.kind === 'retried') && !log.some(({ choice }) => choice.kind.startsWith('pod'));
+/** Whether an access of a guest whose writes are logged was made again, and not for memory on demand. */
+const isNoted = ({ agent, before, log }: Returned): boolean =>
+  domainIn(before, callerOf(agent) ?? -1)?.log.on === true &&
+  log.some(({ choice }) => choice.kind === 'retried') &&
+  !log.some(({ choice }) => choice.kind.startsWith('pod'));
 
 const isStoppedWithin = (log: Returned['log'], way: 'takes' | 'drops'): boolean =>
   log.some(({ choice }) => choice.kind === 'preempted' && choice.within?.way === way);
@@ -155,12 +158,12 @@ const others: readonly Moment[] = [
   moment('memory/writesAreNotedAndMadeAgain', {
     invariant: 'LOG',
     statement: 'A write meets RAM whose writes are logged, and is made again.',
-    isShown: ({ reply, log }) => reply.status === 'ok' && isNoted(log),
+    isShown: (returned) => returned.reply.status === 'ok' && isNoted(returned),
   }),
   moment('memory/notedWritesSplitSuperpages', {
     invariant: 'LOG',
     statement: 'A superpage whose writes are logged is split for one that is written.',
-    isShown: ({ log }) => isNoted(log) && log.some(({ choice }) => choice.kind === 'tableTaken'),
+    isShown: (returned) => isNoted(returned) && returned.log.some(({ choice }) => choice.kind === 'tableTaken'),
   }),
   moment('memory/copiesIntoLoggedMemoryAreNoted', {
     invariant: 'LOG',
@@ -317,4 +320,6 @@ const onDemand: readonly Moment[] = [
   }),
 ];
 
-export const moments: readonly Moment[] = [...failing, ...exhausted, ...stopping, ...others, ...onDemand];
+const watched: readonly Moment[] = accessMoments.map(({ id, ...of }) => moment(id, of));
+
+export const moments: readonly Moment[] = [...failing, ...exhausted, ...stopping, ...others, ...onDemand, ...watched];

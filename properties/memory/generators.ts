@@ -14,6 +14,7 @@ import { directDesk, exchangeDirect, populateDirect, readyAt } from '../pv/lists
 import { canMark, canTarget, givenBack, markOnDemand, podTarget, setPodTarget } from './pod-generators.ts';
 import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
 import { linearOf } from '../paging/tables.ts';
+import * as watching from './access-generators.ts';
 import * as living from './life-generators.ts';
 import * as logging from './log-generators.ts';
 import * as placing from './physmap-generators.ts';
@@ -50,6 +51,7 @@ const weights: Settings['weights'] = {
   'memory.scrub': 3,
   ...mapping.weights,
   ...logging.weights,
+  ...watching.weights,
 };
 
 /** A machine whose tools mean well. */
@@ -260,6 +262,7 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
   },
   ...mapping.generators,
   ...logging.generators,
+  ...watching.generators,
   'memory.scrub': (g) => {
     g.agent = { kind: 'background' };
     return { kind: 'memory.scrub', frames: g.prng.pick([1, 2, 4, 64]) };
@@ -273,6 +276,7 @@ export const needs: Needs<MemoryOp<'symbolic'>> = {
   ...living.needs,
   ...mapping.needs,
   ...logging.needs,
+  ...watching.needs,
   'memory.populate': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
   'memory.populateOnDemand': canMark,
   'memory.setPodTarget': canTarget,
