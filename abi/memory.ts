@@ -259,6 +259,12 @@ export const memoryOps = {
     replies: ['ok', 'ESRCH', 'EINVAL'],
     fields: { target: domainField },
   },
+  /** XENMEM_claim_pages. `pages`: that the domain will have in all; 0: it claims nothing any more. */
+  'memory.claimPages': {
+    says: 'claims frames for {target} to have {pages} pages',
+    replies: ['ok', 'EINVAL', 'ENOMEM'],
+    fields: { target: domainField, pages: { type: 'int', min: 0, max: 4096 } },
+  },
   'memory.scrub': { says: 'scrubs up to {frames} free frames', replies: ['ok'], fields: { frames: countField } },
 } as const;
 

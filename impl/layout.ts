@@ -97,6 +97,8 @@ const domainTable = (g: Geometry) => {
     domWritesTables: { length, bits: 1 },
     domMaxPages: { length, bits: g.width.pages },
     domTotalPages: { length, bits: g.width.pages },
+    /** Frames that it has claimed and not taken yet. */
+    domClaim: { length, bits: g.width.pages },
     domVcpus: { length, bits: 8 },
     /** The frame of the domain structure, its shared info, the root of its P2M (0: none yet). */
     domStructure: { length },
@@ -269,6 +271,8 @@ export const fieldsOf = (g: Geometry) => ({
   /** First free run of each order. */
   heapHead: { length: HEAP_ORDER_MAX + 1 } satisfies Shape,
   heapFree: { length: 1 } satisfies Shape,
+  /** Frames that domains have claimed and not taken yet, all together. */
+  heapClaimed: { length: 1 } satisfies Shape,
   heapLock: { length: 1, bits: 4 } satisfies Shape,
 });
 

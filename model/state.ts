@@ -147,8 +147,9 @@ export interface Domain {
   /** Calls of its vCPUs in flight, while others are too: pausing and killing wait for them. */
   readonly calls: number;
   readonly maxPages: number;
-  /** RAM frames owned, mapped or not. */
+  /** RAM frames owned, mapped or not; and those that it has claimed and not taken yet. */
   readonly totalPages: number;
+  readonly claim: number;
   readonly vcpus: number;
   /** Of a paravirtual guest: always empty. */
   readonly p2m: Trie<Entry>;
@@ -308,6 +309,7 @@ const changedDomain = (old: Domain, change: Partial<Domain>): Domain => ({
   calls: change.calls ?? old.calls,
   maxPages: change.maxPages ?? old.maxPages,
   totalPages: change.totalPages ?? old.totalPages,
+  claim: change.claim ?? old.claim,
   vcpus: old.vcpus,
   p2m: change.p2m ?? old.p2m,
   maxGfn: change.maxGfn ?? old.maxGfn,

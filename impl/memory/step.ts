@@ -8,6 +8,7 @@ import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { memAccess, monitor, setAccessRequired, setMemAccess } from './access.ts';
+import { claimPages } from './claims.ts';
 import { exchange } from './exchange.ts';
 import { killDomain } from './kill.ts';
 import { createDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
@@ -78,6 +79,8 @@ export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): S
       return yield* setPodTarget(m, call, op);
     case 'memory.podTarget':
       return yield* podTarget(m, call, op);
+    case 'memory.claimPages':
+      return yield* claimPages(m, call, op);
     case 'memory.scrub':
       return yield* scrubSome(m, call, op);
     default:

@@ -7,6 +7,7 @@ import { isDeviceFrame } from '#abi/geometry.ts';
 import { UNRESTRICTED } from '#abi/hap.ts';
 import { batchSpaces, memAccesses, memorySpaces, memTypes, type MemoryOp } from '#abi/memory.ts';
 import type { Extents } from '#abi/operand.ts';
+import { claimedFrames } from '../claims.ts';
 import { countClass, domainClass, gfnClass, named, relation } from '../classes.ts';
 import type { OpOf } from '../progress.ts';
 import { entryCount } from '../pod.ts';
@@ -145,6 +146,11 @@ const argumentClasses: {
     ...podClasses(state, id),
   ],
   'memory.podTarget': podClasses,
+  'memory.claimPages': (state, id, { pages }) => {
+    const { claim, totalPages } = state.domains.get(id) ?? { claim: 0, totalPages: 0 };
+    const isOthers = claimedFrames(state) > claim;
+    return [compared(pages, totalPages) * 4 + (claim > 0 ? 2 : 0) + (isOthers ? 1 : 0), Math.min(pages, 1)];
+  },
   'memory.reservation': noClasses,
   'memory.createDomain': noClasses,
   'memory.killDomain': noClasses,

@@ -82,6 +82,7 @@ function newDomain(cut: Cut, op: Create, given: readonly Mfn[]): Domain {
     calls: 0,
     maxPages: representable(cut, op.maxPages),
     totalPages: 0,
+    claim: 0,
     vcpus: op.vcpus,
     p2m: Trie.empty(),
     maxGfn: 0,
@@ -148,7 +149,7 @@ export function killDomain(cut: Cut, task: Task<OpOf<'memory.killDomain'>>): Tur
     if (domain.calls > 0) return wait();
     const stopped = unplace(cut.state, domain);
     const watch = { ...domain.watch, listens: false };
-    return go(at(cut, withDomain(stopped, domain.id, { state: 'dying', watch })), task, { at: 'next' });
+    return go(at(cut, withDomain(stopped, domain.id, { state: 'dying', watch, claim: 0 })), task, { at: 'next' });
   }
   const preempted = task.work.part > 0 ? preemption(cut, task.work.part) : undefined;
   if (preempted !== undefined) return end(preempted, 'preempted', { done: task.work.part });

@@ -17,6 +17,7 @@ import {
 } from '../progress.ts';
 import { frameOf } from '../state.ts';
 import { memAccess, monitor, setAccessRequired, setMemAccess } from './access.ts';
+import { claimPages } from './claims.ts';
 import { exchange } from './exchange.ts';
 import { createDomain, killDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
 import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
@@ -57,6 +58,7 @@ const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.mapMmio': mapMmio,
   'memory.setPodTarget': setPodTarget,
   'memory.podTarget': podTarget,
+  'memory.claimPages': claimPages,
   'memory.scrub': scrubSome,
 };
 

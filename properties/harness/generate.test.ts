@@ -51,6 +51,7 @@ function stillLife(header: Header): State {
       calls: 0,
       maxPages: 16,
       totalPages: 6,
+      claim: 0,
       vcpus: 1,
       p2m: Trie.empty(),
       maxGfn: 0,

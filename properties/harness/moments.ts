@@ -11,6 +11,7 @@ import { contextOf } from '#model/paging/context.ts';
 import { frameOf, type Domain, type State } from '#model/state.ts';
 import type { SometimesLaw } from './law.ts';
 import { accessMoments } from '../memory/access-moments.ts';
+import { claimMoments } from '../memory/claim-moments.ts';
 import { isError } from './replies.ts';
 import { partsPerCheck } from './points.ts';
 import type { Returned } from './view.ts';
@@ -320,6 +321,6 @@ const onDemand: readonly Moment[] = [
   }),
 ];
 
-const watched: readonly Moment[] = accessMoments.map(({ id, ...of }) => moment(id, of));
+const watched: readonly Moment[] = [...accessMoments, ...claimMoments].map(({ id, ...of }) => moment(id, of));
 
 export const moments: readonly Moment[] = [...failing, ...exhausted, ...stopping, ...others, ...onDemand, ...watched];

@@ -102,6 +102,10 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.setAccessRequired': [['store', 'domain']],
   'memory.iomemPermission': life,
   'memory.mapMmio': [['lock', 'domainLock'], ['unlock', 'domainLock'], ...p2m],
+  'memory.claimPages': [
+    ['lock', 'heapLock'],
+    ['unlock', 'heapLock'],
+  ],
   'memory.scrub': [
     ['scrub', 'frame'],
     ['lock', 'heapLock'],
@@ -123,7 +127,7 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'tlb.evict': [],
   'tlb.invlpg': [['flush', 'cache']],
   'tlb.invpcid': [],
-  'grants.map': [...track, ...claiming, ...p2m, answers, ...walks, ...heapTake, ['free', 'heap']],
+  'grants.map': [...track, ...claiming, ...populating, answers, ...walks, ...heapTake, ['free', 'heap']],
   'grants.unmap': [...track, ...p2m, ...granting, ...heapGive, answers, ...walks],
   'grants.copy': [...claiming, ...heapGive, answers, ...walks, ...populating],
   'grants.query': [],

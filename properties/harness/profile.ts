@@ -42,10 +42,10 @@ export const needs: Needs<AnyOp> = {
   ...grants.needs,
 };
 
-/** Kinds that come to something only together: in one run of six, or of twelve, they are all there, and often. */
+/** Kinds that come to something only together: in one run of six, or of eight, they are all there, and often. */
 const together: readonly (readonly [oneIn: number, kinds: readonly OpKind[]])[] = [
   [6, ['memory.populateOnDemand', 'memory.setPodTarget', 'paging.read', 'paging.write']],
-  [12, ['memory.monitor', 'memory.setMemAccess', 'paging.read', 'paging.write', 'paging.fetch']],
+  [8, ['memory.monitor', 'memory.setMemAccess', 'memory.setAccessRequired', 'paging.read', 'paging.write']],
 ];
 
 /** Whole kinds are switched off in two runs of three, and weights drawn anew; "everything on" stays in the rotation. */

@@ -50,6 +50,7 @@ export const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private'
   domWritesTables: 'domain',
   domMaxPages: 'domain',
   domTotalPages: 'domain',
+  domClaim: 'domain',
   domVcpus: 'domain',
   domStructure: 'domain',
   domSharedInfo: 'domain',
@@ -151,5 +152,6 @@ export const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private'
   linearVcpu: 'linear',
   heapHead: 'private',
   heapFree: 'private',
+  heapClaimed: 'private',
   heapLock: 'private',
 };

@@ -73,6 +73,7 @@ export const bounds: Readonly<Record<OpKind, Bound>> = {
   'memory.setAccessRequired': SMALL,
   'memory.iomemPermission': { base: 8 },
   'memory.mapMmio': { base: 8, piece: 9 },
+  'memory.claimPages': SMALL,
   'memory.scrub': { base: 4, frame: 1 },
   'paging.read': ACCESS,
   'paging.write': WRITE,

@@ -202,6 +202,7 @@ const domains: Relation<DomainSides> = {
     row('writesTables', ({ domain }) => domain.writesTables, ({ m, domain }) => m.f.domWritesTables.get(domain.id) === 1), // prettier-ignore
     row('maxPages', ({ domain }) => domain.maxPages, ({ m, domain }) => m.f.domMaxPages.get(domain.id)), // prettier-ignore
     row('totalPages', ({ domain }) => domain.totalPages, ({ m, domain }) => m.f.domTotalPages.get(domain.id)), // prettier-ignore
+    row('claim', ({ domain }) => domain.claim, ({ m, domain }) => m.f.domClaim.get(domain.id)), // prettier-ignore
     row('maxGfn', ({ domain }) => domain.maxGfn, ({ m, domain }) => m.f.domMaxGfn.getWide(domain.id)), // prettier-ignore
     row('vcpus', ({ domain }) => domain.vcpus, ({ m, domain }) => m.f.domVcpus.get(domain.id)), // prettier-ignore
     row('structure', ({ domain }) => domain.structure, ({ m, domain }) => m.f.domStructure.get(domain.id)), // prettier-ignore

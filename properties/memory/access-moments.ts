@@ -40,7 +40,8 @@ const isRemembered = ({ entry, log }: Met): boolean =>
       choice.kind === 'cached' && choice.mfn === entry.mfn && without(choice.rights, rightsOfEntry(entry)) !== 0,
   );
 
-interface Sentence {
+/** A state that must be reached, and how an operation shows it. */
+export interface Sentence {
   readonly id: string;
   readonly invariant: Invariant;
   readonly statement: string;
@@ -64,9 +65,7 @@ export const accessMoments: readonly Sentence[] = [
     isMadeAgain(one) && givesWay(one.entry) && one.domain.watch.listens), // prettier-ignore
   met('keptRightsGoWithTheirListener', 'OWN', 'Rights that were kept are given back at an access, for nobody listens.', (one) =>
     isMadeAgain(one) && !givesWay(one.entry) && !one.domain.watch.listens), // prettier-ignore
-  met('guestsAreStoppedForWhatWasKept', 'OWN', 'A guest is stopped for an access to what was kept, for somebody has to listen and nobody does.', ({ domain, entry, status }) =>
-    status === 'ERESTART' && !domain.watch.listens && domain.watch.required && !isMalformedKind(entry.type, entry.access)), // prettier-ignore
-  met('malformedEntriesAreMet', 'WALK', 'An access meets an entry that leaves writing without reading.', ({ entry, status }) =>
-    status === 'ERESTART' && isMalformedKind(entry.type, entry.access)), // prettier-ignore
+  met('guestsAreStoppedForWhatWasKept', 'OWN', 'A guest is stopped at what was kept: nobody listens though somebody has to, or its entry is malformed.', ({ domain, entry, status }) =>
+    status === 'ERESTART' && ((!domain.watch.listens && domain.watch.required) || isMalformedKind(entry.type, entry.access))), // prettier-ignore
   met('keptRightsAreRemembered', 'STALE', 'An access is answered from what a processor remembers of rights that have been kept since.', isRemembered), // prettier-ignore
 ];

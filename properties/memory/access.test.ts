@@ -14,10 +14,13 @@ import { clean } from '../harness/subject.ts';
 
 const target = 1 as DomId;
 /** The guest has gfns 0 to 3 as one superpage. */
-const header = smallHeader([
-  smallDomain(0, { ram: [{ path: [0], order: 0 }] }),
-  smallDomain(1, { ram: [{ path: [0], order: 2 }] }),
-]);
+const header: Header = {
+  ...smallHeader([
+    smallDomain(0, { ram: [{ path: [0], order: 0 }] }),
+    smallDomain(1, { ram: [{ path: [0], order: 2 }] }),
+  ]),
+  superpages: true,
+};
 
 type Call = readonly [Agent, Op<'symbolic'>];
 type Access = Extract<MemoryOp<'symbolic'>, { kind: 'memory.setMemAccess' }>['access'];

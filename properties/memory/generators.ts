@@ -15,6 +15,7 @@ import { canMark, canTarget, givenBack, markOnDemand, podTarget, setPodTarget } 
 import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
 import { linearOf } from '../paging/tables.ts';
 import * as watching from './access-generators.ts';
+import * as claiming from './claim-generators.ts';
 import * as living from './life-generators.ts';
 import * as logging from './log-generators.ts';
 import * as placing from './physmap-generators.ts';
@@ -52,6 +53,7 @@ const weights: Settings['weights'] = {
   ...mapping.weights,
   ...logging.weights,
   ...watching.weights,
+  ...claiming.weights,
 };
 
 /** A machine whose tools mean well. */
@@ -263,6 +265,7 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
   ...mapping.generators,
   ...logging.generators,
   ...watching.generators,
+  ...claiming.generators,
   'memory.scrub': (g) => {
     g.agent = { kind: 'background' };
     return { kind: 'memory.scrub', frames: g.prng.pick([1, 2, 4, 64]) };
@@ -277,6 +280,7 @@ export const needs: Needs<MemoryOp<'symbolic'>> = {
   ...mapping.needs,
   ...logging.needs,
   ...watching.needs,
+  ...claiming.needs,
   'memory.populate': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
   'memory.populateOnDemand': canMark,
   'memory.setPodTarget': canTarget,

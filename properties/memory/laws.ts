@@ -11,6 +11,7 @@ import { isDirect } from '../harness/direct-reach.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
 import { contentsProblem } from './abstract.ts';
+import { claimLaws } from './claim-laws.ts';
 import { logLaws } from './log-laws.ts';
 import { usesByTables } from '../pv/uses.ts';
 import { podLaws } from './pod-laws.ts';
@@ -160,4 +161,5 @@ export const memoryLaws: readonly AlwaysLaw[] = [
   referencesEqualUses,
   ...logLaws,
   ...podLaws,
+  ...claimLaws,
 ];
