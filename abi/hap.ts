@@ -6,7 +6,7 @@
 //  |         |  access |        |     frame number   |  | xu|D|A|S|I|mt |X|W|R|
 //
 //   S superpage (leaf above level 1), I ignore PAT, mt memory type; bits 52..61 are ignored by hardware: software keeps
-//   the p2m type there.
+//   the p2m type there (52..57) and what access was left of it (58..61).
 //
 // NPT has the entries of long mode. Sources: AMD64 APM vol. 2, "Page-Translation-Table Entry Fields", "Nested Paging"; software
 // bits as in Xen arch/x86/mm/p2m-pt.c, p2m_type_to_flags.
@@ -37,6 +37,9 @@ export const eptBits = {
   /** In the high half: first bit and width of the p2m type. */
   typeFrom: 52 - 32,
   typeCount: 6,
+  /** In the high half: first bit and width of the access that was left. */
+  accessFrom: 58 - 32,
+  accessCount: 4,
 } as const;
 
 /** Bit numbers in the low and high half of an NPT entry. */
@@ -97,6 +100,32 @@ export const p2mRights: Readonly<Record<P2mType, string>> = {
   grantRw: 'rw',
   grantRo: 'r',
   populateOnDemand: '',
+};
+
+/** What can be left of the rights of an entry, by its code in the software bits (Xen mem_access.h, p2m_access_t). */
+export const p2mAccesses = ['n', 'r', 'w', 'rw', 'x', 'rx', 'wx', 'rwx', 'rx2rw', 'n2rwx'] as const;
+
+/** Those rights alone; the last two give way: `rx2rw` at the first write, `n2rwx` at the first use. */
+export type P2mAccess = (typeof p2mAccesses)[number];
+
+/** Everything that the type gives: what is not restricted, and all that entries of NPT know. */
+export const UNRESTRICTED: P2mAccess = 'rwx';
+
+/**
+ * Rights that each leaves, as tables are written. What may be reached is said apart from this (model/entitlement.ts). Source: Xen
+ * mm/p2m-ept.c, ept_p2m_type_to_flags.
+ */
+export const p2mAccessRights: Readonly<Record<P2mAccess, string>> = {
+  n: '',
+  r: 'r',
+  w: 'w',
+  rw: 'rw',
+  x: 'x',
+  rx: 'rx',
+  wx: 'wx',
+  rwx: 'rwx',
+  rx2rw: 'rx',
+  n2rwx: '',
 };
 
 /** Nested paging has no calls of its own in this vocabulary. */

@@ -14,6 +14,7 @@ import {
   startField,
   type OpsOf,
 } from './field.ts';
+import { p2mAccesses } from './hap.ts';
 import type { Phase } from './operand.ts';
 
 /** Where what is put at a gfn comes from (XENMAPSPACE_*). */
@@ -25,10 +26,14 @@ export const batchSpaces = [...memorySpaces, 'gmfnRange'] as const;
 /** What a device model can make of a gfn: RAM, RAM that is only read, what a device model emulates; the last one is refused. */
 export const memTypes = ['ramRw', 'ramRo', 'mmioDm', 'unused'] as const;
 
+/** What a call can leave of the rights of gfns: one of these, or what the domain's new entries get (XENMEM_access_*). */
+export const memAccesses = [...p2mAccesses, 'default'] as const;
+
 /** So many gfns or frames one call can name. */
 const rangeField = { type: 'int', min: 0, max: 4096 } as const;
 const resumingField = { type: 'oneOf', values: ['anew', 'resuming'] } as const;
 const frameField = { type: 'frame' } as const;
+const accessScopeField = { type: 'oneOf', values: ['gfns', 'default'] } as const;
 
 export const memoryOps = {
   'memory.populate': {
@@ -189,6 +194,37 @@ export const memoryOps = {
       start: startField,
     },
   },
+  /** XENMEM_access_op_set_access. `scope` default: what new entries get; no gfn is touched then. `start` counts in whole stretches between checks. */
+  'memory.setMemAccess': {
+    says: 'leaves {access} of {scope} of {target}: {count} from {gfn} on, from {start}',
+    replies: ['ok', 'preempted', 'ESRCH', 'EINVAL', 'ENODEV', 'ENOMEM'],
+    fields: {
+      target: domainField,
+      scope: accessScopeField,
+      gfn: gfnField,
+      count: rangeField,
+      access: { type: 'oneOf', values: memAccesses },
+      start: startField,
+    },
+  },
+  /** XENMEM_access_op_get_access. */
+  'memory.memAccess': {
+    says: 'asks what is left of {scope} of {target}: {gfn}',
+    replies: ['ok', 'ESRCH', 'EINVAL', 'ENODEV'],
+    fields: { target: domainField, scope: accessScopeField, gfn: gfnField },
+  },
+  /** XEN_DOMCTL_vm_event_op, for the monitor: somebody is told of accesses beyond what was left, and each waits for the answer. */
+  'memory.monitor': {
+    says: '{action} to what is kept from {target}',
+    replies: ['ok', 'ESRCH', 'EINVAL', 'EBUSY', 'EOPNOTSUPP'],
+    fields: { target: domainField, action: { type: 'oneOf', values: ['listens', 'stops listening'] } },
+  },
+  /** XEN_DOMCTL_set_access_required: whether a domain that nobody listens to is stopped for such an access. */
+  'memory.setAccessRequired': {
+    says: 'requires a listener for {target}: {required}',
+    replies: ['ok', 'ESRCH'],
+    fields: { target: domainField, required: { type: 'oneOf', values: ['no', 'yes'] } },
+  },
   /** XEN_DOMCTL_iomem_permission. */
   'memory.iomemPermission': {
     says: 'lets {target} map {count} device frames from {frame} on: {allow}',
@@ -222,6 +258,12 @@ export const memoryOps = {
     says: 'asks for the pages of {target}, those on demand among them',
     replies: ['ok', 'ESRCH', 'EINVAL'],
     fields: { target: domainField },
+  },
+  /** XENMEM_claim_pages. `pages`: that the domain will have in all; 0: it claims nothing any more. */
+  'memory.claimPages': {
+    says: 'claims frames for {target} to have {pages} pages',
+    replies: ['ok', 'EINVAL', 'ENOMEM'],
+    fields: { target: domainField, pages: { type: 'int', min: 0, max: 4096 } },
   },
   'memory.scrub': { says: 'scrubs up to {frames} free frames', replies: ['ok'], fields: { frames: countField } },
 } as const;

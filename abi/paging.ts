@@ -46,17 +46,17 @@ const asField = { type: 'oneOf', values: privileges, absent: 'supervisor' } as c
 export const pagingOps = {
   'paging.read': {
     says: 'reads {size} bytes at {gfn}+{offset}{as}',
-    replies: ['ok', 'violation', 'pageFault', 'generalProtection', 'ERESTART'],
+    replies: ['ok', 'violation', 'pageFault', 'generalProtection', 'invalidOpcode', 'ERESTART'],
     fields: { gfn: gfnField, offset: offsetField, size: sizeField, via: viaField, as: asField },
   },
   'paging.write': {
     says: 'writes {value} ({size} bytes) at {gfn}+{offset}{as}',
-    replies: ['ok', 'violation', 'pageFault', 'generalProtection', 'ERESTART'],
+    replies: ['ok', 'violation', 'pageFault', 'generalProtection', 'invalidOpcode', 'ERESTART'],
     fields: { gfn: gfnField, offset: offsetField, size: sizeField, value: wordField, via: viaField, as: asField },
   },
   'paging.compareExchange': {
     says: 'replaces {expected} by {value} ({size} bytes) at {gfn}+{offset}{as}',
-    replies: ['ok', 'violation', 'pageFault', 'generalProtection', 'ERESTART'],
+    replies: ['ok', 'violation', 'pageFault', 'generalProtection', 'invalidOpcode', 'ERESTART'],
     fields: {
       gfn: gfnField,
       offset: offsetField,
@@ -69,7 +69,7 @@ export const pagingOps = {
   },
   'paging.fetch': {
     says: 'fetches {size} bytes of code at {gfn}+{offset}{as}',
-    replies: ['ok', 'violation', 'pageFault', 'generalProtection', 'ERESTART'],
+    replies: ['ok', 'violation', 'pageFault', 'generalProtection', 'invalidOpcode', 'ERESTART'],
     fields: { gfn: gfnField, offset: offsetField, size: sizeField, via: viaField, as: asField },
   },
   'paging.setControl': {

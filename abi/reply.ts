@@ -6,14 +6,14 @@ import type { GrantStatus } from './grants.ts';
 
 /** Xen's errno names that any operation here can answer with. */
 export const errnos = [
-  'EPERM', 'ENOENT', 'ESRCH', 'ENXIO', 'E2BIG', 'ENOMEM', 'EFAULT', 'EACCES', 'EBUSY', 'EEXIST', 'EXDEV', 'EINVAL', 'ENOSPC', 'ENOSYS', 'ENOTEMPTY', 'EOPNOTSUPP', 'ERESTART', 'EILSEQ', 'EOVERFLOW',
+  'EPERM', 'ENOENT', 'ESRCH', 'ENXIO', 'E2BIG', 'ENOMEM', 'EFAULT', 'EACCES', 'EBUSY', 'EEXIST', 'EXDEV', 'ENODEV', 'EINVAL', 'ENOSPC', 'ENOSYS', 'ENOTEMPTY', 'EOPNOTSUPP', 'ERESTART', 'EILSEQ', 'EOVERFLOW',
 ] as const; // prettier-ignore
 
 export type Errno = (typeof errnos)[number];
 
 /** Their numbers, where a caller is told of one in its memory. */
 export const errnoNumbers: Readonly<Record<Errno, number>> = {
-  EPERM: 1, ENOENT: 2, ESRCH: 3, ENXIO: 6, E2BIG: 7, ENOMEM: 12, EACCES: 13, EFAULT: 14, EBUSY: 16, EEXIST: 17, EXDEV: 18, EINVAL: 22,
+  EPERM: 1, ENOENT: 2, ESRCH: 3, ENXIO: 6, E2BIG: 7, ENOMEM: 12, EACCES: 13, EFAULT: 14, EBUSY: 16, EEXIST: 17, EXDEV: 18, ENODEV: 19, EINVAL: 22,
   ENOSPC: 28, ENOSYS: 38, ENOTEMPTY: 39, EOVERFLOW: 75, EILSEQ: 84, ERESTART: 85, EOPNOTSUPP: 95,
 }; // prettier-ignore
 
@@ -23,11 +23,12 @@ export const errnoNumbers: Readonly<Record<Errno, number>> = {
  * gfn and 1 if it was one of the guest's tables, else 0.
  * pageFault: the guest's own tables refuse an access; `out` is the error code, `words` the linear address (CR2).
  * generalProtection: a linear address that is not canonical, or a register that cannot be so.
+ * invalidOpcode: a user met a nested entry that is malformed, and hears of an instruction that there is not (#UD).
  * ERESTART, of an access: it was not made, and the processor will come back to it (Xen lets it try for ever).
  * gone: the calling domain no longer runs (dead, dying or paused): nothing was done.
  */
 export type Status =
-  'ok' | 'preempted' | 'violation' | 'pageFault' | 'generalProtection' | 'gone' | Errno | GrantStatus;
+  'ok' | 'preempted' | 'violation' | 'pageFault' | 'generalProtection' | 'invalidOpcode' | 'gone' | Errno | GrantStatus;
 
 /** The answer to one element of a batch. */
 export interface ElementReply {

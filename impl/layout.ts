@@ -99,6 +99,8 @@ const domainTable = (g: Geometry) => {
     domWritesTables: { length, bits: 1 },
     domMaxPages: { length, bits: g.width.pages },
     domTotalPages: { length, bits: g.width.pages },
+    /** Frames that it has claimed and not taken yet. */
+    domClaim: { length, bits: g.width.pages },
     domVcpus: { length, bits: 8 },
     /** The frame of the domain structure, its shared info, the root of its P2M (0: none yet). */
     domStructure: { length },
@@ -106,6 +108,10 @@ const domainTable = (g: Geometry) => {
     domRoot: { length },
     /** How often the hypervisor itself has paused the domain. */
     domHeld: { length, bits: 8 },
+    /** Who watches it: what new entries leave (index into abi `p2mAccesses`), whether somebody listens, whether somebody has to. */
+    domAccess: { length, bits: 4 },
+    domListens: { length, bits: 1 },
+    domAccessRequired: { length, bits: 1 },
     /** The log of writes: whether it is on, the root of its bitmap (0: none), bits set, pages that could not be had. */
     domLogDirty: { length, bits: 1 },
     dirtyTop: { length },
@@ -276,6 +282,8 @@ export const fieldsOf = (g: Geometry) => ({
   /** First free run of each order. */
   heapHead: { length: HEAP_ORDER_MAX + 1 } satisfies Shape,
   heapFree: { length: 1 } satisfies Shape,
+  /** Frames that domains have claimed and not taken yet, all together. */
+  heapClaimed: { length: 1 } satisfies Shape,
   heapLock: { length: 1, bits: 4 } satisfies Shape,
 });
 

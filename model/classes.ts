@@ -5,7 +5,7 @@
 import { DOMID_SELF, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
 import { callerOf, type Agent } from '#abi/agents.ts';
 import { framesPerLeaf } from '#abi/geometry.ts';
-import { p2mTypes } from '#abi/hap.ts';
+import { p2mAccesses, p2mTypes } from '#abi/hap.ts';
 import { frameTypes } from '#abi/pv.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { pow2 } from '#lib/bits.ts';
@@ -48,7 +48,7 @@ function frameNamed(state: State, id: DomId, gfn: Gfn): readonly number[] {
   return [isOwn ? 1 : isDevice ? 2 : 0, frameClass(state, mfn)];
 }
 
-/** What a gfn is to a domain: type of entry, class of the frame, superpage or not, whether it is stale somewhere. */
+/** What a gfn is to a domain: type of entry and what is left of it, class of the frame, superpage or not, whether it is stale somewhere. */
 export function gfnClass(state: State, domain: DomId, gfn: Gfn): readonly number[] {
   if (isParavirtual(state, domain)) return frameNamed(state, domain, gfn);
   const entry = entryOf(state, domain, gfn);
@@ -57,7 +57,8 @@ export function gfnClass(state: State, domain: DomId, gfn: Gfn): readonly number
   if (entry === undefined) return [stale];
   const isOwn = frameOf(state, entry.mfn).owner === domain;
   const shape = (isSuperAligned(state, domain, { gfn, mfn: entry.mfn }) ? 2 : 0) + (isOwn ? 4 : 0);
-  return [p2mTypes.indexOf(entry.type) * 8 + shape + stale + 1, frameClass(state, entry.mfn)];
+  const kind = p2mTypes.indexOf(entry.type) * p2mAccesses.length + p2mAccesses.indexOf(entry.access);
+  return [kind * 8 + shape + stale + 1, frameClass(state, entry.mfn)];
 }
 
 const lives = ['running', 'dying', 'dead'] as const;

@@ -8,6 +8,7 @@ import { DOMID_CONTROL, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
 import type { Failure } from '#abi/failures.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { FrameRole } from '#abi/roles.ts';
+import { isClaimed } from './claims.ts';
 import { isOrdered } from './failures.ts';
 import { free, handOver, isHeapEmpty, scrub } from './frames.ts';
 import { flush } from './p2m.ts';
@@ -190,12 +191,13 @@ export function ask<K extends ChoiceKind>(
 
 type Failed = Extract<Choice, { kind: 'failed' }>;
 
-/** What a failure is measured by: the order asked of the heap, whose pool or maptrack it is. */
+/** What a failure is measured by: the order asked of the heap and for whom as what, whose pool or maptrack it is. */
 export interface Want {
   readonly class: Failed['class'];
   readonly done?: number;
   readonly order?: number;
   readonly domain?: DomId;
+  readonly role?: FrameRole;
   /** Which request of its class it is within the operation, from 1; absent: the log tells. */
   readonly nth?: number;
 }
@@ -215,7 +217,10 @@ function isLegal(cut: Cut, failed: Failed, want: Want): boolean {
   // A compare-exchange can be lost five times running only to others. Which stores those were is not followed up, but the
   // harness sees that there were others (properties/harness/problems.ts).
   if (failed.class === 'compareExchange' || isOrdered({ ...cut, at: cut.cursor - 1 }, want.nth)) return true;
-  if (failed.class === 'heap') return isHeapEmpty(state, want.order ?? 0);
+  if (failed.class === 'heap') {
+    const { order = 0, domain: owner, role } = want;
+    return isHeapEmpty(state, order) || isClaimed(state, { order, owner, role });
+  }
   if (failed.class === 'pool' || failed.class === 'logDirty') return isPoolEmpty(domain);
   return failed.class === 'maptrack' && isMaptrackFull(state, domain);
 }
@@ -260,7 +265,8 @@ export function allocate(
   const { cut: after, choice } = ask(cut, ['frame', 'failed']);
   if (choice.kind === 'failed') {
     if (choice.class !== 'heap') return refuse(`${choice.class} failed where the heap was asked`, 'refines');
-    return { cut: checkFailure(after, choice, { class: 'heap', order: want.order }), mfn: undefined };
+    const asked = { class: 'heap', order: want.order, domain: want.owner, role: want.role } as const;
+    return { cut: checkFailure(after, choice, asked), mfn: undefined };
   }
   if (choice.order !== want.order)
     return refuse(`order ${choice.order} was given where ${want.order} was asked`, 'refines');

@@ -5,7 +5,7 @@
 import type { DomId, Mfn } from '#abi/address.ts';
 import { isDeviceFrame, type Geometry } from '#abi/geometry.ts';
 import { grantFlags } from '#abi/grants.ts';
-import type { P2mType } from '#abi/hap.ts';
+import type { P2mAccess, P2mType } from '#abi/hap.ts';
 import { isTrusted, levelOfType, type FrameType } from '#abi/pv.ts';
 import { RIGHT, walkRight } from '#abi/rights.ts';
 import type { FrameRole } from '#abi/roles.ts';
@@ -30,6 +30,33 @@ export const rightsOfType: Readonly<Record<P2mType, number>> = {
   grantRo: read,
   populateOnDemand: 0,
 };
+
+/** What a listener has left of that. What gives way at the next use is kept from everybody until then. */
+export const rightsOfAccess: Readonly<Record<P2mAccess, number>> = {
+  n: 0,
+  r: read,
+  w: write,
+  rw: read + write,
+  x: execute,
+  rx: read + execute,
+  wx: write + execute,
+  rwx: read + write + execute,
+  rx2rw: read + execute,
+  n2rwx: 0,
+};
+
+/** Whether nothing but writing, perhaps with executing, is left: no processor understands an entry that says so. */
+const isSenseless = (rights: number): boolean => hasAll(rights, write) && !hasAll(rights, read);
+
+/** What an entry gives of which so much has been left: nothing at all if that makes no sense. */
+export function rightsOfKind(type: P2mType, access: P2mAccess): number {
+  const rights = and(rightsOfType[type], rightsOfAccess[access]);
+  return isSenseless(rights) ? 0 : rights;
+}
+
+/** Whether an entry of this kind is one that no processor understands. */
+export const isMalformedKind = (type: P2mType, access: P2mAccess): boolean =>
+  isSenseless(and(rightsOfType[type], rightsOfAccess[access]));
 
 /**
  * What a paravirtual guest may do with a frame of its own, by what it is used as: read and execute whatever it is; write what is no

@@ -9,6 +9,7 @@ import { NOWHERE } from '#abi/agents.ts';
 import type { Invariant } from '#abi/invariants.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { invariant } from '#lib/invariant.ts';
+import { isClaimed } from './claims.ts';
 import { hasDebt } from './p2m.ts';
 import { beforeFree, beforeGiven } from './pv/flush.ts';
 import { frameOf, vcpuKey, withDomain, withFrame, withParts, type Domain, type State } from './state.ts';
@@ -57,18 +58,21 @@ function give(state: State, mfn: Mfn, request: Request): State {
   return withFrame(cleared, mfn, { ...given, owner, allocated: true, refs: 1 });
 }
 
-/** The heap hands frames over, unless it must not. The only way a frame gets an owner. */
+/** The heap hands frames over, unless it must not. The only way a frame gets an owner. What it takes of a claim is claimed no more. */
 export function handOver(state: State, request: Request): State | Objection {
   const mfns = framesFrom(request.mfn, request.order);
   if (request.mfn % mfns.length !== 0)
     return { reason: `frame ${request.mfn} is not aligned to order ${request.order}`, invariant: 'refines' };
+  if (isClaimed(state, request))
+    return { reason: `frame ${request.mfn} is handed over although what is free is claimed`, invariant: 'refines' };
   const reasons = mfns.map((mfn) => objection(state, mfn, request.role));
   const reason = reasons.find((one) => one !== undefined);
   if (reason !== undefined) return reason;
   const given = mfns.reduce((now, mfn) => give(now, mfn, request), state);
   const owner = given.domains.get(request.owner);
   if (request.role !== 'ram' || owner === undefined) return given;
-  return withDomain(given, owner.id, { totalPages: owner.totalPages + mfns.length });
+  const claim = Math.max(0, owner.claim - mfns.length);
+  return withDomain(given, owner.id, { totalPages: owner.totalPages + mfns.length, claim });
 }
 
 /** Whether no aligned run of 2^order free frames is left. */

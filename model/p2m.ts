@@ -5,8 +5,9 @@
 
 import type { DomId, Gfn, Mfn, PcpuId } from '#abi/address.ts';
 import type { Logged } from '#abi/choices.ts';
+import type { P2mAccess } from '#abi/hap.ts';
 import { hasAll } from '#lib/bits.ts';
-import { rightsOfType } from './entitlement.ts';
+import { rightsOfKind } from './entitlement.ts';
 import { withoutDemand } from './pod.ts';
 import {
   entryOf,
@@ -27,7 +28,7 @@ export interface Debt {
 }
 
 /** The rights that an entry gives its domain. */
-export const rightsOfEntry = (entry: Entry): number => rightsOfType[entry.type];
+export const rightsOfEntry = ({ type, access }: Pick<Entry, 'type' | 'access'>): number => rightsOfKind(type, access);
 
 const sameTranslation = (a: Stale, b: Stale): boolean =>
   a.gfn === b.gfn && a.mfn === b.mfn && a.incarnation === b.incarnation && a.rights === b.rights;
@@ -66,15 +67,17 @@ function remember(
   return kept ? state : outlive(state, at, { mfn: old.mfn, rights, incarnation: old.incarnation });
 }
 
+/** What a gfn is to mean. `access` absent: what the domain's new entries leave. */
+export interface Meant extends Omit<Entry, 'incarnation' | 'access'> {
+  readonly access?: P2mAccess;
+}
+
 /** Lets `gfn` of `domain` mean `to` (undefined: nothing): P2M, its inverse and stale translations together. */
-export function setP2m(
-  state: State,
-  at: { domain: DomId; gfn: Gfn },
-  to: Omit<Entry, 'incarnation'> | undefined,
-): State {
+export function setP2m(state: State, at: { domain: DomId; gfn: Gfn }, to: Meant | undefined): State {
   const domain = state.domains.get(at.domain);
   if (domain === undefined) return state;
-  const entry = to && { mfn: to.mfn, type: to.type, incarnation: frameOf(state, to.mfn).incarnation };
+  const access = to?.access ?? domain.watch.leaves;
+  const entry = to && { mfn: to.mfn, type: to.type, access, incarnation: frameOf(state, to.mfn).incarnation };
   const old = domain.p2m.get(at.gfn);
   let next = old === undefined ? state : remember(state, at, { old, entry });
   if (old !== undefined) {

@@ -27,7 +27,7 @@ import { domainNamed, frameOf, type Domain, type State, type Written } from './s
 /** Where a micro-step begins. Each operation uses those it needs. */
 export type At =
   | 'begin' | 'next' | 'allocate' | 'mark' | 'pin' | 'install' | 'undo' | 'unhook' | 'release' | 'detach'
-  | 'help' | 'hold' | 'piece' | 'reclaim' | 'some' | 'stolen' | 'balance' | 'check' | 'claim' | 'bytes' | 'complete' | 'copyBack' | 'settle' | 'finish' | 'unbind'; // prettier-ignore
+  | 'help' | 'heed' | 'hold' | 'piece' | 'reclaim' | 'some' | 'stolen' | 'balance' | 'check' | 'claim' | 'bytes' | 'complete' | 'copyBack' | 'settle' | 'finish' | 'unbind'; // prettier-ignore
 
 /** A use of a grant that an operation has to let go of: pins and references by `flags`. */
 export interface Grip {

@@ -5,13 +5,16 @@
 
 import { DOMID_SELF, type DomId, type Gfn, type GrantRef, type Mfn, type PcpuId, type Word } from '#abi/address.ts';
 import { isDeviceFrame, type Geometry } from '#abi/geometry.ts';
-import type { P2mType } from '#abi/hap.ts';
+import type { P2mAccess, P2mType } from '#abi/hap.ts';
 import type { FrameType } from '#abi/pv.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { NOWHERE } from '#abi/agents.ts';
 import type { Vendor } from '#abi/vendor.ts';
 import type { Trie } from '#lib/trie.ts';
+import type { DirtyLog, Pod, Watch } from './memory/records.ts';
 import type { Policies } from './policies.ts';
+
+export type { DirtyLog, Pod, Populated, Run, Unfinished, Watch } from './memory/records.ts';
 
 /** A place in a guest's physical address space. */
 export interface Place {
@@ -54,10 +57,11 @@ export interface TableProgress {
   readonly holds: boolean;
 }
 
-/** What a gfn means: a frame in the life it had when the entry was made. */
+/** What a gfn means: a frame in the life it had when the entry was made, and what has been left of the rights of its type. */
 export interface Entry {
   readonly mfn: Mfn;
   readonly type: P2mType;
+  readonly access: P2mAccess;
   readonly incarnation: number;
 }
 
@@ -125,54 +129,8 @@ export interface Pool {
   readonly used: number;
 }
 
-/** A call about the log of writes that was preempted: whose, which, and how many gfns it has dealt with. The domain stays paused. */
-export interface Unfinished {
-  readonly by: DomId;
-  readonly action: 'cleans' | 'peeks' | 'disables';
-  readonly done: number;
-}
-
-/** Which gfns were written since they were looked at last, as far as pages for the bitmap could be had. */
-export interface DirtyLog {
-  readonly on: boolean;
-  readonly dirty: Trie<true>;
-  /** Pages that the bitmap has, by level (0: leaves), each by its number. */
-  readonly pages: readonly Trie<true>[];
-  /** Bits set since the last clean, as it is told: clearing does not count. */
-  readonly count: number;
-  /** Pages that could not be had. */
-  readonly failed: number;
-  readonly unfinished: Unfinished | undefined;
-}
-
 /** What has been written and is to be noted in the log of its domain: a gfn, or the frame that it is. */
 export type Written = { readonly domain: DomId } & ({ readonly gfn: Gfn } | { readonly mfn: Mfn });
-
-/** gfns from `from` to before `to`. */
-export interface Run {
-  readonly from: number;
-  readonly to: number;
-}
-
-/** A place that was populated on demand: a gfn, or as many as a superpage has. */
-export interface Populated {
-  readonly gfn: Gfn;
-  readonly isLarge: boolean;
-}
-
-/** Memory on demand of a domain. */
-export interface Pod {
-  /** gfns that are on demand: runs, ascending, none of which touch. */
-  readonly entries: readonly Run[];
-  /** Frames set aside for them: owned, at no gfn, zero; alone, or as part of an aligned run of a superpage's size. */
-  readonly cache: Trie<'single' | 'large'>;
-  /** The highest gfn populated so far, and where the next sweep for unused memory begins (0: there). */
-  readonly highest: number;
-  readonly sweepAt: number;
-  /** A ring of what was populated last, and where the next goes. */
-  readonly recent: readonly (Populated | undefined)[];
-  readonly recentAt: number;
-}
 
 export interface Domain {
   readonly id: DomId;
@@ -185,6 +143,7 @@ export interface Domain {
   /** Pauses by the hypervisor itself, which nobody else ends. */
   readonly held: number;
   readonly log: DirtyLog;
+  readonly watch: Watch;
   /** Whether Xen has stopped it for a crime (domain_crash): it never runs again. */
   readonly crashed: boolean;
   /** Whether what a paravirtual guest's kernel writes to its lowest tables is an update (VMASST_TYPE_writable_pagetables). */
@@ -192,8 +151,9 @@ export interface Domain {
   /** Calls of its vCPUs in flight, while others are too: pausing and killing wait for them. */
   readonly calls: number;
   readonly maxPages: number;
-  /** RAM frames owned, mapped or not. */
+  /** RAM frames owned, mapped or not; and those that it has claimed and not taken yet. */
   readonly totalPages: number;
+  readonly claim: number;
   readonly vcpus: number;
   /** Of a paravirtual guest: always empty. */
   readonly p2m: Trie<Entry>;
@@ -345,11 +305,13 @@ const changedDomain = (old: Domain, change: Partial<Domain>): Domain => ({
   pauseCount: change.pauseCount ?? old.pauseCount,
   held: change.held ?? old.held,
   log: change.log ?? old.log,
+  watch: change.watch ?? old.watch,
   crashed: change.crashed ?? old.crashed,
   writesTables: change.writesTables ?? old.writesTables,
   calls: change.calls ?? old.calls,
   maxPages: change.maxPages ?? old.maxPages,
   totalPages: change.totalPages ?? old.totalPages,
+  claim: change.claim ?? old.claim,
   vcpus: old.vcpus,
   p2m: change.p2m ?? old.p2m,
   maxGfn: change.maxGfn ?? old.maxGfn,

@@ -201,6 +201,18 @@ export const canaries: readonly Canary[] = [
     edits: edit('memory/pod-frames.ts', '  m.f.podCount.add(dom, count);\n', '  m.f.podCount.add(dom, 1);\n'),
   },
   {
+    law: 'memory/claimsAreCounted',
+    edits: edit('memory/heap.ts', '  f.heapClaimed.add(0, by);\n', ''),
+  },
+  {
+    law: 'memory/claimedFramesAreThere',
+    edits: edit(
+      'memory/claims.ts',
+      "  return pages - total > f.heapFree.get(0) - f.heapClaimed.get(0) ? 'ENOMEM' : undefined;\n",
+      '  return undefined;\n',
+    ),
+  },
+  {
     law: 'paging/accessesWalkArchitecturally',
     edits: edit('paging/step.ts', "'paging.fetch': RIGHT.execute,", "'paging.fetch': RIGHT.read,"),
   },

@@ -73,6 +73,11 @@ export const slips: readonly Slip[] = [
     edits: [{ file: 'abi/hap.ts', before: "foreign: 'rw',", after: "foreign: 'rwx'," }],
   },
   {
+    id: 'slip-kept-rights-written',
+    law: 'hap/nobodyReachesWhatIsNotTheirs',
+    edits: [{ file: 'abi/hap.ts', before: "  r: 'r',", after: "  r: 'rw'," }],
+  },
+  {
     id: 'slip-foreign-mappings-by-anybody',
     law: 'hap/nobodyReachesWhatIsNotTheirs',
     edits: [

@@ -22,11 +22,12 @@ export interface Move {
   readonly done: number;
 }
 
-const jobFor = (gfn: number, to: { readonly mfn: number; readonly code: number; readonly spare: number[] }): Job => ({
+const jobFor = (gfn: number, to: Pick<Job, 'mfn' | 'code' | 'access' | 'spare'>): Job => ({
   gfn,
   end: gfn + 1,
   mfn: to.mfn,
   code: to.code,
+  access: to.access,
   spare: to.spare,
   orphans: [],
   changed: false,
@@ -36,8 +37,9 @@ const jobFor = (gfn: number, to: { readonly mfn: number; readonly code: number; 
 export function* moveEntry(m: Machine, dom: number, { from, to, mfn, type, done }: Move): Step<boolean> {
   const root = { table: m.f.domRoot.get(dom), level: m.geometry.levels, base: 0 };
   const spare: number[] = [];
-  const leaving = jobFor(from, { mfn: 0, code: 0, spare });
-  const arriving = jobFor(to, { mfn, code: codeOf(type), spare });
+  const access = m.f.domAccess.get(dom);
+  const leaving = jobFor(from, { mfn: 0, code: 0, access, spare });
+  const arriving = jobFor(to, { mfn, code: codeOf(type), access, spare });
   // Each counts for itself: a table that serves both is counted twice, and goes back below.
   const pages = yield* reserve(m, dom, { count: missing(m, leaving, root) + missing(m, arriving, root), done });
   if (pages === undefined) return false;

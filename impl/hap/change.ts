@@ -9,7 +9,7 @@ import { framesPerLeaf, tableEntries } from '#abi/geometry.ts';
 import { or } from '#lib/bits.ts';
 import { invariant, present } from '#lib/invariant.ts';
 import type { Machine } from '../machine.ts';
-import { entryAt, isFramelessCode, isRamCode, isUsableCode, storeEntry, type Leaf } from './entry.ts';
+import { entryAt, isFramelessCode, isRamCode, storeEntry, type Leaf } from './entry.ts';
 
 /** A table, the level of its entries, and the first gfn under it. Table 0: there is none yet. */
 export interface Node {
@@ -18,12 +18,13 @@ export interface Node {
   readonly base: number;
 }
 
-/** A change under way: gfns `gfn` to before `end` become frames from `mfn` on, of type `code` (0: nothing). */
+/** A change under way: gfns `gfn` to before `end` become frames from `mfn` on, of type `code` (0: nothing), with so much left of their rights. */
 export interface Job {
   readonly gfn: number;
   readonly end: number;
   readonly mfn: number;
   readonly code: number;
+  readonly access: number;
   /** Zeroed pages for the tables that are missing. */
   readonly spare: number[];
   /** Tables that no entry leads to any more; processors may still remember them. */
@@ -100,24 +101,25 @@ export function apply(m: Machine, job: Job, node: Node): void {
 
 /** Sets one entry to what the job wants there. */
 function put(m: Machine, job: Job, { node, index, gfn }: Place): void {
-  const { codeIn, frameIn, isTable, leafHigh, leafLow } = m.entries;
+  const { accessIn, codeIn, frameIn, isPresent, isTable, leafHigh, leafLow } = m.entries;
   const at = entryAt(m, node.table, index);
   const low = m.f.memory.get(at);
   const high = m.f.memory.get(at + 1);
   const mfn = frameFor(job, gfn);
+  const { access } = job;
   const wasTable = isTable(low, high);
-  const isSame = codeIn(high) === job.code && !wasTable && (job.code === 0 || frameIn(low, high) === mfn);
-  if (isSame) return;
-  const leaf: Leaf = { mfn, level: node.level, code: job.code, flags: 0 };
+  const isLike = job.code === 0 || (frameIn(low, high) === mfn && accessIn(high) === access);
+  if (codeIn(high) === job.code && !wasTable && isLike) return;
+  const leaf: Leaf = { mfn, level: node.level, code: job.code, access, flags: 0 };
   const word = job.code === 0 ? { lo: 0, hi: 0 } : { lo: leafLow(leaf), hi: leafHigh(leaf) };
   storeEntry(m, { table: node.table, index }, word);
-  if (wasTable || isUsableCode(codeIn(high))) job.changed = true;
+  if (wasTable || isPresent(low)) job.changed = true;
   if (wasTable) job.orphans.push({ table: frameIn(low, high), level: node.level - 1, base: gfn });
 }
 
 /** Makes the part of the change that lies below one entry. */
 function descend(m: Machine, job: Job, place: Place): void {
-  const { codeIn, frameIn, isTable, tableHigh, tableLow } = m.entries;
+  const { codeIn, frameIn, isPresent, isTable, tableHigh, tableLow } = m.entries;
   const { node, index, gfn } = place;
   const at = entryAt(m, node.table, index);
   const low = m.f.memory.get(at);
@@ -134,19 +136,20 @@ function descend(m: Machine, job: Job, place: Place): void {
   if (isLeaf) split(m, child, { low, high });
   apply(m, job, child);
   storeEntry(m, { table: node.table, index }, { lo: tableLow(child.table), hi: tableHigh(child.table) });
-  if (isUsableCode(codeIn(high))) job.changed = true;
+  if (isPresent(low)) job.changed = true;
 }
 
-/** Fills a new table with the pieces of a superpage: same type, same flags. */
+/** Fills a new table with the pieces of a superpage: same type, same access, same flags. */
 function split(m: Machine, child: Node, entry: { readonly low: number; readonly high: number }): void {
-  const { codeIn, flagsIn, frameIn, leafHigh, leafLow } = m.entries;
+  const { accessIn, codeIn, flagsIn, frameIn, leafHigh, leafLow } = m.entries;
   const { table, level } = child;
   const span = framesPerLeaf(m.geometry, level);
   const mfn = frameIn(entry.low, entry.high);
   const code = codeIn(entry.high);
+  const access = accessIn(entry.high);
   const flags = flagsIn(entry.low);
   for (let index = 0; index < tableEntries(m.geometry); index += 1) {
-    const leaf: Leaf = { mfn: isFramelessCode(code) ? 0 : mfn + index * span, level, code, flags };
+    const leaf: Leaf = { mfn: isFramelessCode(code) ? 0 : mfn + index * span, level, code, access, flags };
     storeEntry(m, { table, index }, { lo: leafLow(leaf), hi: leafHigh(leaf) });
   }
 }
@@ -166,12 +169,13 @@ function join(m: Machine, job: Job, { place, child }: { readonly place: Place; r
 
 /** The superpage whose pieces the entries of a table are, with the flags of any; undefined if they are not. */
 function joined(m: Machine, { table, level }: Node): Leaf | undefined {
-  const { codeIn, flagsIn, frameIn } = m.entries;
+  const { accessIn, codeIn, flagsIn, frameIn } = m.entries;
   const { memory } = m.f;
   const entries = tableEntries(m.geometry);
   const span = framesPerLeaf(m.geometry, level);
   const first = entryAt(m, table, 0);
   const code = codeIn(memory.get(first + 1));
+  const access = accessIn(memory.get(first + 1));
   const mfn = frameIn(memory.get(first), memory.get(first + 1));
   // Granted and foreign entries stay apart, as in Xen: taking one away must never need a table.
   if (!isRamCode(code) || mfn % (span * entries) !== 0) return undefined;
@@ -182,7 +186,8 @@ function joined(m: Machine, { table, level }: Node): Leaf | undefined {
     const low = memory.get(at);
     const high = memory.get(at + 1);
     if (codeIn(high) !== code || frameIn(low, high) !== mfn + index * span) return undefined;
+    if (accessIn(high) !== access) return undefined;
     flags = or(flags, flagsIn(low));
   }
-  return { mfn, level: level + 1, code, flags };
+  return { mfn, level: level + 1, code, access, flags };
 }

@@ -3,12 +3,12 @@
 
 import { describe, expect, it } from 'vitest';
 import type { EntryFormat } from './entry.ts';
-import { codeOf } from './entry.ts';
+import { codeOf, WHOLE_ACCESS } from './entry.ts';
 import { eptEntries } from './ept.ts';
 import { nptEntries } from './npt.ts';
 
 const low = ({ leafLow }: EntryFormat, type: 'ramRw' | 'mmioDirect', level: number): number =>
-  leafLow({ mfn: 96, level, code: codeOf(type), flags: 0 }) % 0x1000;
+  leafLow({ mfn: 96, level, code: codeOf(type), access: WHOLE_ACCESS, flags: 0 }) % 0x1000;
 
 describe('a leaf of a device', () => {
   it.each([

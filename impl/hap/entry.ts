@@ -6,16 +6,17 @@
 // Sources: Intel SDM vol. 3C, "EPT Translation Mechanism", formats of entries; AMD64 APM vol. 2, "Nested Paging".
 
 import type { Principal } from '#abi/acts.ts';
-import { p2mRights, p2mTypes, type P2mType } from '#abi/hap.ts';
+import { p2mAccesses, p2mRights, p2mTypes, UNRESTRICTED, type P2mAccess, type P2mType } from '#abi/hap.ts';
 import { rightsOf } from '#abi/rights.ts';
 import { field, pow2 } from '#lib/bits.ts';
 import type { Machine } from '../machine.ts';
 
-/** A leaf in parts. `flags`: accessed and dirty, where they belong. */
+/** A leaf in parts. `access`: the code of what is left of its rights. `flags`: accessed and dirty, where they belong. */
 export interface Leaf {
   readonly mfn: number;
   readonly level: number;
   readonly code: number;
+  readonly access: number;
   readonly flags: number;
 }
 
@@ -29,6 +30,10 @@ export interface EntryFormat {
   readonly tableHigh: (mfn: number) => number;
   /** The p2m type code of an entry, by its high half; 0: no leaf. */
   readonly codeIn: (high: number) => number;
+  /** The code of what is left of a leaf's rights, by its high half. */
+  readonly accessIn: (high: number) => number;
+  /** Whether processors make anything of an entry, and so may remember it. */
+  readonly isPresent: (low: number) => boolean;
   /** The frame number of an entry. */
   readonly frameIn: (low: number, high: number) => number;
   /** Whether an entry leads to a table. */
@@ -60,14 +65,16 @@ const TABLE: Principal = { domain: undefined, purpose: 'table' };
 /** The code of a p2m type: what the software bits hold. 0 is 'none'. */
 export const codeOf = (type: P2mType): number => p2mTypes.indexOf(type);
 
+/** The code of what is left of an entry's rights, what it says, and the code of everything. */
+export const accessCodeOf = (access: P2mAccess): number => p2mAccesses.indexOf(access);
+export const accessOf = (code: number): P2mAccess => p2mAccesses[code] ?? 'n';
+export const WHOLE_ACCESS = accessCodeOf(UNRESTRICTED);
+
 /** The p2m type with this code; codes that nobody writes mean 'none'. */
 export const typeOf = (code: number): P2mType => p2mTypes[code] ?? 'none';
 
 /** Whether entries with this code are RAM of some kind. */
 export const isRamCode = (code: number): boolean => typeOf(code).startsWith('ram');
-
-/** Whether processors make anything of entries with this code, and so may remember it. */
-export const isUsableCode = (code: number): boolean => (rightsByCode[code] ?? 0) !== 0;
 
 /** Whether entries with this code have no frame: there will be one when it is asked for. */
 export const isFramelessCode = (code: number): boolean => typeOf(code) === 'populateOnDemand';

@@ -1,12 +1,12 @@
 // NPT entries as the hypervisor writes and reads them. Every entry has the user bit, since every access of a guest counts as
 // one by a user. Memory type bits are 0 (write-back), but devices are not cached; accessed and dirty flags are left to the processor, where Xen sets
 // them beforehand. A first reader may skip it. Sources: AMD64 APM vol. 2, "Nested Paging", "Page-Translation-Table Entry
-// Fields"; Xen mm/p2m-pt.c, p2m_type_to_flags.
+// Fields"; Xen mm/p2m-pt.c, p2m_type_to_flags. There is no room in these entries for what a listener leaves of their rights.
 
 import { nptBits } from '#abi/hap.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { bit, field, hasAll, or, and, pow2 } from '#lib/bits.ts';
-import { codeOf, frameHigh, frameIn, frameLow, rightsByCode, type EntryFormat } from './entry.ts';
+import { codeOf, frameHigh, frameIn, frameLow, rightsByCode, WHOLE_ACCESS, type EntryFormat } from './entry.ts';
 
 const PRESENT = bit(nptBits.present);
 const WRITE = bit(nptBits.write);
@@ -32,6 +32,8 @@ export const nptEntries: EntryFormat = {
   tableLow: (mfn) => frameLow(mfn) + PRESENT + WRITE + USER,
   tableHigh: frameHigh,
   codeIn,
+  accessIn: () => WHOLE_ACCESS,
+  isPresent: (low) => hasAll(low, PRESENT),
   frameIn,
   isTable: (low, high) => codeIn(high) === 0 && hasAll(low, PRESENT),
   flagsIn: (low) => and(low, FLAGS),

@@ -1,5 +1,5 @@
 // All leaves of one type become leaves of another, where they are: no table comes or goes, and superpages stay. One act.
-// A first reader may skip it. Sources: Xen arch/x86/mm/p2m.c (p2m_change_entry_type_global); there entries are only marked, and
+// What a listener has left of their rights stays. A first reader may skip it. Sources: Xen arch/x86/mm/p2m.c (p2m_change_entry_type_global); there entries are only marked, and
 // changed when a processor comes by (mm/p2m-ept.c, resolve_misconfig; mm/p2m-pt.c, do_recalc).
 
 import type { P2mType } from '#abi/hap.ts';
@@ -15,13 +15,13 @@ interface Retyping {
   readonly to: P2mType;
 }
 
-/** Changes the leaves below a table; whether there was one. */
+/** Changes the leaves below a table; whether there was one that processors may remember. */
 function below(
   m: Machine,
   { table, level }: { readonly table: number; readonly level: number },
   how: Retyping,
 ): boolean {
-  const { codeIn, frameIn, isTable, leafHigh, leafLow } = m.entries;
+  const { accessIn, codeIn, frameIn, isPresent, isTable, leafHigh, leafLow } = m.entries;
   let isChanged = false;
   for (let index = 0; index < tableEntries(m.geometry); index += 1) {
     const at = entryAt(m, table, index);
@@ -32,9 +32,9 @@ function below(
       continue;
     }
     if (codeIn(high) !== codeOf(how.from)) continue;
-    const leaf = { mfn: frameIn(low, high), level, code: codeOf(how.to), flags: 0 };
+    const leaf = { mfn: frameIn(low, high), level, code: codeOf(how.to), access: accessIn(high), flags: 0 };
     storeEntry(m, { table, index }, { lo: leafLow(leaf), hi: leafHigh(leaf) });
-    isChanged = true;
+    if (isPresent(low)) isChanged = true;
   }
   return isChanged;
 }

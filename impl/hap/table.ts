@@ -5,7 +5,7 @@
 // A first reader may skip `forEachLeaf`. Sources: Xen mm/p2m-ept.c (ept_get_entry, ept_set_entry), mm/p2m.c
 // (p2m_unlock_and_tlb_flush, p2m_tlb_flush_sync, p2m_teardown).
 
-import type { P2mType } from '#abi/hap.ts';
+import type { P2mAccess, P2mType } from '#abi/hap.ts';
 import { framesPerLeaf, gfnCount, tableEntries } from '#abi/geometry.ts';
 import { pow2 } from '#lib/bits.ts';
 import { invariant, present } from '#lib/invariant.ts';
@@ -13,13 +13,14 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { adoptRoot, flushDomain, markFlush } from '../tlb/flush.ts';
 import { apply, missing, type Job, type Node } from './change.ts';
-import { codeOf, entryAt, isFramelessCode, typeOf } from './entry.ts';
+import { accessCodeOf, accessOf, codeOf, entryAt, isFramelessCode, typeOf } from './entry.ts';
 import { giveTree, reserve } from './pages.ts';
 
-/** What a gfn means: the very frame, its type, the level of the leaf it was found in. */
+/** What a gfn means: the very frame, its type, what is left of that, the level of the leaf it was found in. */
 export interface Found {
   readonly mfn: number;
   readonly type: P2mType;
+  readonly access: P2mAccess;
   readonly level: number;
 }
 
@@ -29,6 +30,8 @@ export interface Change {
   readonly order: number;
   readonly mfn: number;
   readonly type: P2mType;
+  /** What is left of its rights; absent: what the domain's new entries leave. */
+  readonly access?: P2mAccess;
   /** Parts of the operation complete by then, for the log of a refusal. */
   readonly done?: number;
   /** Table pages reserved beforehand, of which the change takes what it needs; absent: it asks the pool. */
@@ -65,7 +68,7 @@ export function pieceAt(m: Machine, dom: number, gfn: number): Piece {
 
 /** What `gfn` means to domain `dom`; undefined: nothing. What has no frame yet has frame 0. */
 export function lookup(m: Machine, dom: number, gfn: number): Found | undefined {
-  const { codeIn, frameIn, isTable } = m.entries;
+  const { accessIn, codeIn, frameIn, isTable } = m.entries;
   const { geometry } = m;
   const entries = tableEntries(geometry);
   let table = m.f.domRoot.get(dom);
@@ -80,7 +83,10 @@ export function lookup(m: Machine, dom: number, gfn: number): Found | undefined 
     const code = codeIn(high);
     rest -= index * span;
     span /= entries;
-    if (code !== 0) return { mfn: isFramelessCode(code) ? 0 : frameIn(low, high) + rest, type: typeOf(code), level };
+    if (code !== 0) {
+      const mfn = isFramelessCode(code) ? 0 : frameIn(low, high) + rest;
+      return { mfn, type: typeOf(code), access: accessOf(accessIn(high)), level };
+    }
     if (!isTable(low, high)) return undefined;
     table = frameIn(low, high);
   }
@@ -110,7 +116,7 @@ export function forEachLeaf(
   dom: number,
   visit: (gfn: number, leaf: Found & { readonly frames: number }) => void,
 ): void {
-  const { codeIn, frameIn, isTable } = m.entries;
+  const { accessIn, codeIn, frameIn, isTable } = m.entries;
   const go = ({ table, level, base }: Node): void => {
     const frames = framesPerLeaf(m.geometry, level);
     for (let index = 0; index < tableEntries(m.geometry); index += 1) {
@@ -119,7 +125,8 @@ export function forEachLeaf(
       const high = m.f.memory.get(at + 1);
       const gfn = base + index * frames;
       const mfn = frameIn(low, high);
-      if (codeIn(high) !== 0) visit(gfn, { mfn, type: typeOf(codeIn(high)), level, frames });
+      const access = accessOf(accessIn(high));
+      if (codeIn(high) !== 0) visit(gfn, { mfn, type: typeOf(codeIn(high)), access, level, frames });
       else if (isTable(low, high)) go({ table: mfn, level: level - 1, base: gfn });
     }
   };
@@ -155,11 +162,12 @@ function* flushOwed(m: Machine, dom: number): Step<void> {
   yield* flushDomain(m, dom);
 }
 
-const jobOf = ({ gfn, order, mfn, type }: Change): Job => ({
+const jobOf = (m: Machine, dom: number, { gfn, order, mfn, type, access }: Change): Job => ({
   gfn,
   end: gfn + pow2(order),
   mfn,
   code: codeOf(type),
+  access: access === undefined ? m.f.domAccess.get(dom) : accessCodeOf(access),
   spare: [],
   orphans: [],
   changed: false,
@@ -175,7 +183,7 @@ const rootOf = (m: Machine, dom: number): Node => ({
 export function tablesFor(m: Machine, dom: number, change: Change): number {
   const root = rootOf(m, dom);
   if (root.table === 0 && change.type === 'none') return 0;
-  return missing(m, jobOf(change), root) + (root.table === 0 ? 1 : 0);
+  return missing(m, jobOf(m, dom, change), root) + (root.table === 0 ? 1 : 0);
 }
 
 /** The highest gfn that was ever mapped is `gfn`, if none above it was. */
@@ -190,7 +198,7 @@ export function noteMapped(m: Machine, dom: number, gfn: number): void {
 export function* setEntry(m: Machine, dom: number, change: Change, entered: () => void): Step<boolean> {
   invariant(holdsP2m(m, dom), 'the P2M is changed under its lock');
   invariant(change.gfn + pow2(change.order) <= gfnCount(m.geometry), 'a change lies within the address space');
-  const job = jobOf(change);
+  const job = jobOf(m, dom, change);
   const hasRoot = m.f.domRoot.get(dom) !== 0;
   if (!hasRoot && job.code === 0) {
     entered();

@@ -115,10 +115,27 @@ function overdrawn(m: Machine, { owner, order }: Wanted): Errno | undefined {
 /** Whether guests will see what the frames hold: nobody fills them before. */
 const isForGuests = (role: FrameRole): boolean => role === 'ram' || role === 'inHand';
 
+/** Whether what is free is claimed, by others than who asks: the hypervisor itself has no claims, nor has what only passes through its hands. */
+function isClaimed({ f }: Machine, { order, owner, role }: Wanted): boolean {
+  const claimed = f.heapClaimed.get(0);
+  const request = pow2(order);
+  if (claimed + request <= f.heapFree.get(0) || claimed === 0) return false;
+  return role !== 'ram' || f.domClaim.get(owner) < request;
+}
+
+/** `owner` claims so many frames from now on; the heap lock is held. */
+export function setClaim({ f }: Machine, owner: number, frames: number): void {
+  const by = frames - f.domClaim.get(owner);
+  invariant(f.heapClaimed.get(0) + by >= 0, 'no more claims go than there are');
+  f.heapClaimed.add(0, by);
+  f.domClaim.set(owner, frames);
+}
+
 /** Takes a run off the free lists and makes it ready, the heap lock held. 0: refused. */
-function* take(m: Machine, { order, role }: Wanted): Step<number> {
+function* take(m: Machine, want: Wanted): Step<number> {
+  const { order, role } = want;
   const injected = m.port.fails('heap');
-  const mfn = injected ? 0 : takeRun(m, order);
+  const mfn = injected || isClaimed(m, want) ? 0 : takeRun(m, order);
   if (mfn === 0) {
     m.port.refuse('heap');
     return 0;
@@ -147,7 +164,10 @@ function handOver(m: Machine, first: number, { order, owner, role }: Wanted): vo
     f.frameIncarnation.add(mfn, 1);
     furnish(m, mfn, role);
   }
-  if (role === 'ram') f.domTotalPages.add(owner, end - first);
+  if (role !== 'ram') return;
+  f.domTotalPages.add(owner, end - first);
+  const claim = f.domClaim.get(owner);
+  if (claim > 0) setClaim(m, owner, Math.max(0, claim - (end - first)));
 }
 
 /** What the hypervisor takes for itself or shows to a guest it fills. Pool frames are cleared when they become tables. */

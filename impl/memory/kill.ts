@@ -22,6 +22,7 @@ import { putPartial, type Stopped } from '../pv/release.ts';
 import { dropRoot } from '../pv/roots.ts';
 import { endLog } from './dirty-log.ts';
 import { buryIfOver, dropAllocated, dropAllocatedOf } from './frames.ts';
+import { lockHeap, setClaim, unlockHeap } from './heap.ts';
 import { awaitCalls, lockDomain, unlockDomain, unplace } from './life.ts';
 import { forgetP2m } from './p2m.ts';
 import { takeLargest } from './pod-frames.ts';
@@ -54,12 +55,16 @@ function* stop(m: Machine, dom: DomId): Step<boolean> {
   if (!exists(m, dom)) return false;
   // Under the P2M lock: what changes its address space sees a living domain, or none.
   yield* lockP2m(m, dom);
+  yield* lockHeap(m);
   yield* m.port.point('store', 'domain');
   const isFree = !isAlive(m, dom) || m.slotOf(dom) === 0;
   if (isFree && isAlive(m, dom)) {
     unplace(m, dom);
     m.f.domState.set(dom, DYING);
+    m.f.domListens.set(dom, 0);
+    setClaim(m, dom, 0);
   }
+  yield* unlockHeap(m);
   yield* unlockP2m(m, dom);
   return isFree;
 }

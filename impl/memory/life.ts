@@ -10,6 +10,7 @@ import { reply, type Errno, type Reply } from '#abi/reply.ts';
 import type { FrameRole } from '#abi/roles.ts';
 import { pow2 } from '#lib/bits.ts';
 import type { Call } from '../execution.ts';
+import { WHOLE_ACCESS } from '../hap/entry.ts';
 import { lockP2m, unlockP2m } from '../hap/table.ts';
 import { domKinds, domStates } from '../layout.ts';
 import type { Machine } from '../machine.ts';
@@ -108,6 +109,9 @@ function reset(m: Machine, op: Op<'memory.createDomain'>): void {
   f.domHeld.set(target, 0);
   resetPermissions(m, target);
   resetLog(m, target);
+  f.domAccess.set(target, WHOLE_ACCESS);
+  f.domListens.set(target, 0);
+  f.domAccessRequired.set(target, 0);
   f.domVcpus.set(target, vcpus);
   resetPod(m, target);
   // No vCPU of the last domain by that name has left it an ASID.

@@ -7,6 +7,8 @@ import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
+import { memAccess, monitor, setAccessRequired, setMemAccess } from './access.ts';
+import { claimPages } from './claims.ts';
 import { exchange } from './exchange.ts';
 import { killDomain } from './kill.ts';
 import { createDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
@@ -61,6 +63,14 @@ export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): S
       return yield* modifiedMemory(m, call, op);
     case 'memory.setMemType':
       return yield* setMemType(m, call, op);
+    case 'memory.setMemAccess':
+      return yield* setMemAccess(m, call, op);
+    case 'memory.memAccess':
+      return memAccess(m, call, op);
+    case 'memory.monitor':
+      return yield* monitor(m, call, op);
+    case 'memory.setAccessRequired':
+      return yield* setAccessRequired(m, call, op);
     case 'memory.iomemPermission':
       return yield* iomemPermission(m, call, op);
     case 'memory.mapMmio':
@@ -69,6 +79,8 @@ export function* memoryStep(m: Machine, call: Call, op: MemoryOp<'concrete'>): S
       return yield* setPodTarget(m, call, op);
     case 'memory.podTarget':
       return yield* podTarget(m, call, op);
+    case 'memory.claimPages':
+      return yield* claimPages(m, call, op);
     case 'memory.scrub':
       return yield* scrubSome(m, call, op);
     default:

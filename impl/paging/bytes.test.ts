@@ -7,7 +7,7 @@ import type { PagingOp } from '#abi/paging.ts';
 import { TRACE_VERSION, type Header } from '#abi/trace.ts';
 import { low32 } from '#lib/bits.ts';
 import { Execution } from '../execution.ts';
-import { codeOf } from '../hap/entry.ts';
+import { codeOf, WHOLE_ACCESS } from '../hap/entry.ts';
 import { Machine } from '../machine.ts';
 import { lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
 import { pagingStep } from './step.ts';
@@ -93,7 +93,7 @@ describe('a compare and exchange', () => {
     // Tables in frames 20 to 22, by which gfn 0 is frame 30.
     const set = (table: number, lo: number, hi: number): void => [lo, hi].forEach((half, i) => m.f.memory.set(8 * table + i, half)); // prettier-ignore
     for (const table of [20, 21]) set(table, m.entries.tableLow(table + 1), m.entries.tableHigh(table + 1));
-    const leaf = { mfn: 30, level: 1, code: codeOf('ramRw'), flags: 0 };
+    const leaf = { mfn: 30, level: 1, code: codeOf('ramRw'), access: WHOLE_ACCESS, flags: 0 };
     set(22, m.entries.leafLow(leaf), m.entries.leafHigh(leaf));
     m.f.domRoot.set(1, 20);
     m.f.vcpuOn.set(m.geometry.capacity.vcpusPerDomain, 1);

@@ -10,7 +10,7 @@ import type { Reply } from '#abi/reply.ts';
 import { TRACE_VERSION } from '#abi/trace.ts';
 import type { Vendor } from '#abi/vendor.ts';
 import { bit, or } from '#lib/bits.ts';
-import { codeOf } from '../hap/entry.ts';
+import { codeOf, WHOLE_ACCESS } from '../hap/entry.ts';
 import { domStates } from '../layout.ts';
 import { Machine } from '../machine.ts';
 
@@ -78,7 +78,7 @@ export class Guest {
 
   /** The nested entry of a gfn; what processors remember stays as it is. */
   nested(gfn: number, type: P2mType): this {
-    const leaf = { mfn: frameOf(gfn), level: 1, code: codeOf(type), flags: 0 };
+    const leaf = { mfn: frameOf(gfn), level: 1, code: codeOf(type), access: WHOLE_ACCESS, flags: 0 };
     const { leafLow, leafHigh } = this.m.entries;
     const isNothing = type === 'none';
     this.word(24 + Math.floor(gfn / 4), gfn % 4, isNothing ? 0 : leafLow(leaf), isNothing ? 0 : leafHigh(leaf));

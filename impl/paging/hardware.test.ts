@@ -7,7 +7,7 @@ import { RIGHT } from '#abi/rights.ts';
 import { TRACE_VERSION, type Header } from '#abi/trace.ts';
 import { vendors } from '#abi/vendor.ts';
 import { low32 } from '#lib/bits.ts';
-import { codeOf } from '../hap/entry.ts';
+import { codeOf, WHOLE_ACCESS } from '../hap/entry.ts';
 import { Machine } from '../machine.ts';
 import { evict, invalidate, run, slotOf, tagOf } from '../tlb/hardware.ts';
 import { speculate, translate } from './hardware.ts';
@@ -59,7 +59,7 @@ class Bench {
 
   leaf(table: number, index: number, to: { mfn: number; level?: number; type?: P2mType }): void {
     const { mfn, level = 1, type = 'ramRw' } = to;
-    const one = { mfn, level, code: codeOf(type), flags: 0 };
+    const one = { mfn, level, code: codeOf(type), access: WHOLE_ACCESS, flags: 0 };
     this.#set(table, index, this.m.entries.leafLow(one), this.m.entries.leafHigh(one));
   }
 

@@ -59,7 +59,7 @@ const ACCESSED = 1 << 5;
 const DIRTY = 1 << 6;
 const NX_HIGH = 1 << 31;
 const FRAME_HIGH = 0xf_ffff;
-const TABLE_ACCESS = RIGHT.read | RIGHT.write;
+export const TABLE_ACCESS = RIGHT.read | RIGHT.write;
 const ALL = LINEAR.write | LINEAR.user | LINEAR.execute;
 
 const FAULT = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16 } as const;

@@ -9,7 +9,7 @@ import { bytesPerFrame } from '#abi/geometry.ts';
 import type { AccessOp, PagingOp } from '#abi/paging.ts';
 import { reply, type Reply } from '#abi/reply.ts';
 import { RIGHT } from '#abi/rights.ts';
-import { and, hasAll, hasAny } from '#lib/bits.ts';
+import { hasAll, hasAny } from '#lib/bits.ts';
 import { unreachable } from '#lib/invariant.ts';
 import type { Call } from '../execution.ts';
 import type { Machine } from '../machine.ts';
@@ -23,7 +23,8 @@ import { emulateSetRoot } from '../pv/roots.ts';
 import type { Running } from '../tlb/linear-cache.ts';
 import { domainOn } from '../tlb/rules.ts';
 import { lookUp, lowBytes, readRuns, writeRuns, type Run } from './hardware.ts';
-import { translateLinear, type LinearOutcome, type Wanted } from './linear-walker.ts';
+import { heed, isKeptFrom, type Use } from './heed.ts';
+import { TABLE_ACCESS, translateLinear, type LinearOutcome, type Wanted } from './linear-walker.ts';
 import { isLogged, logWrite } from './log-write.ts';
 import { addressOf, inTables, isCanonical, PAGES } from './pages.ts';
 import { hasControl, setControl, setRoot } from './registers.ts';
@@ -68,10 +69,9 @@ export function runningOf(m: Machine, { domain, vcpu }: VcpuAgent): Running {
 /** So often an access is made anew before its processor is left to itself. */
 const RETRIES_MAX = 16;
 
-/** What the nested tables refuse: a gfn, whether it was to be written, and what the vCPU hears unless the hypervisor can help. */
-interface Refused {
-  readonly gfn: number;
-  readonly isWrite: boolean;
+/** What the nested tables refuse: a gfn, what was needed of it, whether its entry is malformed, and what the vCPU hears unless there is help. */
+interface Refused extends Use {
+  readonly isMalformed: boolean;
   readonly reply: Reply;
 }
 
@@ -92,6 +92,7 @@ function* access(m: Machine, agent: VcpuAgent, op: AccessOp<'concrete'>): Step<R
     const answer = perform(m, of, op);
     if ('page' in answer) return (yield* emulate(m, agent, op, answer)) ?? answer.reply;
     if (!('gfn' in answer)) return answer;
+    if (answer.isMalformed) return meetMalformed(m, agent, op);
     const ended = yield* resolve(m, agent, answer);
     const on = m.f.vcpuOn.get(of.key);
     if (ended !== undefined) return on === 0 ? reply('ERESTART') : ended;
@@ -113,17 +114,16 @@ function* emulate(m: Machine, agent: VcpuAgent, op: AccessOp<'concrete'>, fault:
 }
 
 /** Does for a refused attempt what there is to do; undefined: another is worth making. */
-function* resolve(
-  m: Machine,
-  { domain }: VcpuAgent,
-  { gfn, isWrite, reply: refusal }: Refused,
-): Step<Reply | undefined> {
+function* resolve(m: Machine, { domain }: VcpuAgent, refused: Refused): Step<Reply | undefined> {
+  const { gfn, need, reply: refusal } = refused;
   if (isOnDemand(m, domain, gfn)) {
     if (!(yield* demand(m, domain, gfn))) return refusal;
     m.port.choose({ kind: 'retried' });
     return undefined;
   }
-  if (!isWrite || !isLogged(m, domain, gfn)) return refusal;
+  if (isKeptFrom(m, domain, refused))
+    return (yield* heed(m, domain, refused)) === 'waits' ? reply('ERESTART') : undefined;
+  if (!hasAll(need, RIGHT.write) || !isLogged(m, domain, gfn)) return refusal;
   return (yield* logWrite(m, domain, gfn)) ? undefined : reply('ERESTART');
 }
 
@@ -145,7 +145,15 @@ function perform(m: Machine, of: Running, op: AccessOp<'concrete'>): Reply | Ref
   }
 }
 
-const isWriting = ({ kind }: AccessOp<'concrete'>): boolean => and(needs[kind], RIGHT.write) !== 0;
+/** The processor cannot go on with an entry that it does not understand: a kernel is stopped for it, a user hears of it. */
+function meetMalformed(m: Machine, { domain }: VcpuAgent, op: AccessOp<'concrete'>): Reply {
+  if (op.as === 'user') return reply('invalidOpcode');
+  crash(m, domain);
+  return reply('ERESTART');
+}
+
+/** Whether the walk that has just been refused ended at an entry that is malformed. */
+const isMalformed = (m: Machine, { root }: Running): boolean => root !== 0 && m.walker.outcome === 'misconfiguration';
 
 /** What is read where the nested tables refuse it. */
 const violation = (op: AccessOp<'concrete'>, out: readonly number[] = []): Reply =>
@@ -173,7 +181,8 @@ function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run
     const offset = at % size;
     const count = Math.min(left, size - offset);
     const gfn = op.gfn + Math.floor(at / size);
-    if (!lookUp(m, { ...query, gfn })) return { gfn, isWrite: isWriting(op), reply: violation(op) };
+    if (!lookUp(m, { ...query, gfn }))
+      return { gfn, need: needs[op.kind], isMalformed: isMalformed(m, of), reply: violation(op) };
     runs.push({ mfn: m.walker.mfn, offset, count });
     at += count;
     left -= count;
@@ -199,7 +208,7 @@ function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readon
   for (const at of pieces) {
     const { page, offset, count } = at;
     const outcome = translateLinear(m, { ...query, page: inTables(m, page) });
-    if (outcome.kind !== 'found') return refusal(op, outcome, at);
+    if (outcome.kind !== 'found') return refusal(op, outcome, { ...at, isMalformed: isMalformed(m, of) });
     runs.push({ mfn: outcome.mfn, offset, count });
   }
   return runs;
@@ -209,11 +218,12 @@ function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readon
 function refusal(
   op: AccessOp<'concrete'>,
   outcome: Exclude<LinearOutcome, { kind: 'found' }>,
-  at: Faulted,
+  { isMalformed: isBad, ...at }: Faulted & { readonly isMalformed: boolean },
 ): Refused | PageFault {
   if (outcome.kind === 'violation') {
     const { gfn, isTable } = outcome;
-    return { gfn, isWrite: isTable || isWriting(op), reply: violation(op, [gfn, isTable ? 1 : 0]) };
+    const need = isTable ? TABLE_ACCESS : needs[op.kind];
+    return { gfn, need, isMalformed: isBad, reply: violation(op, [gfn, isTable ? 1 : 0]) };
   }
   const { page, offset } = at;
   return { ...at, reply: reply('pageFault', { out: [outcome.code], words: [addressOf(page, offset)] }) };

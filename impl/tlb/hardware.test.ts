@@ -4,7 +4,7 @@
 import { describe, expect, it } from 'vitest';
 import { RIGHT } from '#abi/rights.ts';
 import { vendors } from '#abi/vendor.ts';
-import { codeOf } from '../hap/entry.ts';
+import { codeOf, WHOLE_ACCESS } from '../hap/entry.ts';
 import { bits, DOM, frameOf, Guest } from '../paging/guest.testing.ts';
 import { translate } from '../paging/hardware.ts';
 import { evict, invalidate, olderAnswer, run, slotOf, tagOf } from './hardware.ts';
@@ -21,7 +21,7 @@ class Bench extends Guest {
 
   /** Makes `gfn` lead to the frame of another. */
   leads(gfn: number, to: number): void {
-    const leaf = { mfn: frameOf(to), level: 1, code: codeOf('ramRw'), flags: 0 };
+    const leaf = { mfn: frameOf(to), level: 1, code: codeOf('ramRw'), access: WHOLE_ACCESS, flags: 0 };
     this.word(LEAF + Math.floor(gfn / 4), gfn % 4, this.m.entries.leafLow(leaf), this.m.entries.leafHigh(leaf));
   }
 

@@ -4,8 +4,10 @@
 import type { DomId, Gfn, Mfn } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import { isDeviceFrame } from '#abi/geometry.ts';
-import { batchSpaces, memorySpaces, memTypes, type MemoryOp } from '#abi/memory.ts';
+import { UNRESTRICTED } from '#abi/hap.ts';
+import { batchSpaces, memAccesses, memorySpaces, memTypes, type MemoryOp } from '#abi/memory.ts';
 import type { Extents } from '#abi/operand.ts';
+import { claimedFrames } from '../claims.ts';
 import { countClass, domainClass, gfnClass, named, relation } from '../classes.ts';
 import type { OpOf } from '../progress.ts';
 import { entryCount } from '../pod.ts';
@@ -41,6 +43,13 @@ function logClass(state: State, id: DomId): number {
   if (log === undefined) return 0;
   const { on, dirty, failed, unfinished } = log;
   return (on ? 1 : 0) + (dirty.size > 0 ? 2 : 0) + (failed > 0 ? 4 : 0) + (unfinished === undefined ? 0 : 8);
+}
+
+/** Who watches a domain: whether somebody listens, or has to, and whether new entries are restricted. */
+function watchClass(state: State, id: DomId): number {
+  const watch = state.domains.get(id)?.watch;
+  if (watch === undefined) return 0;
+  return 1 + (watch.listens ? 1 : 0) + (watch.required ? 2 : 0) + (watch.leaves === UNRESTRICTED ? 0 : 4);
 }
 
 /** Memory on demand of a domain: how much is owed, and how much of that is there. */
@@ -112,6 +121,17 @@ const argumentClasses: {
     memTypes.indexOf(type) * 3 + Math.min(count - start, 2),
     ...gfnClass(state, id, (gfn + start) as Gfn),
   ],
+  'memory.setMemAccess': (state, id, { scope, gfn, count, start, access }) => [
+    watchClass(state, id) * 2 + (scope === 'default' ? 1 : 0),
+    memAccesses.indexOf(access) * 3 + Math.min(Math.max(count - start, 0), 2),
+    ...gfnClass(state, id, (gfn + start) as Gfn),
+  ],
+  'memory.memAccess': (state, id, { scope, gfn }) => [
+    watchClass(state, id) * 2 + (scope === 'default' ? 1 : 0),
+    ...gfnClass(state, id, gfn),
+  ],
+  'memory.monitor': (state, id, { action }) => [watchClass(state, id) * 2 + (action === 'listens' ? 1 : 0)],
+  'memory.setAccessRequired': (state, id, { required }) => [watchClass(state, id) * 2 + (required === 'yes' ? 1 : 0)],
   'memory.iomemPermission': (state, id, { frame, count, allow }) => [
     deviceClass(state, id, frame) * 3 + Math.min(count, 2),
     allow === 'yes' ? 1 : 0,
@@ -126,6 +146,11 @@ const argumentClasses: {
     ...podClasses(state, id),
   ],
   'memory.podTarget': podClasses,
+  'memory.claimPages': (state, id, { pages }) => {
+    const { claim, totalPages } = state.domains.get(id) ?? { claim: 0, totalPages: 0 };
+    const isOthers = claimedFrames(state) > claim;
+    return [compared(pages, totalPages) * 4 + (claim > 0 ? 2 : 0) + (isOthers ? 1 : 0), Math.min(pages, 1)];
+  },
   'memory.reservation': noClasses,
   'memory.createDomain': noClasses,
   'memory.killDomain': noClasses,

@@ -5,6 +5,7 @@
 // (gnttab_release_mappings), arch/x86/domain.c (domain_relinquish_resources).
 
 import { INVALID_MFN, type DomId, type Gfn, type Mfn } from '#abi/address.ts';
+import { UNRESTRICTED } from '#abi/hap.ts';
 import { pow2 } from '#lib/bits.ts';
 import { Trie } from '#lib/trie.ts';
 import { match } from 'ts-pattern';
@@ -75,11 +76,13 @@ function newDomain(cut: Cut, op: Create, given: readonly Mfn[]): Domain {
     pauseCount: 1,
     held: 0,
     log: emptyLog(cut.state.geometry),
+    watch: { leaves: UNRESTRICTED, listens: false, required: false },
     crashed: false,
     writesTables: false,
     calls: 0,
     maxPages: representable(cut, op.maxPages),
     totalPages: 0,
+    claim: 0,
     vcpus: op.vcpus,
     p2m: Trie.empty(),
     maxGfn: 0,
@@ -145,7 +148,8 @@ export function killDomain(cut: Cut, task: Task<OpOf<'memory.killDomain'>>): Tur
   if (domain.state === 'running') {
     if (domain.calls > 0) return wait();
     const stopped = unplace(cut.state, domain);
-    return go(at(cut, withDomain(stopped, domain.id, { state: 'dying' })), task, { at: 'next' });
+    const watch = { ...domain.watch, listens: false };
+    return go(at(cut, withDomain(stopped, domain.id, { state: 'dying', watch, claim: 0 })), task, { at: 'next' });
   }
   const preempted = task.work.part > 0 ? preemption(cut, task.work.part) : undefined;
   if (preempted !== undefined) return end(preempted, 'preempted', { done: task.work.part });

@@ -25,11 +25,11 @@ type Enable = OpOf<'memory.enableLogDirty'>;
 type Disable = OpOf<'memory.disableLogDirty'>;
 type Look = OpOf<'memory.logDirty'>;
 
-/** All entries of one type become entries of another. */
+/** All entries of one type become entries of another; what is left of their rights stays. */
 function changeTypes(state: State, { id, p2m }: Domain, change: { from: P2mType; to: P2mType }): State {
   let now = state;
-  p2m.forEach(({ mfn, type }, gfn) => {
-    if (type === change.from) now = setP2m(now, { domain: id, gfn: gfn as Gfn }, { mfn, type: change.to });
+  p2m.forEach(({ mfn, type, access }, gfn) => {
+    if (type === change.from) now = setP2m(now, { domain: id, gfn: gfn as Gfn }, { mfn, type: change.to, access });
   });
   return now;
 }

@@ -16,6 +16,8 @@ import {
   type Turn,
 } from '../progress.ts';
 import { frameOf } from '../state.ts';
+import { memAccess, monitor, setAccessRequired, setMemAccess } from './access.ts';
+import { claimPages } from './claims.ts';
 import { exchange } from './exchange.ts';
 import { createDomain, killDomain, pauseDomain, setMaxPages, setPool, unpauseDomain } from './life.ts';
 import { disableLogDirty, enableLogDirty, logDirty, modifiedMemory } from './log-dirty.ts';
@@ -48,10 +50,15 @@ const handlers: Handlers<MemoryOp<'concrete'>> = {
   'memory.logDirty': logDirty,
   'memory.modifiedMemory': modifiedMemory,
   'memory.setMemType': setMemType,
+  'memory.setMemAccess': setMemAccess,
+  'memory.memAccess': memAccess,
+  'memory.monitor': monitor,
+  'memory.setAccessRequired': setAccessRequired,
   'memory.iomemPermission': iomemPermission,
   'memory.mapMmio': mapMmio,
   'memory.setPodTarget': setPodTarget,
   'memory.podTarget': podTarget,
+  'memory.claimPages': claimPages,
   'memory.scrub': scrubSome,
 };
 

@@ -63,7 +63,7 @@ interface Position {
 }
 
 /** What a walk reads and writes of tables. */
-const TABLE_NEED = RIGHT.read + RIGHT.write;
+export const TABLE_NEED = RIGHT.read + RIGHT.write;
 
 /** A page fault, after which what would be used for the address is forgotten. */
 function fault(cut: Cut, agent: VcpuAgent, aim: Aim, cause: Cause): Result {

@@ -12,7 +12,7 @@ import { RIGHT } from '#abi/rights.ts';
 import { hasAll, or } from '#lib/bits.ts';
 import type { Cut, Wished } from '../cut.ts';
 import { wish, type Demand } from '../memory/pod-demand.ts';
-import { rightsOfEntry } from '../p2m.ts';
+import { rightsOfType } from '../entitlement.ts';
 import { entryOf, type State, type Written } from '../state.ts';
 import { wordAt, withWord } from '../words.ts';
 import { contextOf, isCanonicalPage, pageBitsOf, pagingOf } from './context.ts';
@@ -73,11 +73,11 @@ interface Act {
   readonly written?: Written | undefined;
 }
 
-/** The frame of a table, and whether the guest could write it. */
+/** The frame of a table, and whether its type lets the guest write it. What a listener keeps from the guest is not kept from the hypervisor. */
 function tableAt(state: State, { domain }: VcpuAgent, gfn: Gfn): { mfn: Mfn; isWritable: boolean } | undefined {
   const entry = entryOf(state, domain, gfn);
   if (entry === undefined || entry.type === 'mmioDirect') return undefined;
-  return { mfn: entry.mfn, isWritable: hasAll(rightsOfEntry(entry), RIGHT.write) };
+  return { mfn: entry.mfn, isWritable: hasAll(rightsOfType[entry.type], RIGHT.write) };
 }
 
 /** Reads the next entry. */

@@ -23,7 +23,8 @@ import { entryOf, isParavirtual, placeOfVcpu, type State } from '../state.ts';
 import { bytesOf, pieces, readBytes, wordOf, writeBytes } from '../words.ts';
 import { attemptOf, isCanonicalPage, linearAddress, linearContext, PAGES } from './context.ts';
 import { ERROR_USER, type Attempt } from './rights.ts';
-import { translateLinear } from './linear.ts';
+import { TABLE_NEED, translateLinear } from './linear.ts';
+import { heed, isKeptFrom, meetMalformed } from './heed.ts';
 import { locate } from './nested.ts';
 import { setControl, setRoot } from './registers.ts';
 
@@ -45,9 +46,9 @@ interface Run {
 /** Why an access comes to nothing: with paging on, the reply says it all. */
 type Refusal = Pick<Reply, 'status'> & Partial<Reply>;
 
-/** A gfn that the nested tables refuse, whether it is one of the guest's tables, and whether it was to be written: a table always is. */
+/** A gfn that the nested tables refuse, whether it is one of the guest's tables, and what was to be done: a table is always written too. */
 interface Refused extends Pick<Wished, 'gfn' | 'isTable'> {
-  readonly isWrite: boolean;
+  readonly need: number;
 }
 
 /** The bytes of an access, or what the caller hears instead. */
@@ -58,8 +59,6 @@ interface Located {
   readonly refused?: Refused | undefined;
   readonly faulted?: Faulted;
 }
-
-const isWriting = ({ kind }: AccessOp<'concrete'>): boolean => hasAll(needs[kind], RIGHT.write);
 
 const VIOLATION: Refusal = { status: 'violation' };
 
@@ -75,7 +74,7 @@ function locatePhysical(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): L
         cut: now,
         runs,
         refusal: VIOLATION,
-        refused: { gfn: gfn as Gfn, isTable: false, isWrite: isWriting(op) },
+        refused: { gfn: gfn as Gfn, isTable: false, need: needs[op.kind] },
       };
     runs.push({ mfn: answer.mfn, offset, count });
   }
@@ -111,7 +110,7 @@ function locateLinear(cut: Cut, agent: VcpuAgent, op: AccessOp<'concrete'>): Loc
     const { cut: after, linear } = translateLinear(now, agent, aim);
     now = after;
     if (linear.kind === 'violation') {
-      const refused = { ...linear, isWrite: linear.isTable || isWriting(op) };
+      const refused = { ...linear, need: linear.isTable ? TABLE_NEED : needs[op.kind] };
       return { cut: now, runs, refusal: violationOf(linear), refused };
     }
     if (linear.kind !== 'found') {
@@ -184,9 +183,8 @@ function perform(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: VcpuAgent): 
   if (entered === undefined) return end(at(cut, crash(cut.state, agent.domain)), 'gone');
   const find = linearContext(cut.state, agent) === undefined ? locatePhysical : locateLinear;
   const { cut: after, runs, refusal, refused, faulted } = find(at(cut, entered), agent, op);
-  if (refused !== undefined) wish(after, work, { ...refused, domain: agent.domain });
-  if (refused !== undefined && isLogged(after.state, agent, refused))
-    return go(after, task, { at: 'mark', gfn: refused.gfn });
+  const answered = refused && answerRefused(after, task, agent, refused);
+  if (answered !== undefined) return answered;
   const helped = faulted && beginHelp(after, task, agent, faulted);
   if (helped !== undefined) return helped;
   if (refusal !== undefined) return refuseAccess(after, op, refusal);
@@ -204,9 +202,25 @@ function perform(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: VcpuAgent): 
 /** So often an access is made anew before its processor is left to itself. */
 const RETRIES_MAX = 16;
 
+/** What the hypervisor does for an access that the nested tables refuse; undefined: nothing. */
+function answerRefused(
+  cut: Cut,
+  task: Task<AccessOp<'concrete'>>,
+  agent: VcpuAgent,
+  refused: Refused,
+): Turn | undefined {
+  const { gfn, need } = refused;
+  const { domain } = agent;
+  const met = meetMalformed(cut, task, { domain, gfn });
+  if (met !== undefined) return met;
+  wish(cut, task.work, { ...refused, domain });
+  if (isKeptFrom(cut.state, domain, refused)) return go(cut, task, { at: 'heed', gfn, handle: need });
+  return isLogged(cut.state, agent, refused) ? go(cut, task, { at: 'mark', gfn }) : undefined;
+}
+
 /** Whether a refused write is one to RAM whose writes are logged. */
-const isLogged = (state: State, { domain }: VcpuAgent, { gfn, isWrite }: Refused): boolean =>
-  isWrite && entryOf(state, domain, gfn)?.type === 'ramLogDirty';
+const isLogged = (state: State, { domain }: VcpuAgent, { gfn, need }: Refused): boolean =>
+  hasAll(need, RIGHT.write) && entryOf(state, domain, gfn)?.type === 'ramLogDirty';
 
 /**
  * The hypervisor's answer to such a write: it is noted, then the gfn becomes writable, which may take a table (a superpage is
@@ -241,6 +255,7 @@ export function pagingStep(cut: Cut, { agent, caller, op, work, debts }: Task<Pa
     return isGuestsOwn ? setRoot(cut, agent, op) : setPvRoot(cut, { agent, caller, op, work, debts }, agent);
   const access = { agent, caller, op, work, debts };
   if (work.at === 'help') return help(cut, access);
+  if (work.at === 'heed') return heed(cut, access, agent.domain);
   return work.at === 'mark' || work.at === 'install' || work.at === 'complete'
     ? logWrite(cut, access, agent)
     : perform(cut, access, agent);

@@ -3,8 +3,9 @@
 
 import { describe, expect, it } from 'vitest';
 import { decodeCase, encodeCase } from '#abi/decode.ts';
+import type { P2mAccess } from '#abi/hap.ts';
 import { eptEntries } from '#impl/hap/ept.ts';
-import { codeOf } from '#impl/hap/entry.ts';
+import { accessCodeOf, codeOf } from '#impl/hap/entry.ts';
 import { nptEntries } from '#impl/hap/npt.ts';
 import { Prng } from '#lib/prng.ts';
 import { caseOf, endOf, imageJudge, imageOf } from './cases.ts';
@@ -43,25 +44,30 @@ it('cases survive their format', () => {
 describe('entries that the hypervisor writes, in hexadecimal', () => {
   const hex = (low: number, high: number): string =>
     [high, low].map((half) => half.toString(16).padStart(8, '0')).join('_');
-  const leaf = (type: Parameters<typeof codeOf>[0], level: number) => ({
+  const leaf = (type: Parameters<typeof codeOf>[0], level: number, access: P2mAccess) => ({
     mfn: 0x12345_60000,
     level,
     code: codeOf(type),
+    access: accessCodeOf(access),
     flags: 0,
   });
 
   const formats = { ept: eptEntries, npt: nptEntries } as const;
 
   it.each([
-    ['ept', 'ramRw', 1, '00112345_60000037'],
-    ['ept', 'ramRo', 2, '00212345_600000b5'],
-    ['npt', 'ramRw', 1, '00112345_60000007'],
-    ['npt', 'ramRo', 2, '00212345_60000085'],
-    ['npt', 'grantRw', 1, '80612345_60000007'],
-    ['npt', 'grantRo', 1, '80712345_60000005'],
-  ] as const)('%s: %s at level %d', (format, type, level, expected) => {
+    ['ept', 'ramRw', 1, 'rwx', '1c112345_60000037'],
+    ['ept', 'ramRo', 2, 'rwx', '1c212345_600000b5'],
+    ['ept', 'ramRw', 1, 'n', '00112345_60000030'],
+    ['ept', 'ramRw', 1, 'rx2rw', '20112345_60000035'],
+    ['ept', 'ramRo', 2, 'w', '08212345_600000b0'],
+    ['ept', 'grantRw', 1, 'wx', '18612345_60000032'],
+    ['npt', 'ramRw', 1, 'rwx', '00112345_60000007'],
+    ['npt', 'ramRo', 2, 'rwx', '00212345_60000085'],
+    ['npt', 'grantRw', 1, 'rwx', '80612345_60000007'],
+    ['npt', 'grantRo', 1, 'rwx', '80712345_60000005'],
+  ] as const)('%s: %s at level %d, of which %s is left', (...[format, type, level, access, expected]) => {
     const { leafLow, leafHigh } = formats[format];
-    const one = leaf(type, level);
+    const one = leaf(type, level, access);
     expect(hex(leafLow(one), leafHigh(one))).toBe(expected);
   });
 

@@ -6,6 +6,7 @@ import { NOWHERE } from '#abi/agents.ts';
 import type { DomId, Gfn, GrantRef, Mfn, PcpuId, VcpuId } from '#abi/address.ts';
 import { grantFlags } from '#abi/grants.ts';
 import { grantsPerFrame, type Geometry } from '#abi/geometry.ts';
+import { UNRESTRICTED } from '#abi/hap.ts';
 import type { VcpuName } from '#abi/trace.ts';
 import { and } from '#lib/bits.ts';
 import type { Trie } from '#lib/trie.ts';
@@ -71,6 +72,17 @@ export function gfnsOf(state: State, domain: DomId, fits: (entry: Entry) => bool
     if (fits(entry)) found.push(gfn);
   });
   return found;
+}
+
+const keptByDomain = once(() => new Map<DomId, readonly number[]>());
+
+/** gfns of `domain` of whose rights a listener has left less than their types give. */
+export function keptOf(state: State, domain: DomId): readonly number[] {
+  const known = keptByDomain(state).get(domain);
+  if (known !== undefined) return known;
+  const kept = gfnsOf(state, domain, ({ access }) => access !== UNRESTRICTED);
+  keptByDomain(state).set(domain, kept);
+  return kept;
 }
 
 const ramByDomain = once(() => new Map<DomId, readonly number[]>());

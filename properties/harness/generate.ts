@@ -6,6 +6,7 @@ import { callerOf, type Agent } from '#abi/agents.ts';
 import type { DomId, VcpuId } from '#abi/address.ts';
 import { fieldsOf } from '#abi/fields.ts';
 import { tableEntries } from '#abi/geometry.ts';
+import { UNRESTRICTED } from '#abi/hap.ts';
 import { mechanismOf, type Mechanism, type Op, type OpKind } from '#abi/operation.ts';
 import type { Label } from '#abi/operand.ts';
 import type { Reply } from '#abi/reply.ts';
@@ -13,7 +14,7 @@ import { isAct, type ActStep, type Header, type Step, type Trace } from '#abi/tr
 import { Prng } from '#lib/prng.ts';
 import { linearContext } from '#model/paging/context.ts';
 import { isOnDemand } from '#model/pod.ts';
-import type { State } from '#model/state.ts';
+import type { Entry, State } from '#model/state.ts';
 import { absurdOp } from './absurd.ts';
 import { isBuilding, urgent } from '../paging/register-generators.ts';
 import { Gen, type Mood } from './decisions.ts';
@@ -83,6 +84,10 @@ interface Weighted {
   readonly isPlain: boolean;
   readonly isAnswering: boolean;
 }
+
+/** Whether using what an entry says may have the hypervisor decide. */
+const isGuarded = (entry: Entry | undefined): boolean =>
+  entry !== undefined && (entry.type === 'ramLogDirty' || entry.access !== UNRESTRICTED);
 
 /** One generated run. */
 class Driver {
@@ -155,8 +160,8 @@ class Driver {
     const size = tableEntries(state.geometry);
     const gfn = op.gfn.path.reduce((sum, index) => sum * size + index, 0);
     const leaves = isLinear
-      ? domain.pod.entries.length > 0 || domain.log.on
-      : isOnDemand(domain, gfn) || domain.p2m.get(gfn)?.type === 'ramLogDirty';
+      ? domain.pod.entries.length > 0 || domain.log.on || domain.watch.listens
+      : isOnDemand(domain, gfn) || isGuarded(domain.p2m.get(gfn));
     return leaves ? 'memory' : undefined;
   }
 

@@ -102,6 +102,8 @@ export function reachProblem(
       }
   }
   for (const due of owing) {
+    // A listener has left nothing of it.
+    if (due.rights === 0) continue;
     const leaf = reach.leafAt(due.domain, due.gfn);
     const isThere = leaf !== undefined && leaf.mfn + (due.gfn - leaf.gfn) === mfn && includes(leaf.rights, due.rights);
     if (!isThere)
@@ -214,7 +216,9 @@ function overTouched(
     among(touched.handles, (key) => look(handleProblem(m, state, key))) ??
     among(touched.devices, (key) => look(permissionProblem(m, state, key))) ??
     among(touched.vcpus, (key) => look(vcpuProblem(m, state, key))) ??
-    among(touched.places, ([domain, gfns]) => among(gfns, (gfn) => look(p2mProblem(reach, state, { domain, gfn })))) ??
+    among(touched.places, ([domain, gfns]) =>
+      among(gfns, (gfn) => look(p2mProblem({ m, reach, state }, { domain, gfn }))),
+    ) ??
     among(touched.words, (key) =>
       look(wordProblem(m, state, { mfn: Math.floor(key / wordsPerFrame), index: key % wordsPerFrame })),
     )
@@ -261,7 +265,7 @@ export function auditProblem(m: Machine, of: { state: State; reach: Reach }): Pr
     amongFirst(f.domIomem.length, (key) => permissionProblem(m, state, key)) ??
     amongFirst(f.vcpuOn.length, (key) => vcpuProblem(m, state, key)) ??
     among(state.domains.keys(), (domain) =>
-      among(state.domains.get(domain)?.p2m.keys() ?? [], (gfn) => p2mProblem(reach, state, { domain, gfn })),
+      among(state.domains.get(domain)?.p2m.keys() ?? [], (gfn) => p2mProblem({ m, reach, state }, { domain, gfn })),
     ) ??
     amongFirst(geometry.frameCount, (mfn) => reachProblem(m, { reach, state }, mfn)) ??
     // What was never handed out was never written either: the write log would have shown it.

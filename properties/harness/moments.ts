@@ -7,6 +7,8 @@ import { callerOf } from '#abi/agents.ts';
 import type { FailureClass } from '#abi/failures.ts';
 import type { OpKind } from '#abi/operation.ts';
 import { frameOf, type Domain, type State } from '#model/state.ts';
+import { accessMoments } from '../memory/access-moments.ts';
+import { claimMoments } from '../memory/claim-moments.ts';
 import { directMoments } from '../pv/moments.ts';
 import { moment, type Moment } from './moment.ts';
 import { isError } from './replies.ts';
@@ -32,9 +34,11 @@ const wasRefused = ({ log, failures }: Returned, refused: FailureClass, byFate: 
       choice.kind === 'failed' && choice.class === refused && failures.some((one) => one.class === refused) === byFate,
   );
 
-/** Whether an access was made again, and not for memory on demand: then for a write that is logged. */
-const isNoted = (log: Returned['log']): boolean =>
-  log.some(({ choice }) => choice.kind === 'retried') && !log.some(({ choice }) => choice.kind.startsWith('pod'));
+/** Whether an access of a guest whose writes are logged was made again, and not for memory on demand. */
+const isNoted = ({ agent, before, log }: Returned): boolean =>
+  domainIn(before, callerOf(agent) ?? -1)?.log.on === true &&
+  log.some(({ choice }) => choice.kind === 'retried') &&
+  !log.some(({ choice }) => choice.kind.startsWith('pod'));
 
 const upper = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
 
@@ -135,12 +139,12 @@ const others: readonly Moment[] = [
   moment('memory/writesAreNotedAndMadeAgain', {
     invariant: 'LOG',
     statement: 'A write meets RAM whose writes are logged, and is made again.',
-    isShown: ({ reply, log }) => reply.status === 'ok' && isNoted(log),
+    isShown: (returned) => returned.reply.status === 'ok' && isNoted(returned),
   }),
   moment('memory/notedWritesSplitSuperpages', {
     invariant: 'LOG',
     statement: 'A superpage whose writes are logged is split for one that is written.',
-    isShown: ({ log }) => isNoted(log) && log.some(({ choice }) => choice.kind === 'tableTaken'),
+    isShown: (returned) => isNoted(returned) && returned.log.some(({ choice }) => choice.kind === 'tableTaken'),
   }),
   moment('memory/copiesIntoLoggedMemoryAreNoted', {
     invariant: 'LOG',
@@ -248,6 +252,8 @@ const onDemand: readonly Moment[] = [
   }),
 ];
 
+const watched: readonly Moment[] = [...accessMoments, ...claimMoments].map(({ id, ...of }) => moment(id, of));
+
 export const moments: readonly Moment[] = [
   ...failing,
   ...exhausted,
@@ -255,4 +261,5 @@ export const moments: readonly Moment[] = [
   ...others,
   ...onDemand,
   ...directMoments,
+  ...watched,
 ];

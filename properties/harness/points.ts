@@ -41,7 +41,7 @@ const locked: readonly Point[] = [
 ];
 /** The look whether memory is unused. */
 const looks: Point = ['load', 'frame'];
-/** What an access or a call's buffer passes that meets memory on demand, or RAM whose writes are logged. */
+/** What an access or a call's buffer passes that meets memory on demand, RAM whose writes are logged, or what a listener has kept. */
 const populating: readonly Point[] = [...p2m, looks];
 const fetches: Point = ['copyFrom', 'guest'];
 const answers: Point = ['copyTo', 'guest'];
@@ -101,8 +101,16 @@ export const pointsOf: Readonly<Record<OpKind, readonly Point[]>> = {
   'memory.logDirty': [...life, ...populating, answers, ...walks],
   'memory.modifiedMemory': p2m,
   'memory.setMemType': populating,
+  'memory.setMemAccess': populating,
+  'memory.memAccess': [],
+  'memory.monitor': [['store', 'domain']],
+  'memory.setAccessRequired': [['store', 'domain']],
   'memory.iomemPermission': life,
   'memory.mapMmio': [['lock', 'domainLock'], ['unlock', 'domainLock'], ...p2m],
+  'memory.claimPages': [
+    ['lock', 'heapLock'],
+    ['unlock', 'heapLock'],
+  ],
   'memory.scrub': [
     ['scrub', 'frame'],
     ['lock', 'heapLock'],
@@ -193,6 +201,7 @@ export const failuresOf: Readonly<Partial<Record<OpKind, readonly FailureClass[]
   'memory.logDirty': ['copyBack'],
   'memory.modifiedMemory': ['logDirty'],
   'memory.setMemType': ['pool'],
+  'memory.setMemAccess': ['pool'],
   'memory.mapMmio': ['pool'],
   'memory.setPool': ['heap'],
   'paging.read': ['pool'],
@@ -263,6 +272,7 @@ export const partsPerCheck: Readonly<Partial<Record<OpKind, number>>> = {
   'memory.killDomain': 1,
   'memory.setPool': 1,
   'memory.setMemType': 256,
+  'memory.setMemAccess': 64,
   'memory.modifiedMemory': 256,
   'memory.disableLogDirty': 1,
   'memory.logDirty': 1,

@@ -42,8 +42,11 @@ export const needs: Needs<AnyOp> = {
   ...grants.needs,
 };
 
-/** Kinds that come to something only together: in one run of six they are all there, and often. */
-const together: readonly OpKind[] = ['memory.populateOnDemand', 'memory.setPodTarget', 'paging.read', 'paging.write'];
+/** Kinds that come to something only together: in one run of six, or of eight, they are all there, and often. */
+const together: readonly (readonly [oneIn: number, kinds: readonly OpKind[]])[] = [
+  [6, ['memory.populateOnDemand', 'memory.setPodTarget', 'paging.read', 'paging.write']],
+  [8, ['memory.monitor', 'memory.setMemAccess', 'memory.setAccessRequired', 'paging.read', 'paging.write']],
+];
 
 /** Whole kinds are switched off in two runs of three, and weights drawn anew; "everything on" stays in the rotation. */
 function swarm(prng: Prng, weights: Weights<AnyOp>): Map<OpKind, number> {
@@ -52,7 +55,8 @@ function swarm(prng: Prng, weights: Weights<AnyOp>): Map<OpKind, number> {
     const isOn = everything || prng.chance(3, 4);
     return [kind, isOn ? weights[kind] * (everything ? 1 : prng.pick([1, 1, 2, 4])) : 0];
   });
-  if (prng.chance(1, 6)) for (const pair of drawn) if (together.includes(pair[0])) pair[1] = 3 * weights[pair[0]];
+  for (const [oneIn, kinds] of together)
+    if (prng.chance(1, oneIn)) for (const pair of drawn) if (kinds.includes(pair[0])) pair[1] = 3 * weights[pair[0]];
   const isEnough = drawn.some(([kind, weight]) => weight > 0 && mechanismOf(kind) !== 'paging');
   return new Map(isEnough ? drawn : opKinds.map((kind) => [kind, weights[kind]]));
 }

@@ -4,7 +4,8 @@
 // A first reader may skip the upkeep and read leaf.ts, then judge.ts.
 
 import { framesPerLeaf, tableEntries, type Geometry } from '#abi/geometry.ts';
-import { and } from '#lib/bits.ts';
+import { eptBits, p2mTypes } from '#abi/hap.ts';
+import { and, field } from '#lib/bits.ts';
 import type { Machine } from '#impl/machine.ts';
 import type { EntryMeaning } from '#model/hap/meaning.ts';
 import { decodeEntry } from '#model/hap/walk.ts';
@@ -228,7 +229,10 @@ export class Reach {
   #refresh(node: Node, index: number): void {
     const old = node.children[index];
     const meaning = this.#decode({ mfn: node.mfn, index, level: node.level });
-    if (old === undefined && meaning.kind !== 'leaf' && meaning.kind !== 'table') return;
+    if (old === undefined && meaning.kind !== 'leaf' && meaning.kind !== 'table') {
+      this.#noteHidden(node, index);
+      return;
+    }
     if (old !== undefined) this.#drop(old);
     node.children[index] = undefined;
     const span = framesPerLeaf(this.#geometry, node.level);
@@ -243,6 +247,16 @@ export class Reach {
       node.children[index] = leaf;
       this.#register(leaf);
     }
+  }
+
+  /** An entry that processors make nothing of may still say where a frame lies: what a listener has kept from its domain wholly. */
+  #noteHidden(node: Node, index: number): void {
+    if (node.mfn >= this.#geometry.frameCount || this.#m.format === 'npt') return;
+    const high = this.#m.f.memory.get(2 * (node.mfn * this.#geometry.wordsPerFrame + index) + 1);
+    const type = p2mTypes[field(high, eptBits.typeFrom, eptBits.typeCount)];
+    if (type === undefined || type === 'none' || type === 'populateOnDemand') return;
+    const span = framesPerLeaf(this.#geometry, node.level);
+    for (let i = 0; i < span; i += 1) this.onPlace(node.domain, node.gfn + index * span + i);
   }
 
   #register(leaf: Leaf): void {

@@ -51,11 +51,15 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   domWritesTables: 'domain',
   domMaxPages: 'domain',
   domTotalPages: 'domain',
+  domClaim: 'domain',
   domVcpus: 'domain',
   domStructure: 'domain',
   domSharedInfo: 'domain',
   domRoot: 'root',
   domHeld: 'domain',
+  domAccess: 'domain',
+  domListens: 'domain',
+  domAccessRequired: 'domain',
   domLogDirty: 'domain',
   dirtyTop: 'domain',
   dirtyCount: 'domain',
@@ -155,6 +159,7 @@ const subjects: Readonly<Record<FieldName, Subject | 'memory' | 'private' | 'gho
   linearVcpu: 'linear',
   heapHead: 'private',
   heapFree: 'private',
+  heapClaimed: 'private',
   heapLock: 'private',
 };
 

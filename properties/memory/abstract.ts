@@ -2,6 +2,7 @@
 // hypervisor keeps for itself (xen, pool) and of free frames still to be erased are nobody's: they are not related.
 
 import type { DomId, Mfn } from '#abi/address.ts';
+import { p2mAccesses } from '#abi/hap.ts';
 import { frameRoles } from '#abi/roles.ts';
 import { domKinds, domStages, domStates, podSizes } from '#impl/layout.ts';
 import type { Machine } from '#impl/machine.ts';
@@ -193,11 +194,15 @@ const domains: Relation<DomainSides> = {
       ({ m, domain }) => (domain.state === 'dying' ? domStages[m.f.domStage.get(domain.id)] : ''),
     ),
     ...logRows,
+    row('leaves', ({ domain }) => domain.watch.leaves, ({ m, domain }) => p2mAccesses[m.f.domAccess.get(domain.id)]), // prettier-ignore
+    row('listens', ({ domain }) => domain.watch.listens, ({ m, domain }) => m.f.domListens.get(domain.id) === 1), // prettier-ignore
+    row('accessRequired', ({ domain }) => domain.watch.required, ({ m, domain }) => m.f.domAccessRequired.get(domain.id) === 1), // prettier-ignore
     row('pauses', ({ domain }) => domain.pauseCount, ({ m, domain }) => m.f.domPauses.get(domain.id)), // prettier-ignore
     row('crashed', ({ domain }) => domain.crashed, ({ m, domain }) => m.f.domCrashed.get(domain.id) === 1), // prettier-ignore
     row('writesTables', ({ domain }) => domain.writesTables, ({ m, domain }) => m.f.domWritesTables.get(domain.id) === 1), // prettier-ignore
     row('maxPages', ({ domain }) => domain.maxPages, ({ m, domain }) => m.f.domMaxPages.get(domain.id)), // prettier-ignore
     row('totalPages', ({ domain }) => domain.totalPages, ({ m, domain }) => m.f.domTotalPages.get(domain.id)), // prettier-ignore
+    row('claim', ({ domain }) => domain.claim, ({ m, domain }) => m.f.domClaim.get(domain.id)), // prettier-ignore
     row('maxGfn', ({ domain }) => domain.maxGfn, ({ m, domain }) => m.f.domMaxGfn.getWide(domain.id)), // prettier-ignore
     row('vcpus', ({ domain }) => domain.vcpus, ({ m, domain }) => m.f.domVcpus.get(domain.id)), // prettier-ignore
     row('structure', ({ domain }) => domain.structure, ({ m, domain }) => m.f.domStructure.get(domain.id)), // prettier-ignore

@@ -14,6 +14,8 @@ import { directDesk, exchangeDirect, populateDirect, readyAt } from '../pv/lists
 import { canMark, canTarget, givenBack, markOnDemand, podTarget, setPodTarget } from './pod-generators.ts';
 import type { Gen, Generators, Needs, Weights } from '../harness/decisions.ts';
 import { linearOf } from '../paging/tables.ts';
+import * as watching from './access-generators.ts';
+import * as claiming from './claim-generators.ts';
 import * as living from './life-generators.ts';
 import * as logging from './log-generators.ts';
 import * as placing from './physmap-generators.ts';
@@ -50,6 +52,8 @@ const weights: Settings['weights'] = {
   'memory.scrub': 3,
   ...mapping.weights,
   ...logging.weights,
+  ...watching.weights,
+  ...claiming.weights,
 };
 
 /** A machine whose tools mean well. */
@@ -260,6 +264,8 @@ export const generators = (s: Settings): Generators<MemoryOp<'symbolic'>> => ({
   },
   ...mapping.generators,
   ...logging.generators,
+  ...watching.generators,
+  ...claiming.generators,
   'memory.scrub': (g) => {
     g.agent = { kind: 'background' };
     return { kind: 'memory.scrub', frames: g.prng.pick([1, 2, 4, 64]) };
@@ -273,6 +279,8 @@ export const needs: Needs<MemoryOp<'symbolic'>> = {
   ...living.needs,
   ...mapping.needs,
   ...logging.needs,
+  ...watching.needs,
+  ...claiming.needs,
   'memory.populate': (g) => g.room() > 1 && someDomain((domain) => isRunning(domain) && spare(domain) > 0)(g),
   'memory.populateOnDemand': canMark,
   'memory.setPodTarget': canTarget,

@@ -2,8 +2,9 @@
 // A first reader may skip the recounts and read the statements.
 
 import type { Mfn } from '#abi/address.ts';
-import { p2mTypes } from '#abi/hap.ts';
+import { p2mTypes, UNRESTRICTED } from '#abi/hap.ts';
 import { frameRoles } from '#abi/roles.ts';
+import { lookup } from '#impl/hap/table.ts';
 import { frameOf } from '#model/state.ts';
 import { and } from '#lib/bits.ts';
 import { holdsOfPins } from '../grants/holds.ts';
@@ -11,6 +12,7 @@ import { isDirect } from '../harness/direct-reach.ts';
 import type { AlwaysLaw, Problem } from '../harness/law.ts';
 import type { View } from '../harness/view.ts';
 import { contentsProblem } from './abstract.ts';
+import { claimLaws } from './claim-laws.ts';
 import { logLaws } from './log-laws.ts';
 import { usesByTables } from '../pv/uses.ts';
 import { podLaws } from './pod-laws.ts';
@@ -107,6 +109,12 @@ export const referencesEqualUses: AlwaysLaw = {
 
 const FOREIGN = p2mTypes.indexOf('foreign');
 
+/** Whether a listener has left so little of the gfn that it may be that nobody sees the frame there: then the hypervisor's own bits say where it lies. */
+function isRestricted(m: View['machine'], { dom, gfn, mfn }: { dom: number; gfn: number; mfn: number }): boolean {
+  const found = lookup(m, dom, gfn);
+  return found?.mfn === mfn && found.access !== UNRESTRICTED;
+}
+
 /** The two words that hold a frame's place in the inverse map agree with the tables. */
 export const inverseMapIsInverse: AlwaysLaw = {
   kind: 'always',
@@ -125,6 +133,7 @@ export const inverseMapIsInverse: AlwaysLaw = {
       looks?.('memory');
       const leaf = reach.leafAt(owner, gfn);
       if (leaf !== undefined && leaf.mfn + (gfn - leaf.gfn) === mfn && and(leaf.rights, 1) === 1) continue;
+      if (isRestricted(machine, { dom: owner, gfn, mfn })) continue;
       const sentence = `frame ${mfn} is said to lie at gfn ${gfn} of d${owner}, which leads elsewhere`;
       return { invariant: 'M2P', mechanism: 'memory', field: 'm2p', sentence };
     }
@@ -140,4 +149,5 @@ export const memoryLaws: readonly AlwaysLaw[] = [
   referencesEqualUses,
   ...logLaws,
   ...podLaws,
+  ...claimLaws,
 ];

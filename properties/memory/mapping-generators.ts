@@ -27,13 +27,13 @@ export const guest = (g: Gen, likes: (domain: Domain) => boolean): DomId =>
   g.prefer(domainsOf(g.state).filter(isGuest), likes)?.id ?? (1 as DomId);
 
 /** The toolstack acts, or a device model of the control domain. */
-function asServant(g: Gen, serves: DomId): void {
+export function asServant(g: Gen, serves: DomId): void {
   g.asToolstack();
   if (g.agent.kind === 'toolstack' && g.share(30)) g.agent = { kind: 'deviceModel', domain: 0 as DomId, serves };
 }
 
 /** How many gfns from `gfn` on are all in `among`, up to `most`. */
-function runLength(among: readonly number[], gfn: number, most: number): number {
+export function runLength(among: readonly number[], gfn: number, most: number): number {
   let count = 1;
   while (count < most && among.includes(gfn + count)) count += 1;
   return count;

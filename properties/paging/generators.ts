@@ -19,6 +19,7 @@ import {
   gfnsOf,
   grantFrameGfn,
   isOpen,
+  keptOf,
   mappedOf,
   usableOf,
   type Offer,
@@ -115,7 +116,7 @@ function isPaid(g: Gen, id: DomId): boolean {
 const asAccessor = (g: Gen): DomId => {
   if (!g.probes && g.pager !== undefined && g.share(40)) return asPager(g);
   const isWaiting = g.share(60);
-  const isServed = (id: DomId): boolean => isWaiting && isPaid(g, id);
+  const isServed = (id: DomId): boolean => isWaiting && (isPaid(g, id) || keptOf(g.state, id).length > 0);
   return g.asVcpu(g.probes ? (id) => g.focus.domains.has(id) : (id) => staleOf(g, id).length > 0 || isServed(id));
 };
 
@@ -125,6 +126,8 @@ function somewhere(g: Gen, s: Settings, at: { caller: DomId; among: readonly num
   if (g.probes && focused.length > 0) return g.walks(at.caller, g.prng.pick(focused));
   const onDemand = g.share(60) ? demandOf(g.state, at.caller) : [];
   if (onDemand.length > 0 && (isPaid(g, at.caller) || g.share(10))) return g.walks(at.caller, g.oneOf(onDemand));
+  const kept = g.share(40) ? keptOf(g.state, at.caller) : [];
+  if (kept.length > 0) return g.walks(at.caller, g.oneOf(kept));
   const doubtful = [...staleOf(g, at.caller), ...focused];
   return g.walks(at.caller, g.oneOf(doubtful.length > 0 && g.share(s.old) ? doubtful : at.among));
 }
