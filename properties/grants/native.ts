@@ -103,9 +103,10 @@ export function sourceFor(g: Gen): Address {
   return linear(g, table, there.length > 0 && g.share(80) ? g.prng.pick(there) : indexIn(g));
 }
 
-/** What a paravirtual guest grants: memory of its own, at times what is a table. */
+/** What a paravirtual guest grants: memory of its own, at times what is a table, or what is another guest's. */
 export function grantable(g: Gen, id: DomId): GfnOperand {
-  const frames = framesOf(g.state, id);
+  const others = g.share(8) ? g.state.domains.values().filter((one) => one.id !== id) : [];
+  const frames = framesOf(g.state, others.length > 0 ? g.prng.pick(others).id : id);
   const memory = frames.filter((mfn) => levelOf(g, mfn) === 0);
   const from = memory.length > 0 && !g.share(20) ? memory : frames;
   return from.length === 0 ? { raw: 0 } : numberNamed(g.state, g.prng.pick(from));
