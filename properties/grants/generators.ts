@@ -24,7 +24,7 @@ export interface Settings {
 const weights: Settings['weights'] = {
   'grants.map': 16,
   'grants.unmap': 9,
-  'grants.replace': 3,
+  'grants.replace': 6,
   'grants.copy': 12,
   'grants.query': 1,
   'grants.setupTable': 3,
@@ -234,7 +234,7 @@ const hasOffer = (g: Gen): boolean => g.callers().some(({ domain }) => offersTo(
 export const needs: Needs<GrantsOp<'symbolic'>> = {
   'grants.map': (g) => hasOffer(g) || hasChanged(g),
   'grants.unmap': (g) => holdsHandle(g) || hasChanged(g),
-  'grants.replace': (g) => holdsHandle(g),
+  'grants.replace': (g) => g.callers().some(({ domain }) => isNative(g, domain) && handlesOf(g, domain).length > 0),
   'grants.copy': (g) => hasOffer(g) || hasChanged(g),
   'grants.query': (g) => g.canCall(),
   'grants.setupTable': (g) => g.canCall(),

@@ -85,7 +85,9 @@ export function placeOf(g: Gen, caller: DomId, handle: number): Address {
   const active = mapped && g.state.domains.get(mapped.domain)?.grants.active.get(mapped.ref);
   const entries = active === undefined ? [] : entriesTo(g, caller, active.mfn);
   const writes = mapped !== undefined && !hasAll(mapped.flags, mapFlags.readOnly);
-  const entry = g.prefer(entries, ({ isWritable }) => isWritable === writes);
+  // Mappings of one frame are told apart by their rights alone.
+  const isOdd = g.share(15);
+  const entry = g.prefer(entries, ({ isWritable }) => isWritable === (writes !== isOdd));
   if (entry === undefined) return placeFor(g, caller);
   if (hasAll(mapped?.flags ?? 0, mapFlags.containsPte)) return machine(g, entry.mfn, entry.index);
   const table = lowest(g).find(({ mfn }) => mfn === entry.mfn);
@@ -101,9 +103,10 @@ export function sourceFor(g: Gen): Address {
   return linear(g, table, there.length > 0 && g.share(80) ? g.prng.pick(there) : indexIn(g));
 }
 
-/** What a paravirtual guest grants: memory of its own, at times what is a table. */
+/** What a paravirtual guest grants: memory of its own, at times what is a table, or what is another guest's. */
 export function grantable(g: Gen, id: DomId): GfnOperand {
-  const frames = framesOf(g.state, id);
+  const others = g.share(8) ? g.state.domains.values().filter((one) => one.id !== id) : [];
+  const frames = framesOf(g.state, others.length > 0 ? g.prng.pick(others).id : id);
   const memory = frames.filter((mfn) => levelOf(g, mfn) === 0);
   const from = memory.length > 0 && !g.share(20) ? memory : frames;
   return from.length === 0 ? { raw: 0 } : numberNamed(g.state, g.prng.pick(from));
