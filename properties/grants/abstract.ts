@@ -78,6 +78,25 @@ interface HandleSides {
   readonly mapped: Mapped | undefined;
 }
 
+/** How often a handle stands in its mapper's list of free ones, which may go in a circle; each is looked for, so small machines alone. */
+function timesFree({ m, mapper, handle }: HandleSides): number {
+  const { f, geometry } = m;
+  const first = mapper * handlesOf(geometry);
+  const count = f.maptrackFrameCount.get(mapper) * geometry.capacity.handlesPerMaptrackFrame;
+  let times = 0;
+  let at = f.maptrackHead.get(mapper);
+  for (let i = 0; at !== 0 && i <= count; i += 1) {
+    if (at === handle + 1) times += 1;
+    at = f.trackNext.get(first + at - 1);
+  }
+  return times;
+}
+
+/** Whether the mapper has room for that many handles, and the machine is small. */
+const isLooked = ({ m, mapper, handle }: HandleSides): boolean =>
+  m.geometry.name === 'tiny' &&
+  handle < m.f.maptrackFrameCount.get(mapper) * m.geometry.capacity.handlesPerMaptrackFrame;
+
 const handles: Relation<HandleSides> = {
   mechanism: 'grants',
   kind: 'handle',
@@ -106,6 +125,12 @@ const handles: Relation<HandleSides> = {
       breaks: 'refines',
       model: ({ mapped }) => mapped?.gfn,
       machine: ({ m, key, mapped }) => mapped && m.f.trackGfn.getWide(key),
+    },
+    {
+      name: 'free',
+      breaks: 'FREE',
+      model: (sides) => (isLooked(sides) && sides.mapped === undefined ? 1 : 0),
+      machine: (sides) => (isLooked(sides) ? timesFree(sides) : 0),
     },
   ],
 };

@@ -74,8 +74,9 @@ function mapElement(g: Gen, s: Settings, at: { caller: DomId; taken: Set<number>
   const wantsLess = (found !== undefined && isReadOnly(found) && !g.bends()) || g.share(s.readOnly);
   const odd = g.bends() ? g.prng.pick([mapFlags.device, mapFlags.applicationMap, mapFlags.containsPte]) : 0;
   const host = odd !== 0 && g.share(50) ? 0 : mapFlags.host;
-  // Who maps for a device mostly maps for itself as well.
-  const device = odd === 0 && g.share(12) ? mapFlags.device : 0;
+  // Who maps for a device mostly maps for itself as well; guests must not.
+  const mayMap = g.state.domains.get(caller)?.kind === 'control';
+  const device = odd === 0 && g.share(mayMap ? 35 : 8) ? mapFlags.device : 0;
   const granter = found?.granter ?? (1 as DomId);
   const asked = { domain: g.domain(granter), ref: g.ref(found?.ref ?? 0, refCount(g, granter)) };
   const rights = wantsLess ? mapFlags.readOnly : 0;

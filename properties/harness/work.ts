@@ -7,6 +7,7 @@ import { operandsOf } from '#abi/fields.ts';
 import { framesPerBitmap, superpageOrder, tableEntries, type Geometry } from '#abi/geometry.ts';
 import { invariants } from '#abi/invariants.ts';
 import { mechanismOf, type Op, type OpKind } from '#abi/operation.ts';
+import type { Reply } from '#abi/reply.ts';
 import type { AlwaysLaw, Problem } from './law.ts';
 import { partsPerCheck } from './points.ts';
 import { isError } from './replies.ts';
@@ -199,14 +200,25 @@ function chunksOf(op: Extract<Op<'concrete'>, { kind: 'memory.exchange' }>, done
   return Math.floor(done / per) - Math.floor((op.before > 0 ? 0 : op.start) / per);
 }
 
+/** Pages above the leaves that a call has told or cleaned from the beginning; of one that was taken up again nothing is known. */
+function piecesTold(
+  geometry: Geometry,
+  op: Extract<Op<'concrete'>, { kind: 'memory.logDirty' }>,
+  answer: Reply,
+): number {
+  const isWhole = op.resuming === 'anew' && answer.status === 'ok';
+  return isWhole ? Math.ceil((answer.out[0] ?? 0) / framesPerBitmap(geometry, 1)) : 0;
+}
+
 /** Parts of a preemptible operation that are known to be done, from its reply or its log. */
-function partsOf({ op, reply, log }: Returned): number {
+function partsOf(geometry: Geometry, { op, reply, log }: Returned): number {
   const made = log.filter(({ choice: { kind } }) => {
     if (op.kind === 'memory.killDomain') return kind === 'poolGiven' || kind === 'podTaken';
     if (op.kind === 'memory.setPodTarget') return kind === 'frame' || kind === 'podTaken';
     return op.kind === 'memory.setPool' && (kind === 'poolGiven' || kind === 'frame');
   }).length;
   if (op.kind === 'memory.exchange') return chunksOf(op, reply.done);
+  if (op.kind === 'memory.logDirty') return piecesTold(geometry, op, reply);
   return Math.max(made, 'start' in op ? reply.done - op.start : 0);
 }
 
@@ -250,7 +262,7 @@ export const workIsBounded: AlwaysLaw = {
       );
     const per = partsPerCheck[op.kind];
     if (per === undefined) return undefined;
-    const parts = partsOf(returned);
+    const parts = partsOf(machine.geometry, returned);
     const least = Math.floor((parts - 1) / per);
     return checks < least
       ? problem('checks', `does ${parts} parts and asks ${checks} times whether to stop; ${least} are due`)
