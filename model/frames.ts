@@ -52,10 +52,17 @@ function give(state: State, mfn: Mfn, request: Request): State {
   const unknown = beforeGiven(state, mfn);
   const cleared = isForGuests(role) ? unknown : eraseFrame(unknown, mfn);
   const incarnation = frameOf(state, mfn).incarnation + 1;
-  const given = { role, incarnation, dirty: false, mappings: [] };
   // What is only made ready for a guest is nobody's yet.
-  if (role === 'inHand') return withFrame(cleared, mfn, { ...given, owner: undefined, allocated: false, refs: 0 });
-  return withFrame(cleared, mfn, { ...given, owner, allocated: true, refs: 1 });
+  const isOwned = role !== 'inHand';
+  return withFrame(cleared, mfn, {
+    role,
+    incarnation,
+    dirty: false,
+    mappings: [],
+    owner: isOwned ? owner : undefined,
+    allocated: isOwned,
+    refs: isOwned ? 1 : 0,
+  });
 }
 
 /** The heap hands frames over, unless it must not. The only way a frame gets an owner. What it takes of a claim is claimed no more. */
@@ -84,16 +91,6 @@ export function isHeapEmpty(state: State, order: number): boolean {
   return true;
 }
 
-/** What a paravirtual guest's frame is when it is freed: as what, is forgotten. */
-const UNTYPED = {
-  type: 'none',
-  typeCount: 0,
-  validated: false,
-  pinned: false,
-  locked: false,
-  pseudo: undefined,
-} as const;
-
 /** Back to the heap. Erasure is owed for the hypervisor's own, for the dying, and under the policy `always`. */
 export function free(state: State, mfn: Mfn): State {
   const frame = frameOf(state, mfn);
@@ -103,13 +100,19 @@ export function free(state: State, mfn: Mfn): State {
   const isLiveRam = frame.role === 'ram' && owner?.state === 'running';
   const dirty = !isLiveRam || state.policies.scrub === 'always';
   const freed = withFrame(beforeFree(state, mfn), mfn, {
-    ...UNTYPED,
     role: 'free',
     owner: undefined,
     allocated: false,
     refs: 0,
     dirty,
     mappings: [],
+    // As what a paravirtual guest used it is forgotten.
+    type: 'none',
+    typeCount: 0,
+    validated: false,
+    pinned: false,
+    locked: false,
+    pseudo: undefined,
   });
   if (frame.role !== 'ram' || owner === undefined) return freed;
   return withDomain(freed, owner.id, { totalPages: owner.totalPages - 1 });

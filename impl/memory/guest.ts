@@ -6,7 +6,7 @@
 // A first reader may skip the byte arithmetic. Sources: Xen arch/x86/hvm/hvm.c (__hvm_copy), xen/guest_access.h.
 
 import type { Principal } from '#abi/acts.ts';
-import type { DomId } from '#abi/address.ts';
+import type { DomId, Word } from '#abi/address.ts';
 import { bytesPerFrame } from '#abi/geometry.ts';
 import type { Buffer } from '#abi/operand.ts';
 import { lookup } from '../hap/table.ts';
@@ -127,9 +127,8 @@ function* approach(m: Machine, of: Element, pages: Pages, pointClass: 'copyFrom'
 /** Whether an element is a word of one frame: the ordinary case. */
 const isAligned = ({ buffer }: Element): boolean => buffer.in === 'guest' && buffer.offset % BYTES === 0;
 
-function store(m: Machine, who: Principal, to: Place & { readonly lo: number; readonly hi: number }): void {
-  if (to.readOnly) return;
-  m.port.poke(who, to);
+function store(m: Machine, who: Principal, { mfn, index, readOnly }: Place, { lo, hi }: Word): void {
+  if (!readOnly) m.port.poke(who, { mfn, index, lo, hi });
 }
 
 /**
@@ -183,12 +182,12 @@ function storeBytes(m: Machine, who: Principal, to: Stored, pages: Pages): { isS
     if (place.page !== last && !place.readOnly) written.push(place.gfn);
     last = place.page;
     if (isAligned(to)) {
-      store(m, who, { ...place, lo, hi });
+      store(m, who, place, { lo, hi });
       return { isStored: true, written };
     }
     m.port.peek(who, place);
     const at = { i: place.byte, value: byteOf(i, lo, hi) };
-    store(m, who, { ...place, lo: withByte(0, m.port.lo, at), hi: withByte(1, m.port.hi, at) });
+    store(m, who, place, { lo: withByte(0, m.port.lo, at), hi: withByte(1, m.port.hi, at) });
   }
   return { isStored: true, written };
 }

@@ -120,6 +120,16 @@ function isMalformed(m: Machine, query: LinearQuery, level: number, entry: { low
   return (low & SIZE) !== 0 && ((low >>> 12) & belowFrame) !== 0;
 }
 
+/** What a walk asks about a gfn on its way. */
+const asked = ({ pcpu, key, root }: Running, gfn: number, access: number, via: number): Query & Running => ({
+  pcpu,
+  key,
+  root,
+  gfn,
+  access,
+  via,
+});
+
 /** Where a gfn lies, into `m.walker`; false: nowhere. That of a paravirtual guest lies where it says, if there is such a frame. */
 function find(m: Machine, query: Query & { readonly key: number }): boolean {
   const { frameCount, deviceFrames, capacity } = m.geometry;
@@ -151,7 +161,7 @@ function walkFrom(m: Machine, query: LinearQuery, from: Position, via: number): 
       const page = { at, level, page: query.page, gfn, bits: bits | flags };
       return arrive(m, query, { used, page, via });
     }
-    if (!find(m, { ...query, gfn: frame, access: TABLE_ACCESS, via })) return violation(frame, true);
+    if (!find(m, asked(query, frame, TABLE_ACCESS, via))) return violation(frame, true);
     ({ mfn } = m.walker);
     used.push({ at, level, page: first, gfn: frame, mfn, rights: m.walker.rights, bits });
   }
@@ -165,7 +175,7 @@ function arrive(
 ): LinearOutcome {
   const { used, page, via } = end;
   if (query.wanted !== undefined && !permits(m, query, page.bits)) return fault(m, query, FAULT.present);
-  if (!find(m, { ...query, gfn: page.gfn, via })) return violation(page.gfn, false);
+  if (!find(m, asked(query, page.gfn, query.access, via))) return violation(page.gfn, false);
   const { mfn, rights } = m.walker;
   const isWritten = query.wanted === 'write';
   used.push({ ...page, mfn, rights, bits: page.bits | (isWritten ? LINEAR.dirty : 0) });
@@ -180,7 +190,7 @@ function arrive(
 /** Walks from the root. */
 function walkAfresh(m: Machine, query: LinearQuery, via: number): LinearOutcome {
   const gfn = m.f.vcpuIsUser.get(query.key) === 0 ? m.f.vcpuRoot.getWide(query.key) : m.f.vcpuUserRoot.get(query.key);
-  if (!find(m, { ...query, gfn, access: TABLE_ACCESS, via })) return violation(gfn, true);
+  if (!find(m, asked(query, gfn, TABLE_ACCESS, via))) return violation(gfn, true);
   return walkFrom(m, query, { mfn: m.walker.mfn, level: m.geometry.levels, bits: ALL }, via);
 }
 

@@ -174,14 +174,15 @@ function exchange(
 /** Where the bytes of an access without paging lie in the machine, or that they do not. */
 function locate(m: Machine, of: Running, op: AccessOp<'concrete'>): readonly Run[] | Refused {
   const size = bytesPerFrame(m.geometry);
-  const query = { ...of, access: needs[op.kind], via: op.via };
+  const { pcpu, root } = of;
+  const access = needs[op.kind];
   const runs: Run[] = [];
   let left = op.size;
   for (let at = op.offset; left > 0;) {
     const offset = at % size;
     const count = Math.min(left, size - offset);
     const gfn = op.gfn + Math.floor(at / size);
-    if (!lookUp(m, { ...query, gfn }))
+    if (!lookUp(m, { pcpu, root, gfn, access, via: op.via }))
       return { gfn, need: needs[op.kind], isMalformed: isMalformed(m, of), reply: violation(op) };
     runs.push({ mfn: m.walker.mfn, offset, count });
     at += count;
@@ -203,11 +204,14 @@ function locateLinear(m: Machine, of: Running, op: AccessOp<'concrete'>): readon
   if (!pieces.every(({ page }) => isCanonical(m, page))) return reply('generalProtection');
   // The kernel of a paravirtual guest is no supervisor: it runs where its user runs.
   const by = isParavirtual(m, domainOn(m, of.pcpu)) ? 'user' : op.as;
-  const query = { ...of, wanted: wants[op.kind], by, told: op.as, access: needs[op.kind], via: op.via };
+  const { pcpu, key, root } = of;
+  const { via, as: told } = op;
+  const wanted = wants[op.kind];
+  const access = needs[op.kind];
   const runs: Run[] = [];
   for (const at of pieces) {
     const { page, offset, count } = at;
-    const outcome = translateLinear(m, { ...query, page: inTables(m, page) });
+    const outcome = translateLinear(m, { pcpu, key, root, page: inTables(m, page), wanted, by, told, access, via });
     if (outcome.kind !== 'found') return refusal(op, outcome, { ...at, isMalformed: isMalformed(m, of) });
     runs.push({ mfn: outcome.mfn, offset, count });
   }

@@ -15,7 +15,7 @@ import { at, go } from '../progress.ts';
 import { isRamType, type Domain, type State } from '../state.ts';
 import { addToCache, hasLarge, isPlain, largeSize, takeFromCache } from './pod-frames.ts';
 import { reclaimLarge, reclaimOn } from './pod-reclaim.ts';
-import type { PodWork } from './pod-work.ts';
+import { changedPod, type PodWork } from './pod-work.ts';
 
 type Decrease = Task<OpOf<'memory.decrease'>>;
 
@@ -27,7 +27,7 @@ export function pieceSize(gfn: number, order: number): number {
 }
 
 const goWith = (cut: Cut, task: Decrease, change: Partial<Omit<Work, 'pod'>>, pod: Partial<PodWork>): Turn =>
-  go(cut, task, { ...change, pod: { ...task.work.pod, ...pod } });
+  go(cut, task, { ...change, pod: changedPod(task.work.pod, pod) });
 
 /** How many gfns of the piece are RAM of the domain's own. */
 function ramIn(state: State, domain: Domain, { piece, size }: PodWork): number {

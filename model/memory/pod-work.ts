@@ -43,3 +43,21 @@ export const NO_POD_WORK: PodWork = {
   wanted: 0,
   isSmall: false,
 };
+
+/** `old` with `change`, key by key: see state.ts, `withParts`. */
+export const changedPod = (old: PodWork, change: Partial<PodWork>): PodWork => ({
+  piece: change.piece ?? old.piece,
+  end: change.end ?? old.end,
+  size: change.size ?? old.size,
+  taken: change.taken ?? old.taken,
+  next: change.next ?? old.next,
+  onDemand: change.onDemand ?? old.onDemand,
+  ram: change.ram ?? old.ram,
+  isStealing: change.isStealing ?? old.isStealing,
+  reclaim: 'reclaim' in change ? change.reclaim : old.reclaim,
+  mfn: 'mfn' in change ? change.mfn : old.mfn,
+  count: change.count ?? old.count,
+  leaving: change.leaving ?? old.leaving,
+  wanted: change.wanted ?? old.wanted,
+  isSmall: change.isSmall ?? old.isSmall,
+});

@@ -14,7 +14,7 @@ import { at, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
 import { domainNamed, type Domain } from '../state.ts';
 import { addToCache, largeSize } from './pod-frames.ts';
 import { takeSurplus } from './pod-decrease.ts';
-import type { PodWork } from './pod-work.ts';
+import { changedPod, type PodWork } from './pod-work.ts';
 
 type Mark = Task<OpOf<'memory.populateOnDemand'>>;
 
@@ -40,7 +40,7 @@ export function markPiece(cut: Cut, task: Mark, domain: Domain): Turn {
   const failed = isBeyond ? cut : failure(cut, { class: 'pool', domain: domain.id, done });
   if (failed === undefined) {
     const marked = withDemand(cut.state, domain.id, { from: piece, to: piece + size });
-    return go(at(cut, marked), task, { pod: { ...pod, piece: piece + size } });
+    return go(at(cut, marked), task, { pod: changedPod(pod, { piece: piece + size }) });
   }
   const state = size > 1 ? crash(failed.state, domain.id) : failed.state;
   return end(at(failed, state), isBeyond ? 'EINVAL' : 'ENOMEM', { done: index });
@@ -83,7 +83,7 @@ export function setPodTarget(cut: Cut, task: Set): Turn {
     const wanted = wantedCache(domain, task.op.pages);
     if (wanted === undefined) return go(cut, task, { at: 'finish' });
     if (domain.iomem.size > 0) return end(cut, 'ENOTEMPTY');
-    return go(cut, task, { at: 'allocate', pod: { ...task.work.pod, wanted } });
+    return go(cut, task, { at: 'allocate', pod: changedPod(task.work.pod, { wanted }) });
   }
   return resize(cut, task, domain);
 }
@@ -104,7 +104,8 @@ function resize(cut: Cut, task: Set, domain: Domain): Turn {
   const { pod, part } = task.work;
   const { wanted } = pod;
   const [first, ...leaving] = pod.leaving;
-  if (first !== undefined) return go(at(cut, dropAllocated(cut.state, first)), task, { pod: { ...pod, leaving } });
+  if (first !== undefined)
+    return go(at(cut, dropAllocated(cut.state, first)), task, { pod: changedPod(pod, { leaving }) });
   const has = domain.pod.cache.size;
   if (has === wanted) return go(cut, task, { at: 'finish' });
   // A large run that was refused is no piece: a frame is tried in its place.
@@ -112,7 +113,7 @@ function resize(cut: Cut, task: Set, domain: Domain): Turn {
   if (preempted !== undefined) return end(preempted, 'preempted', { done: part });
   if (has < wanted) return grow(cut, task, domain);
   const { cut: after, leaving: frames } = takeSurplus(cut, domain, wanted);
-  return go(after, task, { part: part + 1, pod: { ...pod, leaving: frames } });
+  return go(after, task, { part: part + 1, pod: changedPod(pod, { leaving: frames }) });
 }
 
 function grow(cut: Cut, task: Set, domain: Domain): Turn {
@@ -123,7 +124,7 @@ function grow(cut: Cut, task: Set, domain: Domain): Turn {
   const isOver = domain.state !== 'running' || domain.totalPages + count > domain.maxPages;
   const given = isOver ? { cut, mfn: undefined } : allocate(cut, { order, owner: domain.id, role: 'ram' });
   if (given.mfn === undefined)
-    return isLarge ? go(given.cut, task, { pod: { ...pod, isSmall: true } }) : end(given.cut, 'ENOMEM');
+    return isLarge ? go(given.cut, task, { pod: changedPod(pod, { isSmall: true }) }) : end(given.cut, 'ENOMEM');
   const state = addToCache(given.cut.state, domain.id, { mfn: given.mfn, count });
-  return go(at(given.cut, state), task, { part: part + 1, pod: { ...pod, isSmall: false } });
+  return go(at(given.cut, state), task, { part: part + 1, pod: changedPod(pod, { isSmall: false }) });
 }

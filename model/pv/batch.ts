@@ -10,7 +10,7 @@ import { contextOf, withContext } from '../paging/context.ts';
 import { at, changedWork, end, go, type Situation, type Task, type Turn } from '../progress.ts';
 import { isParavirtual, type State } from '../state.ts';
 import { isHalt, prepare, runOne, type Ran } from './run.ts';
-import { letGoOfParked, NO_PV_WORK, type Todo } from './work.ts';
+import { changedPv, letGoOfParked, NO_PV_WORK, pvWork, type Todo } from './work.ts';
 
 /** Whose memory a call is about: SELF is the caller, who may not say so by number. */
 export const ownerOf = ({ caller, op }: Task<{ readonly owner: DomId }>): DomId =>
@@ -43,14 +43,14 @@ export function beginWithOld(cut: Cut, task: Task<Batch>): Turn | undefined {
   const { at: where, pv } = task.work;
   if (where === 'settle') {
     const ran = runOne(cut, pv.todo);
-    if (ran.todo.length > 0) return go(ran.cut, task, { pv: { todo: ran.todo } });
+    if (ran.todo.length > 0) return go(ran.cut, task, { pv: pvWork(ran.todo) });
     if (isHalt(ran.failed)) return end(keepOld(ran.cut, task, ran.parked), 'preempted', { done: task.op.start });
     return go(ran.cut, task, { at: 'begin', pv: NO_PV_WORK });
   }
   const old = vcpu === undefined ? 0 : contextOf(cut.state, vcpu).oldTable;
   if (where !== 'begin' || vcpu === undefined || old === 0) return undefined;
   const taken = at(cut, withContext(cut.state, vcpu, { oldTable: 0 as Mfn }));
-  return go(taken, task, { at: 'settle', pv: { todo: prepare(taken, letGoOfParked(old as Mfn)).todo } });
+  return go(taken, task, { at: 'settle', pv: pvWork(prepare(taken, letGoOfParked(old as Mfn)).todo) });
 }
 
 /** Nothing more is to be done of an element. What it has left partial is let go of before the call ends. */
@@ -65,7 +65,7 @@ function ended(ran: Ran, task: Task<Batch>): Turn {
   if (failed === undefined && pv.ends === undefined) return go(cut, task, { at: 'complete' });
   const errno = pv.ends ?? failed ?? 'EINVAL';
   if (parked === undefined) return end(cut, errno, { done: index });
-  return go(cut, task, { pv: { todo: prepare(cut, letGoOfParked(parked)).todo, ends: errno } });
+  return go(cut, task, { pv: pvWork(prepare(cut, letGoOfParked(parked)).todo, { ends: errno }) });
 }
 
 /** What a call that is one list has come to; undefined: acts are still due. */
@@ -90,7 +90,7 @@ function border(ran: Ran, task: Task<Batch>, from: { element: Element; index: nu
     if (preempted !== undefined) return end(preempted, 'preempted', { done: index });
     now = prepare(now.cut, from.element(now.cut.state, index));
     if (now.failed !== undefined) return ended(now, { ...task, work: changedWork(task.work, { index }) });
-    if (now.todo.length > 0) return go(now.cut, task, { at: 'next', index, pv: { todo: now.todo } });
+    if (now.todo.length > 0) return go(now.cut, task, { at: 'next', index, pv: pvWork(now.todo) });
   }
 }
 
@@ -106,7 +106,7 @@ export function nextInBatch(cut: Cut, task: Task<Batch>, element: Element): Turn
   if (work.at === 'complete')
     return border({ cut, todo: [], failed: undefined }, task, { element, index: work.index + 1 });
   const ran = runOne(cut, work.pv.todo);
-  if (ran.todo.length > 0) return go(ran.cut, task, { pv: { ...work.pv, todo: ran.todo } });
+  if (ran.todo.length > 0) return go(ran.cut, task, { pv: changedPv(work.pv, { todo: ran.todo }) });
   // Whether it is preempted is decided after the last act of an element, not with it.
   return ended(ran, task);
 }
@@ -115,8 +115,11 @@ export function nextInBatch(cut: Cut, task: Task<Batch>, element: Element): Turn
 export function inOne(cut: Cut, task: Situation, todo: () => Todo): Turn {
   const ran = running(cut, task, todo);
   const { ends } = task.work.pv;
-  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: { ...task.work.pv, todo: ran.todo } });
+  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: changedPv(task.work.pv, { todo: ran.todo }) });
   const errno = ends ?? (ran.failed === undefined || isHalt(ran.failed) ? undefined : ran.failed);
   if (errno === undefined || ran.parked === undefined) return end(ran.cut, errno ?? 'ok');
-  return go(ran.cut, task, { at: 'next', pv: { todo: prepare(ran.cut, letGoOfParked(ran.parked)).todo, ends: errno } });
+  return go(ran.cut, task, {
+    at: 'next',
+    pv: pvWork(prepare(ran.cut, letGoOfParked(ran.parked)).todo, { ends: errno }),
+  });
 }

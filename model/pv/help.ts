@@ -13,7 +13,7 @@ import { end, go, type Task, type Turn } from '../progress.ts';
 import { bytesOf, wordOf, type Piece } from '../words.ts';
 import { runOne } from './run.ts';
 import { isGuests } from './update.ts';
-import type { PageFault, TableWrite } from './work.ts';
+import { changedPv, pvWork, type PageFault, type TableWrite } from './work.ts';
 
 /** A page fault, and the bytes of the access whose page it was. */
 export interface Faulted extends PageFault {
@@ -37,7 +37,7 @@ export function beginHelp(cut: Cut, task: Task<AccessOp<'concrete'>>, agent: Vcp
   const write: TableWrite = { domain, page, offset: piece.offset, count: piece.count, size: op.size, value, expected };
   const root = contextOf(state, agent).root as number as Mfn;
   const todo = [{ do: 'seek', mfn: root, level: state.geometry.levels, write }] as const;
-  return go(cut, task, { at: 'help', pv: { todo, fault: { code, address } } });
+  return go(cut, task, { at: 'help', pv: pvWork(todo, { fault: { code, address } }) });
 }
 
 /** One micro-step of it. */
@@ -45,7 +45,7 @@ export function help(cut: Cut, task: Task<AccessOp<'concrete'>>): Turn {
   const { op, work } = task;
   const { fault } = work.pv;
   const ran = runOne(cut, work.pv.todo);
-  const pv = { ...work.pv, todo: ran.todo, seen: ran.seen ?? work.pv.seen };
+  const pv = changedPv(work.pv, { todo: ran.todo, seen: ran.seen });
   if (ran.todo.length > 0) return go(ran.cut, task, { pv });
   if (ran.failed !== undefined && fault !== undefined)
     return end(ran.cut, 'pageFault', { out: [fault.code], words: [fault.address] });

@@ -9,7 +9,7 @@ import type { Cut } from '../cut.ts';
 import { at, end, go, isSame, type OpOf, type Task, type Turn } from '../progress.ts';
 import { frameOf, withFrame, type Domain, type State } from '../state.ts';
 import { isHalt, prepare, runOne, type Ran } from './run.ts';
-import { attempt, fail, type Todo } from './work.ts';
+import { attempt, fail, NO_PV_WORK, pvWork, type Todo } from './work.ts';
 
 type Populate = Task<OpOf<'memory.populate' | 'memory.populateOnDemand' | 'memory.increase' | 'memory.decrease'>>;
 
@@ -56,8 +56,7 @@ export function giveBack(cut: Cut, task: Populate, domain: Domain): Turn {
   const { index, part, pv } = work;
   const ran: Ran = pv.todo.length > 0 ? runOne(cut, pv.todo) : prepare(cut, leaving(cut.state, task, domain));
   if (ran.failed !== undefined && !isHalt(ran.failed)) return end(ran.cut, ran.failed, { done: index });
-  if (ran.todo.length > 0) return go(ran.cut, task, { pv: { todo: ran.todo } });
-  const none = { todo: [] };
-  if (part + 1 === pow2(op.order)) return go(ran.cut, task, { at: 'next', index: index + 1, pv: none });
-  return go(ran.cut, task, { part: part + 1, pv: none });
+  if (ran.todo.length > 0) return go(ran.cut, task, { pv: pvWork(ran.todo) });
+  if (part + 1 === pow2(op.order)) return go(ran.cut, task, { at: 'next', index: index + 1, pv: NO_PV_WORK });
+  return go(ran.cut, task, { part: part + 1, pv: NO_PV_WORK });
 }

@@ -13,7 +13,7 @@ import { running } from './batch.ts';
 import { newRoot } from './extended.ts';
 import { forget, isInvalidated } from './flush.ts';
 import { enterMode } from './roots.ts';
-import { letGoOfParked, type Todo } from './work.ts';
+import { letGoOfParked, pvWork, type Todo } from './work.ts';
 
 /** The trap: the processor goes on in the guest's kernel, as after a call. */
 function enterKernel(cut: Cut, vcpu: VcpuAgent): Cut {
@@ -34,7 +34,7 @@ export function setPvRoot(cut: Cut, task: Task<OpOf<'paging.setRoot'>>, vcpu: Vc
   const { oldTable } = contextOf(entered.state, vcpu);
   const old: Todo = oldTable === 0 ? [] : [{ do: 'keepOld', vcpu, mfn: 0 as Mfn }, ...letGoOfParked(oldTable)];
   const ran = running(entered, task, () => [...old, ...newRoot(entered.state, vcpu, { frame: mfn, which: 'kernel' })]);
-  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: { todo: ran.todo } });
+  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: pvWork(ran.todo) });
   if (ran.failed === undefined) return end(ran.cut, 'ok');
   const { parked } = ran;
   if (parked === undefined) return refusePrivileged(ran.cut);

@@ -10,14 +10,14 @@ import { frameOf, type Domain, type State } from '../state.ts';
 import { putDescriptors } from './descriptor-frames.ts';
 import { putRoot } from './roots.ts';
 import { prepare, runOne, type Ran } from './run.ts';
-import { fail, halting, type Item, type Todo } from './work.ts';
+import { fail, halting, pvWork, type Item, type Todo } from './work.ts';
 
 /** Nothing is left to do of a root or page: it counts for preemption. */
 function goOn({ cut, todo, failed }: Ran, task: Situation, mfn = task.work.mfn): Turn {
   const { part } = task.work;
   // It is to stop within a table, which stays partial.
   if (failed !== undefined) return end(cut, 'preempted', { done: part });
-  return go(cut, task, { at: 'next', mfn, pv: { todo }, part: todo.length > 0 ? part : part + 1 });
+  return go(cut, task, { at: 'next', mfn, pv: pvWork(todo), part: todo.length > 0 ? part : part + 1 });
 }
 
 /** One micro-step of giving up the root or page in hand; undefined: none is. */

@@ -135,5 +135,6 @@ export function runOne(before: Cut, todo: Todo): Ran {
   const { state, first = [], failed, parked, seen } = perform(cut.state, act);
   const next: Todo =
     failed === undefined ? [...first, ...rest] : [...first, { do: 'fail', errno: failed, parked }, ...rest];
-  return { ...prepare(cutAt(cut, state), next), seen };
+  const ran = prepare(cutAt(cut, state), next);
+  return { cut: ran.cut, todo: ran.todo, failed: ran.failed, parked: ran.parked, seen };
 }

@@ -214,13 +214,13 @@ export const tables: Performers<TableActs> = {
     return { state, first: [...put, fail('EACCES')] };
   },
 
-  change: (state, change): Effect => {
-    const { level, index, word, owner, after } = change;
+  change: (state, { mfn, level, index, word, keepsFlags, author, owner, after }): Effect => {
     const isRefused =
       isHypervisors(state.geometry, level, index) ||
       (isPresent(word) && hasForbidden(word, level, hasDevices(state, owner)));
     if (isRefused) return { state, first: [...after, fail('EINVAL')] };
-    return { state, first: [{ ...change, do: 'replace', word: adjusted(state.geometry, word, level) }] };
+    const fit = adjusted(state.geometry, word, level);
+    return { state, first: [{ do: 'replace', mfn, level, index, word: fit, keepsFlags, author, owner, after }] };
   },
 
   // What an entry of level 1 held is let go of while the table is locked; for others processors are flushed first.

@@ -53,7 +53,15 @@ function writing(state: State, task: Task<Update>, element: Update['elements'][n
   if (isStill(state, owner, life) && !isParavirtual(state, owner)) return [fail('EOPNOTSUPP')];
   if (!mayChange(task, owner)) return [fail('EPERM')];
   const at = { mfn, index: index % state.geometry.wordsPerFrame, word, author: task.caller };
-  const change = { ...at, owner, keepsFlags: command === 'preserveAd', after: release(mfn) };
+  const change = {
+    mfn,
+    index: at.index,
+    word,
+    author: at.author,
+    owner,
+    keepsFlags: command === 'preserveAd',
+    after: release(mfn),
+  };
   const untabled: Todo = [
     attempt({ do: 'getType', mfn, type: 'writable' }, 'EINVAL', { do: 'putPage', mfn }),
     { do: 'write', ...at, keepsFlags: false },

@@ -194,10 +194,10 @@ export type Todo = readonly Item[];
 export interface PvWork {
   readonly todo: Todo;
   /** Of a write that is made for a guest: the fault that it hears of otherwise, and what a compare-exchange came upon. */
-  readonly fault?: PageFault;
-  readonly seen?: Word | undefined;
+  readonly fault: PageFault | undefined;
+  readonly seen: Word | undefined;
   /** How the call ends, once what it has left partial is let go of. */
-  readonly ends?: Errno;
+  readonly ends: Errno | undefined;
 }
 
 /** A page fault as a guest hears of it. */
@@ -206,7 +206,23 @@ export interface PageFault {
   readonly address: Word;
 }
 
-export const NO_PV_WORK: PvWork = { todo: [] };
+/** The registers of a list that begins. */
+export const pvWork = (todo: Todo, { fault, ends }: Partial<Pick<PvWork, 'fault' | 'ends'>> = {}): PvWork => ({
+  todo,
+  fault,
+  seen: undefined,
+  ends,
+});
+
+export const NO_PV_WORK: PvWork = pvWork([]);
+
+/** `old` with `change`, key by key: see state.ts, `withParts`. */
+export const changedPv = (old: PvWork, change: Partial<PvWork>): PvWork => ({
+  todo: change.todo ?? old.todo,
+  fault: change.fault ?? old.fault,
+  seen: change.seen ?? old.seen,
+  ends: change.ends ?? old.ends,
+});
 
 /** If it fails, what was taken before is let go of, and the error is this one (undefined: that one). */
 export const attempt = (todo: Item | Todo, errno: Errno | undefined, ...undo: Todo): Item => ({

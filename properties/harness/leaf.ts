@@ -23,6 +23,19 @@ export interface Cached extends Leaf {
   readonly kind: 'leaf' | 'structure' | 'combined';
 }
 
+/** `leaf` as what pCPU `pcpu` could use from its ring's `slot`. */
+export const cachedLeaf = (leaf: Leaf, { pcpu, slot, kind }: Pick<Cached, 'pcpu' | 'slot' | 'kind'>): Cached => ({
+  domain: leaf.domain,
+  gfn: leaf.gfn,
+  span: leaf.span,
+  mfn: leaf.mfn,
+  rights: leaf.rights,
+  type: leaf.type,
+  pcpu,
+  slot,
+  kind,
+});
+
 /** Whether two leaves, or two cached translations from one slot, say the same. */
 export const isSameLeaf = (a: Leaf | undefined, b: Leaf | undefined): boolean =>
   a === b ||

@@ -5,7 +5,7 @@
 import type { Machine } from '#impl/machine.ts';
 import { hasAll } from '#lib/bits.ts';
 import { directSlotWays, isDirect, PAGE, type Ways } from './direct-reach.ts';
-import type { Cached, Leaf } from './leaf.ts';
+import { cachedLeaf, type Cached, type Leaf } from './leaf.ts';
 
 /** The domain whose vCPU runs on the pCPU of a slot; -1: none. */
 function domainAt(m: Machine, pcpu: number): number {
@@ -35,15 +35,17 @@ export function combinedWays(m: Machine, slot: number): readonly Cached[] {
   const domain = domainAt(m, pcpu);
   if (isDirect(m, domain)) {
     const kind = hasAll(f.linearBits.get(slot), PAGE) ? 'combined' : 'structure';
-    return leavesOf(directSlotWays(m, slot), domain).map((leaf) => ({ ...leaf, pcpu, slot, kind }));
+    return leavesOf(directSlotWays(m, slot), domain).map((leaf) => cachedLeaf(leaf, { pcpu, slot, kind }));
   }
   const where = {
+    domain,
     gfn: f.linearGfn.getWide(slot),
     span: 1,
     mfn: f.linearMfn.get(slot),
     rights: f.linearRights.get(slot),
+    type: 0,
   };
-  return [{ ...where, pcpu, slot, domain, kind: 'combined', type: 0 }];
+  return [cachedLeaf(where, { pcpu, slot, kind: 'combined' })];
 }
 
 /** Ways of a paravirtual guest as leaves: each frame once as memory, once as a table. */

@@ -278,7 +278,7 @@ export class Lockstep {
 
   /** Judges at every act on the way. */
   #finely(label: Label, stop: Stopper | undefined): Stopper {
-    return () => (this.#court.isStirred && !this.#court.judge({ ...this.#moment(), act: label })) || stop?.() === true;
+    return () => (this.#court.isStirred && !this.#court.judge(this.#moment({ act: label }))) || stop?.() === true;
   }
 
   /** The one who is waited for goes on until it has given a lock back. False: a law broke, or the waiting goes in a circle. */
@@ -319,8 +319,8 @@ export class Lockstep {
     return logs;
   }
 
-  #moment(): Moment {
-    return { candidates: this.#candidates, logs: this.#logs(), step: this.#step };
+  #moment({ returned, act, problems = [] }: Partial<Moment> = {}): Moment {
+    return { candidates: this.#candidates, logs: this.#logs(), step: this.#step, returned, act, problems };
   }
 
   #complete(flight: Flight, reply: Reply): boolean {
@@ -355,7 +355,7 @@ export class Lockstep {
     // What booting came to is judged once, at its end.
     if (label === BOOT_LABEL && !isRefused) return true;
     const problems = isRefused ? [refused(answer, returned)] : lostToNobody(returned);
-    if (!this.#court.judge({ ...this.#moment(), returned, problems })) return false;
+    if (!this.#court.judge(this.#moment({ returned, problems }))) return false;
     if (this.#candidates.overflowed) {
       this.abandoned = true;
       return true;

@@ -244,7 +244,7 @@ export const workIsBounded: AlwaysLaw = {
     let logs = !returned.alone || 'via' in op;
     for (let id = 0; id < capacity.domains && !logs; id += 1)
       logs = machine.f.domLogDirty.get(id) !== 0 || returned.before.domains.get(id)?.log.on === true;
-    const most = mostActs(machine.geometry, { ...returned, logs });
+    const most = mostActs(machine.geometry, { op, log: returned.log, worst, logs });
     if (worst > most) return problem('acts', `performs ${worst} acts without a preemption check; ${most} are allowed`);
     const { finished } = machine;
     if (finished?.call.op !== op) return undefined;
