@@ -14,6 +14,7 @@ import { domStates } from '../layout.ts';
 import { Machine } from '../machine.ts';
 import { addSpare, poolSpare } from '../memory/pool.ts';
 import type { Step } from '../port.ts';
+import { WHOLE_ACCESS } from './entry.ts';
 import { forEachLeaf, levelOf, lockP2m, lookup, setEntry, unlockP2m, type Change } from './table.ts';
 
 export const DOM = 1;
@@ -43,6 +44,7 @@ export class Bench {
     const policies = { flush: 'eager', scrub: 'always', scrubAt: 'free', superpages } as const;
     this.m = new Machine({ version: TRACE_VERSION, geometry, vendor, width: {}, pcpus: 2, iommus: [], ...policies, domains: [] }); // prettier-ignore
     this.m.f.domState.set(DOM, domStates.indexOf('running'));
+    this.m.f.domAccess.set(DOM, WHOLE_ACCESS);
     for (let n = 0; n < pool; n += 1) addSpare(this.m, DOM, FRAMES + n);
   }
 

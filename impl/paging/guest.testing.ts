@@ -54,6 +54,7 @@ export class Guest {
     this.m = new Machine({ version: TRACE_VERSION, geometry: 'tiny', vendor, width: {}, pcpus: 2, iommus: [], ...policies, domains: [] }); // prettier-ignore
     const { f } = this.m;
     f.domState.set(DOM, domStates.indexOf('running'));
+    f.domAccess.set(DOM, WHOLE_ACCESS);
     f.domVcpus.set(DOM, 2);
     f.domRoot.set(DOM, NESTED);
     f.vcpuOn.set(KEY, 1);
