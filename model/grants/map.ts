@@ -15,6 +15,7 @@ import { ownGfn, setP2m, settle } from '../p2m.ts';
 import { lifeOf, type Life } from '../life.ts';
 import { at, changedWork, end, go, type OpOf, type Task, type Turn } from '../progress.ts';
 import { creating, grantEntry } from '../pv/granted.ts';
+import { pvWork } from '../pv/work.ts';
 import { entryOf, frameOf, isParavirtual, isSpecialType, type Domain, type Mapped, type State } from '../state.ts';
 import { beginBatch, conclude, copyBack, delivered, endBatch } from './batch.ts';
 import { mark, take, type Wanted } from './claim.ts';
@@ -189,7 +190,7 @@ function undo(cut: Cut, task: Task<MapOp>, element: Element): Turn {
   const settled = settle(cut.state, task.debts);
   if (!isParavirtual(cut.state, use.granter)) return release(at(cut, dropGrip(settled, use)), task, 'generalError');
   const todo = untyping(settled, use, part > 0);
-  return go(at(cut, dropPins(settled, use)), task, { at: 'settle', pv: { todo } });
+  return go(at(cut, dropPins(settled, use)), task, { at: 'settle', pv: pvWork(todo) });
 }
 
 const undone =

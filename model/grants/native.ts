@@ -11,7 +11,7 @@ import { contextOf } from '../paging/context.ts';
 import { changedWork, go, type At, type Grip, type Situation, type Turn } from '../progress.ts';
 import type { Place } from '../pv/granted.ts';
 import { prepare, runOne, type Ran } from '../pv/run.ts';
-import { attempt, NO_PV_WORK, type Item, type Todo } from '../pv/work.ts';
+import { attempt, NO_PV_WORK, pvWork, type Item, type Todo } from '../pv/work.ts';
 import { isParavirtual, type State } from '../state.ts';
 import { countersOf, isReadOnly } from './pins.ts';
 
@@ -60,7 +60,7 @@ export const rootOf = (state: State, agent: Situation['agent']): Mfn =>
 export type Then = (cut: Cut, task: Situation, isDone: boolean) => Turn;
 
 const goneOn = (ran: Ran, task: Situation, at: { readonly at: At; readonly then: Then }): Turn => {
-  if (ran.todo.length > 0) return go(ran.cut, task, { at: at.at, pv: { todo: ran.todo } });
+  if (ran.todo.length > 0) return go(ran.cut, task, { at: at.at, pv: pvWork(ran.todo) });
   const work = changedWork(task.work, { pv: NO_PV_WORK });
   return at.then(ran.cut, { ...task, work }, ran.failed === undefined);
 };

@@ -6,6 +6,7 @@ import { refuse, type Cut } from '../cut.ts';
 import { isStill } from '../life.ts';
 import { setP2m } from '../p2m.ts';
 import { at, go, type Grip, type Situation, type Turn } from '../progress.ts';
+import { pvWork } from '../pv/work.ts';
 import { isParavirtual, withGrants, type Domain, type Mapped, type State } from '../state.ts';
 import { releasing, untyping } from './native.ts';
 import { dropGrip, dropPins } from './pins.ts';
@@ -34,5 +35,5 @@ export function giveHandle(cut: Cut, task: Situation, domain: Domain): Turn | un
   if (!isNative) return go(at(cut, dropGrip(unmapped, grip)), task, { at: 'next', part: part + 1 });
   const todo = untyping(cut.state, { granter, mfn, flags: releasing(cut.state, domain.id, flags) });
   const dropped = at(cut, dropPins(unmapped, grip));
-  return go(dropped, task, { at: 'next', pv: { todo }, part: todo.length > 0 ? part : part + 1 });
+  return go(dropped, task, { at: 'next', pv: pvWork(todo), part: todo.length > 0 ? part : part + 1 });
 }

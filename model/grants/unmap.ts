@@ -25,7 +25,7 @@ import {
   type Turn,
 } from '../progress.ts';
 import { removing, replacing } from '../pv/granted.ts';
-import type { Todo } from '../pv/work.ts';
+import { pvWork, type Todo } from '../pv/work.ts';
 import { entryOf, isParavirtual, type Domain, type Mapped, type State } from '../state.ts';
 import { beginBatch, conclude, copyBack, delivered } from './batch.ts';
 import { mappedAt, withHandle } from './maptrack.ts';
@@ -182,7 +182,7 @@ function release(cut: Cut, task: Task<UnmapOp>): Turn {
   if (grip === undefined) return end(cut, status, { done: index, elements });
   if (!isParavirtual(cut.state, grip.granter)) return go(at(cut, dropGrip(cut.state, grip)), task, { part: part + 1 });
   const todo = untyping(cut.state, grip);
-  return go(at(cut, dropPins(cut.state, grip)), task, { at: 'detach', pv: { todo } });
+  return go(at(cut, dropPins(cut.state, grip)), task, { at: 'detach', pv: pvWork(todo) });
 }
 
 const released =

@@ -1,6 +1,6 @@
 // The call by which the toolstack claims frames for a domain before it populates it: so many that the domain will have so many pages in
 // all. One claim at a time; it shrinks as pages are taken, not as they are given back, and goes when the domain is killed.
-// A dying domain cannot claim: in Xen it can, and then the claim outlives it.
+// A dying domain cannot claim.
 // A first reader may skip nothing. Sources: Xen common/memory.c (XENMEM_claim_pages), common/page_alloc.c (domain_set_outstanding_pages).
 
 import type { Errno } from '#abi/reply.ts';

@@ -14,7 +14,7 @@ import { wordAt } from '../words.ts';
 import { inOne, paravirtualCaller, running } from './batch.ts';
 import { isAccessible } from './buffers.ts';
 import { inUse, replaceLdt } from './descriptor-frames.ts';
-import type { Todo } from './work.ts';
+import { pvWork, type Todo } from './work.ts';
 
 /** One micro-step of MMUEXT_SET_LDT. */
 export function setLdt(cut: Cut, task: Task<OpOf<'pv.setLdt'>>): Turn {
@@ -68,7 +68,7 @@ export function loadSegment(cut: Cut, task: Task<OpOf<'pv.loadSegment'>>): Turn 
   const ran = running(cut, task, () => [
     { do: 'seekLdt', vcpu, at, mfn: root as number as Mfn, level: geometry.levels },
   ]);
-  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: { todo: ran.todo } });
+  if (ran.todo.length > 0) return go(ran.cut, task, { at: 'next', pv: pvWork(ran.todo) });
   if (ran.failed === undefined) return read(ran.cut, vcpu, op.index);
   return end(ran.cut, 'pageFault', { out: [0], words: [linearAddress({ gfn: page, offset: 8 * word })] });
 }
