@@ -36,8 +36,16 @@ export const exhibit: Exhibit = {
     },
     {
       file: 'grants/active.ts',
-      before: 'left = usesOf(grip.flags); left',
-      after: 'left = usesOf(grip.flags) + (grip.loose ?? 0); left',
+      before: `export function* letGoOf(m: Machine, { granter, mfn, flags }: Omit<Grip, 'ref'>, isTyped = true): Step<void> {
+`,
+      after: `export function* letGoOf(m: Machine, grip: Omit<Grip, 'ref'>, isTyped = true): Step<void> {
+  const { granter, mfn, flags, loose = 0 } = grip;
+`,
+    },
+    {
+      file: 'grants/active.ts',
+      before: 'left = usesOf(flags); left',
+      after: 'left = usesOf(flags) + loose; left',
     },
   ],
   killedBy: [

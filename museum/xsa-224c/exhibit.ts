@@ -14,11 +14,11 @@ export const exhibit: Exhibit = {
   edits: [
     {
       file: 'grants/unmap.ts',
-      before: `  if (hasHost && !(yield* remove(m, { ...unmapping, mfn, mappedAt: gfn }))) return 'generalError';
+      before: `  if (hasHost && !(yield* remove(m, unmapping, { ...of, mapped, mfn }, of))) return 'generalError';
 `,
-      after: `  if (hasHost && !(yield* remove(m, { ...unmapping, mfn, mappedAt: gfn }))) {
+      after: `  if (hasHost && !(yield* remove(m, unmapping, { ...of, mapped, mfn }, of))) {
     if (!hasDevice || dev !== 'mapped') return 'generalError';
-    bindHandle(m, { mapper, handle }, { granter, ref, gfn, flags: without(flags, DEVICE) });
+    bindHandle(m, { mapper, handle }, { ...mapped, flags: without(flags, DEVICE) });
     of.grips.push({ granter, ref, mfn, flags: DEVICE + and(flags, mapFlags.readOnly) });
     return 'generalError';
   }

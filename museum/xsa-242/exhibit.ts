@@ -23,9 +23,9 @@ export const exhibit: Exhibit = {
     },
     {
       file: 'pv/release.ts',
-      before: `  if (type === WRITABLE || count > 1) {
+      before: `  if (type === WRITABLE || type === DESCRIPTORS || count > 1) {
 `,
-      after: `  if (type === WRITABLE || count > 1 || pageLock.get(mfn) !== 0) {
+      after: `  if (type === WRITABLE || type === DESCRIPTORS || count > 1 || pageLock.get(mfn) !== 0) {
 `,
     },
     {

@@ -143,9 +143,10 @@ const privilege = (g: Gen, s: Settings): Privilege => {
   const context = linearContext(g.state, g.agent);
   if (context === undefined) return 'supervisor';
   // A paravirtual guest without a root for its users is stopped if it goes there.
-  const isLost =
-    g.agent.kind === 'vcpu' && g.state.domains.get(g.agent.domain)?.kind === 'pv' && context.userRoot === 0;
-  if (isLost && !g.share(1)) return 'supervisor';
+  const isDirect = g.agent.kind === 'vcpu' && g.state.domains.get(g.agent.domain)?.kind === 'pv';
+  if (isDirect && context.userRoot === 0 && !g.share(1)) return 'supervisor';
+  // Others go from mode to mode, and back to what they have left there.
+  if (isDirect && context.userRoot !== 0 && g.share(60)) return context.isUser ? 'supervisor' : 'user';
   return g.share(s.users) ? 'user' : g.share(10) ? 'supervisorAc' : 'supervisor';
 };
 
