@@ -112,23 +112,27 @@ interface Leaving extends Address {
 function leaving(g: Gen, s: Settings, caller: DomId): readonly Leaving[] {
   const left = [...handlesOf(g, caller)];
   const handles = g.state.domains.get(caller)?.grants.handles;
-  const count = Math.min(
-    16,
-    g.mood === 'legal' ? Math.max(1, Math.min(left.length, g.batch(s.usual))) : g.batch(s.usual),
-  );
+  const hasDevice = (handle: number): boolean => hasAll(handles?.get(handle)?.flags ?? 0, mapFlags.device);
+  const isOrphan = (handle: number): boolean =>
+    g.state.domains.get(handles?.get(handle)?.domain ?? caller)?.state !== 'running';
+  // Each part can be unmapped by itself.
+  const most = left.length + left.filter(hasDevice).length;
+  const count = Math.min(16, g.mood === 'legal' ? Math.max(1, Math.min(most, g.batch(s.usual))) : g.batch(s.usual));
+  let halved = -1;
   return g.list(count, () => {
     const isStale = left.length === 0 || g.share(s.stale);
-    const focused = left.findIndex((one) => g.focus.handles.has(one));
-    const at = focused >= 0 && g.share(50) ? focused : g.prng.below(Math.max(1, left.length));
+    const focused = left.findIndex((one) => one === halved || g.focus.handles.has(one) || isOrphan(one));
+    const at = focused >= 0 && g.share(60) ? focused : g.prng.below(Math.max(1, left.length));
     const handle = left.splice(at, 1)[0] ?? 0;
     const mapped = handles?.get(handle);
-    const hasDevice = mapped !== undefined && hasAll(mapped.flags, mapFlags.device);
-    const dev = deviceUnmapped(g, hasDevice);
+    const isHalf = hasDevice(handle);
+    const dev = deviceUnmapped(g, isHalf);
     // What keeps a part can be unmapped once more, and a part can be refused when another is not.
-    if (hasDevice && dev !== 'mapped') left.push(handle);
+    halved = isHalf && dev !== 'mapped' ? handle : -1;
+    if (halved >= 0) left.push(halved);
     const named = isStale ? g.oldHandle() : g.handle(caller, handle);
     if (isNative(g, caller)) return { handle: named, dev, ...placeOf(g, caller, handle) };
-    const isElsewhere = mapped === undefined || (hasDevice && g.share(15));
+    const isElsewhere = mapped === undefined || (isHalf && g.share(15));
     return { handle: named, dev, gfn: g.gfn(isElsewhere ? g.oneOf(mappedOf(g.state, caller)) : mapped.gfn), offset: 0 };
   });
 }
