@@ -24,6 +24,8 @@ export function resetRegisters(m: Machine, key: number): void {
   m.f.vcpuPcid.set(key, 0);
   m.f.vcpuUserRoot.set(key, 0);
   m.f.vcpuIsUser.set(key, 0);
+  m.f.vcpuLdtEntries.set(key, 0);
+  m.f.vcpuLdtBase.setWide(key, 0);
 }
 
 /** Whether a change of the control makes what was loaded under it unusable. */

@@ -137,4 +137,13 @@ describe('an LDT', () => {
     expect(guest.by(toolstack, { kind: 'pv.setLdt', page: 0 as Gfn, entries: 0 }).status).toBe('EINVAL');
     expect(guest.by(toolstack, { kind: 'pv.loadSegment', index: 0 }).status).toBe('generalProtection');
   });
+
+  it('is none when a vCPU begins', () => {
+    const guest = mapped();
+    set(guest, 0, 8);
+    guest.by(toolstack, { kind: 'memory.killDomain', target: DOM as DomId });
+    guest.by(toolstack, { kind: 'memory.createDomain', target: DOM as DomId, vcpus: 2, maxPages: 64, grantFrames: 0, guest: 'pv' }); // prettier-ignore
+    const key = DOM * guest.m.geometry.capacity.vcpusPerDomain;
+    expect([guest.m.f.vcpuLdtEntries.get(key), guest.m.f.vcpuLdtBase.getWide(key)]).toEqual([0, 0]);
+  });
 });
