@@ -89,13 +89,15 @@ function unmap(g: Gen, s: Settings): Extract<GrantsOp<'symbolic'>, { kind: 'gran
   const left = [...handlesOf(g, caller)];
   const handles = g.state.domains.get(caller)?.grants.handles;
   const hasDevice = (handle: number): boolean => hasAll(handles?.get(handle)?.flags ?? 0, mapFlags.device);
+  const isOrphan = (handle: number): boolean =>
+    g.state.domains.get(handles?.get(handle)?.domain ?? caller)?.state !== 'running';
   // Each part can be unmapped by itself.
   const most = left.length + left.filter(hasDevice).length;
   const count = Math.min(16, g.mood === 'legal' ? Math.max(1, Math.min(most, g.batch(s.usual))) : g.batch(s.usual));
   let halved = -1;
   const elements = g.list(count, () => {
     const isStale = left.length === 0 || g.share(s.stale);
-    const focused = left.findIndex((one) => one === halved || g.focus.handles.has(one));
+    const focused = left.findIndex((one) => one === halved || g.focus.handles.has(one) || isOrphan(one));
     const at = focused >= 0 && g.share(60) ? focused : g.prng.below(Math.max(1, left.length));
     const handle = left.splice(at, 1)[0] ?? 0;
     const mapped = handles?.get(handle);
