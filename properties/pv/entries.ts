@@ -139,7 +139,11 @@ const presentIn = (g: Gen, mfn: Mfn): readonly number[] =>
 /** Where a table leads to a frame that operations in flight are about: to memory, or to a table of theirs. */
 function focusedSlot(g: Gen, id: DomId): Slot | undefined {
   if (inFocus(g, id).length === 0) return undefined;
-  const tables = framesOf(g.state, id).filter((mfn) => levelOf(g, mfn) > 0 && frameOf(g.state, mfn).validated);
+  // Without its upper entries a guest soon has nothing left that it could use.
+  const most = g.share(12) ? g.geometry.levels : 1;
+  const tables = framesOf(g.state, id).filter(
+    (mfn) => levelOf(g, mfn) > 0 && levelOf(g, mfn) <= most && frameOf(g.state, mfn).validated,
+  );
   const slots = tables.flatMap((mfn) =>
     presentIn(g, mfn)
       .filter((index) => g.focus.frames.has(frameBelow(wordAt(g.state, mfn, index))))

@@ -60,7 +60,7 @@ export const hostile = (): Settings => ({ weights, usual: 4, served: 15, buildin
 /** Lets a guest act, or the toolstack for it. Answers whose tables it is about, and how the call names it. */
 function asOwner(g: Gen, s: Settings): { readonly id: DomId; readonly owner: DomId } {
   const all = askers(g);
-  const focused = g.share(80) ? all.filter((id) => g.focus.domains.has(id)) : [];
+  const focused = g.focus.domains.size > 0 && g.share(80) ? all.filter((id) => g.focus.domains.has(id)) : [];
   const ids = focused.length > 0 ? focused : all;
   const callers = g.callers().filter(({ domain }) => ids.includes(domain));
   if (callers.length === 0 || g.share(s.served)) {
@@ -195,7 +195,7 @@ function contestedPin(g: Gen, id: DomId): Extended | undefined {
 }
 
 function extendedElement(g: Gen, id: DomId): Extended {
-  const focused = g.share(40) ? contestedPin(g, id) : undefined;
+  const focused = g.focus.frames.size > 0 && g.share(20) ? contestedPin(g, id) : undefined;
   if (focused !== undefined) return focused;
   const which = command(g);
   const source = which === 'copyPage' ? frameFor(g, id, 'clearPage') : { raw: 0 };
@@ -310,7 +310,7 @@ export const needs: Needs<PvOp<'symbolic'>> = {
  */
 function frameGivenBack(g: Gen, id: DomId): Mfn | undefined {
   const frames = framesOf(g.state, id).slice(1);
-  const focused = g.share(40) ? inFocus(g, id) : [];
+  const focused = g.focus.frames.size > 0 && g.share(40) ? inFocus(g, id) : [];
   if (focused.length > 0) return g.prng.pick(focused);
   const wantsTable = g.share(25);
   return g.prefer(frames, (one) => (wantsTable ? frameOf(g.state, one).pinned : levelOf(g, one) === 0));
