@@ -15,11 +15,11 @@ export const exhibit: Exhibit = {
     {
       file: 'grants/unmap.ts',
       before: `  if (!hasAny(left, HOST + DEVICE)) yield* giveHandle(m, mapper, handle);
-  else if (done !== 0) bindHandle(m, { mapper, handle }, { granter, ref, gfn, flags: left });
+  else if (done !== 0) bindHandle(m, { mapper, handle }, { ...mapped, flags: left });
   if (done !== 0) of.grips.push({ granter, ref, mfn, flags: done + and(flags, mapFlags.readOnly) });
 `,
       after: `  if (done === 0) return 'okay';
-  bindHandle(m, { mapper, handle }, { granter, ref, gfn, flags: hasAny(left, HOST + DEVICE) ? left : 0 });
+  bindHandle(m, { mapper, handle }, { ...mapped, flags: hasAny(left, HOST + DEVICE) ? left : 0 });
   of.grips.push({ granter, ref, mfn, flags: done + and(flags, mapFlags.readOnly) });
   of.handles.push(handle);
 `,
@@ -34,9 +34,9 @@ export const exhibit: Exhibit = {
     },
     {
       file: 'grants/unmap.ts',
-      before: `{ mapper, handle, gfn, dev, index }, grips);
+      before: `{ ...element, mapper, index, agent }, grips);
 `,
-      after: `{ mapper, handle, gfn, dev, index }, { grips, handles });
+      after: `{ ...element, mapper, index, agent }, { grips, handles });
 `,
     },
     {
@@ -59,16 +59,19 @@ export const exhibit: Exhibit = {
     },
     {
       file: 'grants/unmap.ts',
-      before: `  const status = yield* unmapLocked(m, unmapping, { mapped, grips });
+      before: `  const of = { mapped, grips, left: NOTHING };
 `,
-      after: `  const status = yield* unmapLocked(m, unmapping, { mapped, ...ends });
+      after: `  const of = { mapped, ...ends, left: NOTHING };
 `,
     },
     {
       file: 'grants/unmap.ts',
-      before: `  of: { readonly mapped: Mapped; readonly grips: Grip[] },
+      before: `  readonly grips: Grip[];
+  left: Entry;
 `,
-      after: `  of: { readonly mapped: Mapped } & Ends,
+      after: `  readonly grips: Grip[];
+  readonly handles: number[];
+  left: Entry;
 `,
     },
     {
