@@ -8,7 +8,7 @@ import type { DomId, Gfn, Mfn, Word } from '#abi/address.ts';
 import type { Agent } from '#abi/agents.ts';
 import { Detour, type Cut } from './cut.ts';
 import { wish } from './memory/pod-demand.ts';
-import { linearContext, PAGES } from './paging/context.ts';
+import { linearContext, wrappedPage } from './paging/context.ts';
 import { isNowhere, type Trail } from './paging/software.ts';
 import { noting } from './progress.ts';
 import { fetchDirect, storeDirect, type Element } from './pv/buffers.ts';
@@ -31,9 +31,9 @@ function partsOf(cut: Cut, user: User, of: Element & { write: boolean }): readon
   if (buffer.in !== 'guest') return [undefined];
   const { state } = cut;
   // Elements before an array's beginning are counted below 0; addresses are 64 bits and wrap.
-  const parts = pieces(state, { gfn: PAGES + buffer.gfn, offset: buffer.offset + index * 8 }, 8).map((part) => ({
+  const parts = pieces(state, { gfn: buffer.gfn, offset: buffer.offset + index * 8 }, 8).map((part) => ({
     ...part,
-    gfn: part.gfn % PAGES,
+    gfn: wrappedPage(part.gfn),
   }));
   if (linearContext(state, user.agent) === undefined) return parts;
   return parts.map((part): Part => {

@@ -14,7 +14,7 @@ import type { Machine } from '../machine.ts';
 import type { Step } from '../port.ts';
 import { walkGuest, type Sought } from '../paging/guest-walk.ts';
 import { hasControl } from '../paging/registers.ts';
-import { inTables, isCanonical, PAGES } from '../paging/pages.ts';
+import { inTables, isCanonical, PAGES, wrapped } from '../paging/pages.ts';
 import { runningOf } from '../paging/step.ts';
 import { markGfn } from './dirty-log.ts';
 import { isRamType } from './p2m.ts';
@@ -61,7 +61,7 @@ function beginOf(m: Machine, { buffer, index }: Element): { readonly first: numb
   const at = buffer.offset + index * BYTES;
   const frames = Math.floor(at / size);
   // Addresses are 64 bits and wrap.
-  return { first: (PAGES + buffer.gfn + frames) % PAGES, offset: at - frames * size };
+  return { first: wrapped(buffer.gfn + frames), offset: at - frames * size };
 }
 
 /** The frame that an element begins in, and whether it reaches into the next. */

@@ -8,6 +8,9 @@ import type { Machine } from '../machine.ts';
 /** So many there are. */
 export const PAGES = pow2(52);
 
+/** A linear frame by a number that may lie before the first or behind the last: addresses wrap. Sums of two are not exact in a double, remainders are. */
+export const wrapped = (page: number): number => ((page % PAGES) + PAGES) % PAGES;
+
 /** The bits of a linear frame that tables translate. */
 export const inTables = (m: Machine, page: number): number => page % pow2(m.geometry.levels * m.geometry.bitsPerLevel);
 

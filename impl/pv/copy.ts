@@ -12,7 +12,7 @@ import { RIGHT } from '#abi/rights.ts';
 import type { Machine } from '../machine.ts';
 import { readRuns, writeRuns, type Run } from '../paging/hardware.ts';
 import { translateLinear } from '../paging/linear-walker.ts';
-import { inTables, isCanonical, PAGES } from '../paging/pages.ts';
+import { inTables, isCanonical, PAGES, wrapped } from '../paging/pages.ts';
 import { runningOf } from '../paging/step.ts';
 import type { Step } from '../port.ts';
 import { indexIn, isXenSlot } from './entry.ts';
@@ -37,7 +37,7 @@ function addressOf(m: Machine, { buffer, index }: Element): { readonly page: num
   if (buffer.in !== 'guest') return { page: -1, offset: 0 };
   const size = bytesPerFrame(m.geometry);
   const at = buffer.offset + index * BYTES;
-  const page = (PAGES + buffer.gfn + Math.floor(at / size)) % PAGES;
+  const page = wrapped(buffer.gfn + Math.floor(at / size));
   return { page, offset: at - size * Math.floor(at / size) };
 }
 

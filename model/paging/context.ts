@@ -74,6 +74,9 @@ export const linearAddress = ({ gfn, offset }: { readonly gfn: number; readonly 
   hi: Math.floor(gfn / 0x10_0000),
 });
 
+/** A linear frame by a number that may lie before the first or behind the last: addresses wrap. Sums of two are not exact in a double, remainders are. */
+export const wrappedPage = (page: number): number => ((page % PAGES) + PAGES) % PAGES;
+
 /** A linear frame as tables translate it: the bits above are copies. */
 export const pageBitsOf = ({ levels, bitsPerLevel }: Geometry, page: number): number =>
   page % pow2(levels * bitsPerLevel);

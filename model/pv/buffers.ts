@@ -10,7 +10,7 @@ import { bytesPerFrame, framesPerLeaf, tableEntries, type Geometry } from '#abi/
 import type { Buffer } from '#abi/operand.ts';
 import { RIGHT } from '#abi/rights.ts';
 import { at, type Cut } from '../cut.ts';
-import { isCanonicalPage, PAGES } from '../paging/context.ts';
+import { isCanonicalPage, PAGES, wrappedPage } from '../paging/context.ts';
 import { translateLinear } from '../paging/linear.ts';
 import { bytesOf, readBytes, wordOf, writeBytes, type Piece } from '../words.ts';
 
@@ -34,7 +34,7 @@ function piecesOf(geometry: Geometry, { buffer, index }: Element): readonly Piec
   const from = buffer.offset + index * 8;
   const frames = Math.floor(from / size);
   const offset = from - frames * size;
-  const page = (buffer.gfn + frames + PAGES) % PAGES;
+  const page = wrappedPage(buffer.gfn + frames);
   const count = Math.min(8, size - offset);
   const head: Piece = { gfn: page, offset, count };
   return count === 8 ? [head] : [head, { gfn: (page + 1) % PAGES, offset: 0, count: 8 - count }];
